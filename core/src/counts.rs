@@ -1,0 +1,85 @@
+//! Counts that say where not to look.
+//!
+//! Every group of slots counts its resident and its dirty pages; every inner node counts, for each
+//! child, how many of that child's counts are not zero. A scan goes down only where the count is
+//! not zero, so it costs what it finds and not the size of the VMO.
+//!
+//! # The axiom
+//!
+//! *A count is never below the truth.* A page is counted before it enters the state, and
+//! discounted after it left, by whoever moved it. Upwards the same: a count becomes one only after
+//! its parent counted it, and its parent forgets it only after it became zero. Every arrow into
+//! the state is thus preceded by a path of counts that are not zero, and the compare-and-swap of
+//! the arrow publishes them. A scan may look in vain; it never passes over a page that was there
+//! before it began.
+//!
+//! Only the change between zero and one touches the parent, so dirtying a second page near a
+//! first writes no line that the whole VMO shares. (The idea is that of scalable non-zero
+//! indicators, Ellen et al., PODC 2007; theirs answers for one bit, ours for a tree of them.)
+
+use crate::sync::{AcqRel, Acquire, AtomicU16};
+
+/// What is counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    /// Clean, dirty and awaiting clean: what has a frame and is not on its way out.
+    Resident,
+    /// Dirty and awaiting clean.
+    Dirty,
+}
+
+/// One count of each kind, for the slots of a group or a child of a node.
+#[derive(Debug)]
+pub(crate) struct Counts {
+    resident: AtomicU16,
+    dirty: AtomicU16,
+}
+
+impl Counts {
+    pub(crate) fn new() -> Self {
+        Self { resident: AtomicU16::new(0), dirty: AtomicU16::new(0) }
+    }
+
+    fn of(&self, kind: Kind) -> &AtomicU16 {
+        match kind {
+            Kind::Resident => &self.resident,
+            Kind::Dirty => &self.dirty,
+        }
+    }
+
+    /// How many there may be. An upper bound at the time of the call.
+    pub(crate) fn get(&self, kind: Kind) -> u16 {
+        self.of(kind).load(Acquire) // Acquire: pairs with `raise`, for the counts below
+    }
+
+    /// Counts `by` more, before they enter the state. `raise_parent` runs before a count that was
+    /// zero becomes more, `lower_parent` if another thread was faster.
+    pub(crate) fn raise(&self, kind: Kind, by: u16, raise_parent: impl Fn(), lower_parent: impl Fn()) {
+        let count = self.of(kind);
+        let mut seen = count.load(Acquire); // Acquire: as on failure
+        loop {
+            if seen == 0 {
+                raise_parent();
+            }
+            // AcqRel: Release shows the parent's count to whoever sees this one; Acquire takes
+            // over the path that another thread raised, since this one relies on it.
+            match count.compare_exchange(seen, seen.saturating_add(by), AcqRel, Acquire) {
+                Ok(_) => return,
+                Err(now) => {
+                    if seen == 0 {
+                        lower_parent();
+                    }
+                    seen = now;
+                }
+            }
+        }
+    }
+
+    /// One step down, after the pages have left.
+    pub(crate) fn lower(&self, kind: Kind, by: u16, lower_parent: impl Fn()) {
+        // AcqRel: the pages left before; the parent is lowered after
+        if self.of(kind).fetch_sub(by, AcqRel) == by {
+            lower_parent();
+        }
+    }
+}

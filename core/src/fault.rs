@@ -1,0 +1,245 @@
+//! Access to pages that may not be there: fault, read, write.
+//!
+//! # The path of one fault
+//!
+//! 1. [`Fault::poll`] looks at the page. Resident: done.
+//! 2. Otherwise it joins the request in flight for the page, or opens one: an entry of the
+//!    source's pool, which the page's word then names, and which the queue takes.
+//! 3. The port hands it to the service; the service supplies; with the last of its pages the
+//!    request is sealed, and its waiters are woken, each once.
+//! 4. The woken fault looks at the page again, from 1: it may have been evicted meanwhile. It has
+//!    had the page marked as accessed for it, so the evictor's hand passes it once.
+//!
+//! Dropping the future is how a thread that is killed or runs out of time leaves. The last one
+//! to leave withdraws the request.
+
+use core::fmt;
+use core::future::Future;
+use core::pin::Pin;
+use core::task::{Context, Poll};
+
+use crate::platform::Platform;
+use crate::request::{Outcome, Wait};
+use crate::status::{Result, Status};
+use crate::sync::Arc;
+use crate::sync::Guard;
+use crate::units::{ByteOffset, ByteRange, PAGE_SIZE, PageCount, PageIndex};
+use crate::vmo::{Access, Hold, Inner, Vmo};
+
+/// Waits until a page can be accessed. See [`Vmo::fault`].
+#[must_use = "a fault does nothing until it is polled"]
+pub struct Fault<'v, P: Platform> {
+    vmo: &'v Arc<Inner<P>>,
+    page: PageIndex,
+    /// How many pages from `page` on a request for it may cover.
+    run: PageCount,
+    access: Access,
+    wait: Option<Wait>,
+}
+
+impl<P: Platform> fmt::Debug for Fault<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fault")
+            .field("page", &self.page)
+            .field("access", &self.access)
+            .field("waiting", &self.wait.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<P: Platform> Vmo<P> {
+    /// Brings a page in, and makes it dirty for [`Access::Write`].
+    ///
+    /// Ready with `Ok` says that the page was there at that moment; it may be evicted in the next.
+    /// To use its frame, pin and [`lookup`](Self::lookup), and fault again if it has gone.
+    ///
+    /// Units: the page. Errors: [`OutOfRange`](Status::OutOfRange) past the end;
+    /// [`BadState`](Status::BadState) when the pager is needed and detached or closed;
+    /// [`NoMemory`](Status::NoMemory) and [`NoResources`](Status::NoResources) when no request can
+    /// be made; and what the service failed the request with.
+    ///
+    /// Polling is lock-free. Resident: no store but the mark of access. Missing: claims one entry
+    /// of a pool, swaps the page's word, appends, and wakes a service thread if one sleeps.
+    ///
+    /// ```
+    /// # use upager::*;
+    /// # use std::sync::Arc;
+    /// # let platform = Arc::new(HeapPlatform::new());
+    /// # let (pager, port) = (Pager::new(platform.clone()), Port::new(platform.clone()));
+    /// # let vmo = pager.create_vmo(&port, 1, VmoOptions::NONE, 4096)?;
+    /// # pager.supply_frames(&vmo, ByteRange::new(0, 4096), [OwnedFrame::new(&*platform)?])?;
+    /// upager::block_on(vmo.fault(PageIndex(0), Access::Write))?;
+    /// assert_eq!(vmo.counts().dirty, PageCount(1));
+    /// # Ok::<(), Status>(())
+    /// ```
+    pub fn fault(&self, page: PageIndex, access: Access) -> Fault<'_, P> {
+        self.fault_run(page, PageCount(1), access)
+    }
+
+    /// As [`fault`](Self::fault), for an access that goes on: a request for the page covers the
+    /// absent pages after it too, up to `run` in all. Only the first page is waited for by
+    /// the access; the request as a whole is what wakes it.
+    pub fn fault_run(&self, page: PageIndex, run: PageCount, access: Access) -> Fault<'_, P> {
+        Fault { vmo: self.inner(), page, run, access, wait: None }
+    }
+
+    /// Reads `to.len()` bytes from `offset` on, page by page; what is absent is requested in as
+    /// few requests as it takes.
+    ///
+    /// Errors: those of [`fault`](Self::fault). A failed read has filled a prefix of `to`.
+    ///
+    /// Cost: one pin and one copy a run of resident pages.
+    pub async fn read(&self, offset: ByteOffset, to: &mut [u8]) -> Result<()> {
+        self.check(offset, to.len())?;
+        let mut done = 0;
+        loop {
+            done += self.read_resident(ByteOffset(offset.0 + done as u64), &mut to[done..]);
+            if done == to.len() {
+                return Ok(());
+            }
+            let (page, run) = pages_left(offset, to.len(), done);
+            self.fault_run(page, run, Access::Read).await?;
+        }
+    }
+
+    /// Writes the bytes of `from` at `offset` on, page by page. The pages become dirty.
+    ///
+    /// Errors: those of [`fault`](Self::fault). A failed write has written a prefix of `from`.
+    ///
+    /// Cost: two atomic additions and one copy a resident page.
+    pub async fn write(&self, offset: ByteOffset, from: &[u8]) -> Result<()> {
+        self.check(offset, from.len())?;
+        let mut done = 0;
+        loop {
+            done += self.write_resident(ByteOffset(offset.0 + done as u64), &from[done..])?;
+            if done == from.len() {
+                return Ok(());
+            }
+            let (page, run) = pages_left(offset, from.len(), done);
+            // Brings it in only: the write itself makes it dirty, and holds it while it copies.
+            self.fault_run(page, run, Access::Read).await?;
+        }
+    }
+
+    fn check(&self, offset: ByteOffset, len: usize) -> Result<()> {
+        ByteRange::new(offset.0, len as u64).pages_touched(self.inner().pages).map(drop)
+    }
+
+    /// Copies out of resident pages until one is not resident. Returns how many bytes.
+    fn read_resident(&self, offset: ByteOffset, to: &mut [u8]) -> usize {
+        let inner = self.inner();
+        let guard = inner.platform.pin();
+        let mut done = 0;
+        while done < to.len() {
+            let at = ByteOffset(offset.0 + done as u64);
+            let (within, n) = part_of_page(at, to.len() - done);
+            let Some(frame) = inner.read_access(at.page(), &guard) else { break };
+            // SAFETY: the guard, from before the lookup, keeps the frame allocated; the part lies
+            // within the page.
+            unsafe { inner.platform.copy_out(frame, within, &mut to[done..done + n]) };
+            done += n;
+        }
+        done
+    }
+
+    /// Copies into resident pages until one is not resident. Returns how many bytes.
+    fn write_resident(&self, offset: ByteOffset, from: &[u8]) -> Result<usize> {
+        let inner = self.inner();
+        let guard = inner.platform.pin();
+        let mut done = 0;
+        while done < from.len() {
+            let at = ByteOffset(offset.0 + done as u64);
+            let (within, n) = part_of_page(at, from.len() - done);
+            let Some((place, frame)) = inner.write_access(at.page(), Hold::Copying, &guard)? else { break };
+            // SAFETY: the page is dirty and held, so its frame is neither evicted nor freed; the
+            // part lies within the page.
+            unsafe { inner.platform.copy_in(frame, within, &from[done..done + n]) };
+            place.slot().end_write();
+            done += n;
+        }
+        Ok(done)
+    }
+}
+
+/// Where in its page a position lies, and how many of `len` bytes from there lie in the page.
+fn part_of_page(at: ByteOffset, len: usize) -> (usize, usize) {
+    let within = (at.0 % PAGE_SIZE) as usize;
+    (within, len.min(PAGE_SIZE as usize - within))
+}
+
+/// The page that an access of `len` bytes at `offset` has come to after `done`, and how many pages
+/// it still wants from there on.
+fn pages_left(offset: ByteOffset, len: usize, done: usize) -> (PageIndex, PageCount) {
+    let page = ByteOffset(offset.0 + done as u64).page();
+    let last = ByteOffset(offset.0 + len as u64 - 1).page();
+    (page, PageCount(last.0 - page.0 + 1))
+}
+
+impl<P: Platform> Fault<'_, P> {
+    fn is_here(&self, guard: &Guard) -> Result<bool> {
+        Ok(match self.access {
+            Access::Read => self.vmo.read_access(self.page, guard).is_some(),
+            Access::Write => self.vmo.write_access(self.page, Hold::Mapped, guard)?.is_some(),
+        })
+    }
+
+    /// The outcome of the request that is waited for, when there is one.
+    fn outcome(&mut self, cx: &Context<'_>) -> Option<Outcome> {
+        let wait = self.wait.as_ref()?;
+        let requests = &self.vmo.source.requests;
+        let outcome = requests.outcome(wait).or_else(|| {
+            requests.rearm(wait, cx.waker());
+            requests.outcome(wait) // again: see `rearm`
+        })?;
+        self.leave();
+        Some(outcome)
+    }
+
+    fn leave(&mut self) {
+        if let Some(wait) = self.wait.take() {
+            self.vmo.source.leave(&self.vmo.table, wait);
+        }
+    }
+}
+
+impl<P: Platform> Future for Fault<'_, P> {
+    type Output = Result<()>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if this.page.0 >= this.vmo.pages.0 {
+            return Poll::Ready(Err(Status::OutOfRange));
+        }
+        loop {
+            if this.wait.is_some() {
+                match this.outcome(cx) {
+                    None => return Poll::Pending,
+                    Some(Outcome::Failed(status)) => return Poll::Ready(Err(status)),
+                    Some(Outcome::Supplied | Outcome::Withdrawn) => {}
+                }
+            }
+            let here = this.is_here(&this.vmo.platform.pin());
+            match here {
+                Ok(false) => {}
+                Ok(true) => return Poll::Ready(Ok(())),
+                Err(status) => return Poll::Ready(Err(status)),
+            }
+            let run = this.run.0.min(this.vmo.pages.0 - this.page.0);
+            match this.vmo.source.ask(&this.vmo.table, this.page, run, cx.waker()) {
+                // The waker is in place: whoever resolves the request from now on wakes it.
+                Ok(Some(wait)) => {
+                    this.wait = Some(wait);
+                    return Poll::Pending;
+                }
+                Ok(None) => {} // the page moved: look again
+                Err(status) => return Poll::Ready(Err(status)),
+            }
+        }
+    }
+}
+
+impl<P: Platform> Drop for Fault<'_, P> {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}

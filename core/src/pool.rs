@@ -1,0 +1,355 @@
+//! Entries that are never moved and never freed while the pool lives, claimed and released by
+//! number.
+//!
+//! The pool of a page source holds its requests, that of a port its VMOs, that of a pager the VMOs
+//! it made. In each the same fact is used twice: *the bits that say which entries are taken are
+//! also the set to walk* when all of them must be failed, closed or woken. So nothing has to be
+//! linked into a second list, or found in one.
+//!
+//! # The rule of the walk
+//!
+//! [`claim`](Pool::claim) sets an entry's bit by a read-modify-write, and
+//! [`for_each_claimed`](Pool::for_each_claimed) reads the bits by one. The two are ordered: either
+//! the claim comes first and the walk meets the entry, or the walk comes first and the claimer
+//! sees whatever the walker did before it walked. Detach lives on this: it marks the VMO, then
+//! walks; a faulter claims, then looks at the mark. One of the two notices the other.
+//!
+//! An entry is type-stable: a stale number leads to some entry of the same type, never to freed
+//! memory. What it means is for the entry's own generation to say.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::ptr;
+
+use crate::status::{Result, Status};
+use crate::sync::size::POOL_BITS;
+use crate::sync::{AcqRel, Acquire, AtomicPtr, AtomicU64, Hint, Relaxed, Release};
+
+/// Segments double from `1 << POOL_BITS` entries; together they stay below 2^18, the numbers that
+/// the page word has room for.
+const SEGMENTS: usize = 18 - POOL_BITS as usize;
+const WORD: usize = 64;
+
+#[derive(Debug)]
+pub(crate) struct Pool<T> {
+    segments: [AtomicPtr<Segment<T>>; SEGMENTS],
+    /// Where a free entry was seen last.
+    hint: Hint,
+}
+
+#[derive(Debug)]
+struct Segment<T> {
+    words: Box<[Words]>,
+    entries: Box<[T]>,
+}
+
+/// One bit an entry, in each.
+#[derive(Debug)]
+struct Words {
+    claimed: AtomicU64,
+    marks: [AtomicU64; 2],
+}
+
+/// Marks that an owner of entries may set on them. What they mean is the owner's affair.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Mark {
+    First = 0,
+    Second = 1,
+}
+
+/// A word of a segment: which segment, which word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Place {
+    segment: usize,
+    word: usize,
+}
+
+const fn entries_of(segment: usize) -> usize {
+    1 << (POOL_BITS as usize + segment)
+}
+
+const fn words_of(segment: usize) -> usize {
+    entries_of(segment).div_ceil(WORD)
+}
+
+/// The bits of a word that stand for entries.
+const fn mask_of(segment: usize) -> u64 {
+    if entries_of(segment) >= WORD { u64::MAX } else { (1 << entries_of(segment)) - 1 }
+}
+
+const fn first_of(segment: usize) -> usize {
+    entries_of(segment) - entries_of(0)
+}
+
+impl Place {
+    const fn index(self, bit: u32) -> u32 {
+        (first_of(self.segment) + self.word * WORD) as u32 + bit
+    }
+
+    const fn of(index: u32) -> (Self, u32) {
+        let position = index as usize + entries_of(0);
+        let segment = position.ilog2() as usize - POOL_BITS as usize;
+        let offset = position - entries_of(segment);
+        (Self { segment, word: offset / WORD }, (offset % WORD) as u32)
+    }
+
+    const fn pack(self) -> usize {
+        (self.segment << 16) | self.word
+    }
+
+    const fn unpack(packed: usize) -> Self {
+        Self { segment: packed >> 16, word: packed & 0xffff }
+    }
+}
+
+impl<T: Default> Pool<T> {
+    pub(crate) fn new() -> Self {
+        Self { segments: core::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())), hint: Hint::default() }
+    }
+
+    fn segment(&self, segment: usize) -> Option<&Segment<T>> {
+        // Acquire: pairs with the publication in `grow`
+        let at = self.segments[segment].load(Acquire);
+        // SAFETY: a segment, once published, is freed only by Drop, which has the pool to itself.
+        unsafe { at.as_ref() }
+    }
+
+    fn grow(&self, segment: usize) -> Result<&Segment<T>> {
+        let fresh = try_box(Segment {
+            words: try_boxed(words_of(segment), || Words {
+                claimed: AtomicU64::new(0),
+                marks: [AtomicU64::new(0), AtomicU64::new(0)],
+            })?,
+            entries: try_boxed(entries_of(segment), T::default)?,
+        })?;
+        let fresh = Box::into_raw(fresh);
+        // AcqRel: Release publishes the new entries to `segment`; Acquire, on failure, takes over
+        // the entries that another thread published.
+        match self.segments[segment].compare_exchange(ptr::null_mut(), fresh, AcqRel, Acquire) {
+            // SAFETY: published just now, and freed only by Drop.
+            Ok(_) => Ok(unsafe { &*fresh }),
+            Err(theirs) => {
+                // SAFETY: `fresh` came from Box::into_raw above and was not published.
+                drop(unsafe { Box::from_raw(fresh) });
+                // SAFETY: `theirs` is published, and freed only by Drop.
+                Ok(unsafe { &*theirs })
+            }
+        }
+    }
+
+    /// The entry with a number that [`claim`](Self::claim) has returned at some time.
+    pub(crate) fn get(&self, index: u32) -> Option<&T> {
+        let (place, bit) = Place::of(index);
+        self.segment(place.segment)?.entries.get(place.word * WORD + bit as usize)
+    }
+
+    /// Takes a free entry. Lock-free: it tries again only when another thread has claimed one.
+    pub(crate) fn claim(&self) -> Result<u32> {
+        let hint = Place::unpack(self.hint.get());
+        if let Some(index) = self.claim_in(hint) {
+            return Ok(index);
+        }
+        for segment in 0..SEGMENTS {
+            if self.segment(segment).is_none() {
+                self.grow(segment)?;
+            }
+            for word in 0..words_of(segment) {
+                let place = Place { segment, word };
+                if let Some(index) = self.claim_in(place) {
+                    self.hint.set(place.pack());
+                    return Ok(index);
+                }
+            }
+        }
+        Err(Status::NoResources)
+    }
+
+    fn claim_in(&self, place: Place) -> Option<u32> {
+        let word = &self.segment(place.segment)?.words.get(place.word)?.claimed;
+        let mut seen = word.load(Relaxed); // Relaxed: only a guess, the RMW below decides
+        loop {
+            let free = !seen & mask_of(place.segment);
+            if free == 0 {
+                return None;
+            }
+            let bit = free.trailing_zeros();
+            // AcqRel: Acquire takes over the entry from `release`, and the walker's mark from
+            // `for_each_claimed`; Release shows the claim to the walker ("the rule of the walk").
+            seen = word.fetch_or(1 << bit, AcqRel);
+            if seen & (1 << bit) == 0 {
+                return Some(place.index(bit));
+            }
+        }
+    }
+
+    /// Gives an entry back. The caller must have claimed it, and not released it since.
+    pub(crate) fn release(&self, index: u32) {
+        let (place, bit) = Place::of(index);
+        if let Some(segment) = self.segment(place.segment) {
+            // Release: what the last owner did with the entry comes before its next `claim`
+            segment.words[place.word].claimed.fetch_and(!(1 << bit), Release);
+            self.hint.set(place.pack());
+        }
+    }
+
+    fn mark_word(&self, index: u32, mark: Mark) -> Option<(&AtomicU64, u64)> {
+        let (place, bit) = Place::of(index);
+        let words = self.segment(place.segment)?.words.get(place.word)?;
+        Some((&words.marks[mark as usize], 1 << bit))
+    }
+
+    /// Sets a mark. True if it was not set.
+    pub(crate) fn mark(&self, index: u32, mark: Mark) -> bool {
+        let Some((word, bit)) = self.mark_word(index, mark) else { return false };
+        // AcqRel: Release shows what was done before the mark to whoever finds it; Acquire takes
+        // over what was done before it was cleared
+        word.fetch_or(bit, AcqRel) & bit == 0
+    }
+
+    /// Clears a mark.
+    pub(crate) fn unmark(&self, index: u32, mark: Mark) {
+        if let Some((word, bit)) = self.mark_word(index, mark) {
+            word.fetch_and(!bit, AcqRel); // AcqRel: as in `mark`
+        }
+    }
+
+    /// The first entry at or after `from`, and around, that has a mark of either kind.
+    pub(crate) fn next_marked(&self, from: u32) -> Option<u32> {
+        let (start, bit) = Place::of(from);
+        let from_start = u64::MAX << bit;
+        self.marked_in(start, from_start)
+            .or_else(|| self.marked_after(start))
+            .or_else(|| self.marked_before(start))
+            .or_else(|| self.marked_in(start, !from_start))
+    }
+
+    fn marked_in(&self, place: Place, mask: u64) -> Option<u32> {
+        let words = self.segment(place.segment)?.words.get(place.word)?;
+        // Acquire: pairs with `mark`. In this order: whoever moves an entry from the first mark to
+        // the second sets the second before it clears the first, so one of the two is seen.
+        let first = words.marks[0].load(Acquire);
+        let marked = (first | words.marks[1].load(Acquire)) & mask;
+        (marked != 0).then(|| place.index(marked.trailing_zeros()))
+    }
+
+    fn marked_after(&self, start: Place) -> Option<u32> {
+        let rest = (start.word + 1..words_of(start.segment)).map(|word| Place { word, ..start });
+        let further = (start.segment + 1..SEGMENTS).take_while(|segment| self.segment(*segment).is_some());
+        let further = further.flat_map(|segment| (0..words_of(segment)).map(move |word| Place { segment, word }));
+        rest.chain(further).find_map(|place| self.marked_in(place, u64::MAX))
+    }
+
+    fn marked_before(&self, start: Place) -> Option<u32> {
+        let earlier =
+            (0..start.segment).flat_map(|segment| (0..words_of(segment)).map(move |word| Place { segment, word }));
+        let rest = (0..start.word).map(|word| Place { word, ..start });
+        earlier.chain(rest).find_map(|place| self.marked_in(place, u64::MAX))
+    }
+
+    /// Calls `f` for every entry that was claimed when the walk came by.
+    pub(crate) fn for_each_claimed(&self, mut f: impl FnMut(u32, &T)) {
+        for segment in 0..SEGMENTS {
+            // Segments are published in order, so the first gap is the end.
+            let Some(entries) = self.segment(segment) else { return };
+            for word in 0..words_of(segment) {
+                // AcqRel on a write that changes nothing: see "the rule of the walk"
+                let mut claimed = entries.words[word].claimed.fetch_or(0, AcqRel);
+                while claimed != 0 {
+                    let bit = claimed.trailing_zeros();
+                    claimed &= claimed - 1;
+                    f(Place { segment, word }.index(bit), &entries.entries[word * WORD + bit as usize]);
+                }
+            }
+        }
+    }
+}
+
+impl<T> Drop for Pool<T> {
+    fn drop(&mut self) {
+        for segment in &self.segments {
+            let at = segment.load(Acquire); // Acquire: pairs with `grow`
+            if !at.is_null() {
+                // SAFETY: published by `grow` from Box::into_raw; `&mut self` says nobody looks.
+                drop(unsafe { Box::from_raw(at) });
+            }
+        }
+    }
+}
+
+/// `Box::new` that reports failure instead of aborting.
+pub(crate) fn try_box<T>(value: T) -> Result<Box<T>> {
+    let boxed = try_boxed_from(1, core::iter::once(value))?;
+    let raw = Box::into_raw(boxed).cast::<T>();
+    // SAFETY: a boxed slice of one T has the layout of a boxed T, and `raw` owns it.
+    Ok(unsafe { Box::from_raw(raw) })
+}
+
+/// A boxed slice of `len` made values, or `NoMemory`.
+pub(crate) fn try_boxed<T>(len: usize, mut make: impl FnMut() -> T) -> Result<Box<[T]>> {
+    try_boxed_from(len, core::iter::repeat_with(|| make()).take(len))
+}
+
+fn try_boxed_from<T>(len: usize, values: impl Iterator<Item = T>) -> Result<Box<[T]>> {
+    let mut vec = Vec::new();
+    vec.try_reserve_exact(len).map_err(|_| Status::NoMemory)?;
+    vec.extend(values);
+    Ok(vec.into_boxed_slice())
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_places_are_inverse() {
+        for index in (0..3000).chain([(1 << 18) - 9, (1 << 18) - 10]) {
+            let (place, bit) = Place::of(index);
+            assert_eq!(place.index(bit), index);
+            assert_eq!(Place::unpack(place.pack()), place);
+        }
+    }
+
+    #[test]
+    fn claims_are_distinct_and_the_walk_meets_each() {
+        let pool = Pool::<u8>::new();
+        let mut claimed: Vec<u32> = (0..1000).map(|_| pool.claim().unwrap()).collect();
+        claimed.sort_unstable();
+        assert_eq!(claimed, (0..1000).collect::<Vec<_>>());
+        for index in claimed.iter().filter(|i| *i % 3 != 0) {
+            pool.release(*index);
+        }
+        let mut met = Vec::new();
+        pool.for_each_claimed(|index, _| met.push(index));
+        assert_eq!(met, (0..1000).filter(|i| i % 3 == 0).collect::<Vec<_>>());
+        assert!(pool.claim().unwrap() % 3 != 0);
+    }
+
+    #[test]
+    fn marks_are_found_around_the_ring() {
+        let pool = Pool::<u8>::new();
+        for _ in 0..500 {
+            pool.claim().unwrap();
+        }
+        assert_eq!(pool.next_marked(7), None);
+        assert!(pool.mark(9, Mark::First) && !pool.mark(9, Mark::First));
+        pool.mark(300, Mark::Second);
+        for (from, found) in [(0, 9), (9, 9), (10, 300), (300, 300), (301, 9), (499, 9)] {
+            assert_eq!(pool.next_marked(from), Some(found), "from {from}");
+        }
+        pool.unmark(300, Mark::Second);
+        assert_eq!(pool.next_marked(10), Some(9));
+    }
+
+    #[test]
+    fn a_full_pool_says_so() {
+        let pool = Pool::<()>::new();
+        let mut n = 0;
+        while pool.claim().is_ok() {
+            n += 1;
+        }
+        assert_eq!(n, (1 << 18) - (1 << POOL_BITS));
+        assert_eq!(pool.claim(), Err(Status::NoResources));
+        pool.release(17);
+        assert_eq!(pool.claim(), Ok(17));
+    }
+}

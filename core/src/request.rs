@@ -1,0 +1,518 @@
+//! One request in flight: who waits for it, and how it ends.
+//!
+//! A request's life is one word, its *fate*:
+//!
+//! ```text
+//!   free --open--> open --resolve--> sealed(outcome) --last reference--> free, next generation
+//!                   |  ^
+//!                   +--+ join, depart (not the last)
+//! ```
+//!
+//! Sealing is one compare-and-swap, so of supply, failure, withdrawal and detach exactly one
+//! decides the outcome. In the same word stand the references: while the request is open they are
+//! its waiters, and the one who takes the last of them away seals it as withdrawn; after that they
+//! are whoever has not finished with it yet.
+//!
+//! The waiters hang in a list that can be sealed: a push succeeds until the list is sealed, and
+//! sealing leaves everything pushed before it in place. Whoever seals the fate seals the list and
+//! wakes what is in it. Walking the list again is harmless, since each waker can be taken once: so
+//! a detach, which meets every request, also brings home the waiters of a request whose resolver
+//! was stopped half-way.
+//!
+//! A request and a waiter are the same kind of entry of one pool: the first waiter of a request is
+//! the request itself, so a missing fault claims one entry, and joining claims one. An entry is
+//! never freed while its source lives. A stale [`RequestId`] is recognised by its generation, 36
+//! bits: a thread would have to sleep between two instructions while this one entry is used 2^36
+//! times, and wake at that very use, to mistake it.
+
+use core::task::Waker;
+
+use crate::pool::Pool;
+use crate::status::{Result, Status};
+use crate::sync::{AcqRel, Acquire, AtomicU32, AtomicU64, Relaxed, Release};
+use crate::units::PageRange;
+use crate::wake::WakerCell;
+
+/// The most pages in one request: 32 GiB. What the span has room for.
+pub(crate) const MAX_RUN: u64 = (1 << RUN_BITS) - 1;
+const RUN_BITS: u32 = 23;
+const SPAN_START: u32 = 24;
+
+const GENERATION_BITS: u32 = 36;
+const COUNT_BITS: u32 = 64 - GENERATION_BITS;
+
+/// End of a wait list.
+const NIL: u32 = u32::MAX >> 1;
+/// The wait list takes no more waiters.
+const SEALED: u32 = 1 << 31;
+
+/// The name of one request: an entry of the pool, in one of its lives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct RequestId {
+    index: u32,
+    generation: u64,
+}
+
+impl RequestId {
+    pub(crate) const fn new(index: u32, generation: u64) -> Self {
+        Self { index, generation }
+    }
+
+    pub(crate) const fn index(self) -> u32 {
+        self.index
+    }
+
+    pub(crate) const fn generation(self) -> u64 {
+        self.generation
+    }
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Outcome {
+    /// Every page of it arrived. Look again: one may have left since.
+    Supplied,
+    /// The last waiter had left. Who joined too late asks anew.
+    Withdrawn,
+    /// It will not be answered.
+    Failed(Status),
+}
+
+/// One waiter's place in a request. Holds a reference to it; ends in [`Requests::depart`].
+#[derive(Debug)]
+pub(crate) struct Wait {
+    id: RequestId,
+    node: u32,
+}
+
+impl Wait {
+    pub(crate) const fn id(&self) -> RequestId {
+        self.id
+    }
+}
+
+/// The fate word: generation, references, whether the queue holds the entry, and a code.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Fate(u64);
+
+const CODE: u64 = 0x7f;
+const QUEUED: u64 = 1 << 7;
+const REFERENCE: u64 = 1 << 8;
+const REFERENCES: u64 = ((1 << 20) - 1) << 8;
+
+const FREE: u64 = 0;
+const OPEN: u64 = 1;
+const WAITER: u64 = 2;
+const SUPPLIED: u64 = 3;
+const WITHDRAWN: u64 = 4;
+/// Failed, with the negated status in the low six bits.
+const FAILED: u64 = 0x40;
+
+impl Fate {
+    const fn generation(self) -> u64 {
+        self.0 >> COUNT_BITS
+    }
+
+    const fn code(self) -> u64 {
+        self.0 & CODE
+    }
+
+    const fn is_open(self, id: RequestId) -> bool {
+        self.code() == OPEN && self.generation() == id.generation
+    }
+
+    fn outcome(self) -> Option<Outcome> {
+        match self.code() {
+            SUPPLIED => Some(Outcome::Supplied),
+            WITHDRAWN => Some(Outcome::Withdrawn),
+            code if code & FAILED != 0 => {
+                let status = Status::from_raw(-((code & !FAILED) as i32)).unwrap_or(Status::Internal);
+                Some(Outcome::Failed(status))
+            }
+            _ => None,
+        }
+    }
+
+    const fn sealed(self, outcome: Outcome) -> Self {
+        let code = match outcome {
+            Outcome::Supplied => SUPPLIED,
+            Outcome::Withdrawn => WITHDRAWN,
+            Outcome::Failed(status) => FAILED | (status as i32).unsigned_abs() as u64,
+        };
+        Self((self.0 & !CODE) | code)
+    }
+
+    const fn is_sealed(self) -> bool {
+        self.code() >= SUPPLIED
+    }
+
+    /// Sealed, and nobody refers to it.
+    const fn is_spent(self) -> bool {
+        self.is_sealed() && self.0 & (QUEUED | REFERENCES) == 0
+    }
+
+    /// The same entry, free for its next life.
+    const fn freed(self) -> Self {
+        Self((self.0 >> COUNT_BITS).wrapping_add(1) << COUNT_BITS | FREE)
+    }
+}
+
+/// An entry of the pool: a request, or a further waiter of one.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(crate) struct Request {
+    fate: AtomicU64,
+    /// The next entry of the queue; see [`queue`](crate::queue).
+    pub(crate) link: AtomicU64,
+    /// Generation, and the pages that have not arrived yet.
+    remaining: AtomicU64,
+    /// First page, and number of pages.
+    span: AtomicU64,
+    waker: WakerCell,
+    /// Newest entry of the wait list, and whether it is sealed.
+    waiters: AtomicU32,
+    /// As a waiter: the next older one.
+    older: AtomicU32,
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Self {
+            fate: AtomicU64::new(FREE),
+            link: AtomicU64::new(0),
+            remaining: AtomicU64::new(0),
+            span: AtomicU64::new(0),
+            waker: WakerCell::default(),
+            waiters: AtomicU32::new(NIL),
+            older: AtomicU32::new(NIL),
+        }
+    }
+}
+
+impl Request {
+    fn fate(&self) -> Fate {
+        Fate(self.fate.load(Acquire)) // Acquire: pairs with `Requests::open` and `change`
+    }
+
+    fn change(&self, from: Fate, to: Fate) -> Result<(), Fate> {
+        // AcqRel: Release publishes what the caller did for or with the request; Acquire takes
+        // over what the others did. The last reference thereby comes after all the others.
+        self.fate.compare_exchange(from.0, to.0, AcqRel, Acquire).map(drop).map_err(Fate)
+    }
+
+    fn pages(&self) -> PageRange {
+        let span = self.span.load(Relaxed); // Relaxed: ordered by `fate`, or by the queue's links
+        let start = span >> SPAN_START;
+        PageRange { start, end: start + (span & MAX_RUN) }
+    }
+
+    fn set_pages(&self, start: u64, run: u64) {
+        self.span.store((start << SPAN_START) | run, Relaxed); // Relaxed: published by `fate` or the queue
+    }
+
+    /// The request's name in its present life, and the pages it asks for.
+    pub(crate) fn snapshot(&self, index: u32) -> (RequestId, PageRange) {
+        (RequestId::new(index, self.fate().generation()), self.pages())
+    }
+}
+
+/// The requests of one page source.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    pool: Pool<Request>,
+}
+
+/// The duty of who sealed a request: settle its pages, then [`wake`](Self::wake) its waiters.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct Resolving<'a> {
+    requests: &'a Requests,
+    id: RequestId,
+}
+
+impl Resolving<'_> {
+    pub(crate) const fn id(&self) -> RequestId {
+        self.id
+    }
+
+    /// The pages the request asked for.
+    pub(crate) fn pages(&self) -> PageRange {
+        self.requests.get(self.id.index).map_or(PageRange { start: 0, end: 0 }, Request::pages)
+    }
+
+    /// Seals the wait list and wakes everyone in it.
+    pub(crate) fn wake(self) {
+        if let Some(request) = self.requests.get(self.id.index) {
+            self.requests.wake_all(request);
+        }
+        self.requests.unref(self.id);
+    }
+}
+
+impl Requests {
+    pub(crate) fn new() -> Self {
+        Self { pool: Pool::new() }
+    }
+
+    pub(crate) fn get(&self, index: u32) -> Option<&Request> {
+        self.pool.get(index)
+    }
+
+    /// A spent entry that the queue holds: its first dummy.
+    pub(crate) fn dummy(&self) -> Result<u32> {
+        let index = self.pool.claim()?;
+        let request = self.get(index).ok_or(Status::Internal)?;
+        request.fate.store(WITHDRAWN | QUEUED, Release); // Release: as in `open`
+        Ok(index)
+    }
+
+    /// A new request for `run` pages from `start` on, with its first waiter. The queue is taken to
+    /// hold it from now on: [`unqueue`](Self::unqueue) it if it is not appended after all.
+    pub(crate) fn open(&self, start: u64, run: u64, waker: &Waker) -> Result<Wait> {
+        let index = self.pool.claim()?;
+        let request = self.get(index).ok_or(Status::Internal)?;
+        let generation = request.fate().generation();
+        request.set_pages(start, run);
+        // Relaxed, all of these: published by the Release store of the fate below
+        request.remaining.store((generation << COUNT_BITS) | run, Relaxed);
+        request.older.store(NIL, Relaxed);
+        request.waiters.store(index, Relaxed);
+        // SAFETY: the entry is claimed and free, so the cell is ours, and was disarmed by its last
+        // owner before that released it.
+        unsafe { request.waker.arm(waker.clone()) };
+        let fate = (generation << COUNT_BITS) | REFERENCE | QUEUED | OPEN;
+        request.fate.store(fate, Release); // Release: the fields above come before anyone joins
+        Ok(Wait { id: RequestId::new(index, generation), node: index })
+    }
+
+    /// Waits for a request that another faulter opened. `None`: it is dead, look at the page again.
+    pub(crate) fn join(&self, id: RequestId, waker: &Waker) -> Result<Option<Wait>> {
+        let Some(request) = self.get(id.index) else { return Ok(None) };
+        if !request.fate().is_open(id) {
+            return Ok(None);
+        }
+        let node = self.pool.claim()?;
+        let waiter = self.get(node).ok_or(Status::Internal)?;
+        let spare = waiter.fate();
+        // Relaxed: nobody refers to a waiter by its fate; the mark is for the walk, which skips it
+        waiter.fate.store((spare.generation() << COUNT_BITS) | WAITER, Relaxed);
+        let release = || {
+            waiter.fate.store(spare.freed().0, Release); // Release: as in `free`
+            self.pool.release(node);
+        };
+        let mut fate = request.fate();
+        loop {
+            if !fate.is_open(id) {
+                release();
+                return Ok(None);
+            }
+            match request.change(fate, Fate(fate.0 + REFERENCE)) {
+                Ok(()) => break,
+                Err(now) => fate = now,
+            }
+        }
+        let wait = Wait { id, node };
+        // SAFETY: the entry is claimed and in no list, so the cell is ours, and not armed.
+        unsafe { waiter.waker.arm(waker.clone()) };
+        let mut newest = request.waiters.load(Acquire); // Acquire: a sealed list comes after its outcome
+        loop {
+            if newest & SEALED != 0 {
+                drop(waiter.waker.disarm());
+                release();
+                self.unref(id);
+                return Ok(None);
+            }
+            waiter.older.store(newest, Relaxed); // Relaxed: published by the push
+            // AcqRel: Release publishes the waker and the link to `wake_all`
+            match request.waiters.compare_exchange(newest, node, AcqRel, Acquire) {
+                Ok(_) => return Ok(Some(wait)),
+                Err(now) => newest = now,
+            }
+        }
+    }
+
+    /// How the request ended, if it did. The caller holds a [`Wait`] for it.
+    pub(crate) fn outcome(&self, wait: &Wait) -> Option<Outcome> {
+        self.get(wait.id.index)?.fate().outcome()
+    }
+
+    /// Has a waiter woken through `waker` from now on. Look at the [`outcome`](Self::outcome)
+    /// after it: if the waiter had been woken already, nobody will wake it again.
+    pub(crate) fn rearm(&self, wait: &Wait, waker: &Waker) {
+        let Some(entry) = self.get(wait.node) else { return };
+        if let Some(old) = entry.waker.disarm() {
+            let waker = if old.will_wake(waker) { old } else { waker.clone() };
+            // SAFETY: the cell is ours: our Wait keeps the entry, and we have just disarmed it.
+            unsafe { entry.waker.arm(waker) };
+        }
+    }
+
+    /// The waiter leaves, woken or not. If it was the last one of an open request, that is
+    /// withdrawn, and the caller settles its pages.
+    pub(crate) fn depart(&self, wait: Wait) -> Option<Resolving<'_>> {
+        if let Some(entry) = self.get(wait.node) {
+            drop(entry.waker.disarm());
+        }
+        let request = self.get(wait.id.index)?;
+        let mut fate = request.fate();
+        while fate.code() == OPEN {
+            let last = fate.0 & REFERENCES == REFERENCE;
+            // The last waiter's reference becomes that of the one who withdraws.
+            let to = if last { fate.sealed(Outcome::Withdrawn) } else { Fate(fate.0 - REFERENCE) };
+            match request.change(fate, to) {
+                Ok(()) if last => return Some(Resolving { requests: self, id: wait.id }),
+                Ok(()) => return None,
+                Err(now) => fate = now,
+            }
+        }
+        self.unref(wait.id);
+        None
+    }
+
+    /// Takes back a request that no page refers to and no queue holds.
+    pub(crate) fn abandon(&self, wait: Wait) {
+        self.unqueue(wait.id.index);
+        if let Some(withdrawn) = self.depart(wait) {
+            withdrawn.wake();
+        }
+    }
+
+    /// Decides the outcome, unless somebody has.
+    pub(crate) fn resolve(&self, id: RequestId, outcome: Outcome) -> Option<Resolving<'_>> {
+        let request = self.get(id.index)?;
+        let mut fate = request.fate();
+        while fate.is_open(id) {
+            match request.change(fate, Fate(fate.sealed(outcome).0 + REFERENCE)) {
+                Ok(()) => return Some(Resolving { requests: self, id }),
+                Err(now) => fate = now,
+            }
+        }
+        None
+    }
+
+    /// `pages` of the request's pages have arrived, or were never part of it. With the last of
+    /// them it resolves.
+    pub(crate) fn arrived(&self, id: RequestId, pages: u64) {
+        let Some(request) = self.get(id.index) else { return };
+        let mut remaining = request.remaining.load(Acquire); // Acquire: as on failure, below
+        loop {
+            let count = remaining & ((1 << COUNT_BITS) - 1);
+            if remaining >> COUNT_BITS != id.generation || pages > count {
+                return;
+            }
+            // AcqRel: the last arrival comes after all the others, so the waiter finds each page
+            match request.remaining.compare_exchange(remaining, remaining - pages, AcqRel, Acquire) {
+                Ok(_) if pages == count => break,
+                Ok(_) => return,
+                Err(now) => remaining = now,
+            }
+        }
+        if let Some(resolving) = self.resolve(id, Outcome::Supplied) {
+            resolving.wake();
+        }
+    }
+
+    /// Cuts a request that has not been appended yet down to the pages that it could claim.
+    pub(crate) fn shorten(&self, id: RequestId, to: u64) {
+        let Some(request) = self.get(id.index) else { return };
+        let pages = request.pages();
+        request.set_pages(pages.start, to);
+        self.arrived(id, pages.end - pages.start - to);
+    }
+
+    /// Whether the request still waits for an answer.
+    pub(crate) fn is_open(&self, id: RequestId) -> bool {
+        self.get(id.index).is_some_and(|request| request.fate().is_open(id))
+    }
+
+    /// The queue holds the entry no longer.
+    pub(crate) fn unqueue(&self, index: u32) {
+        self.let_go(index, QUEUED);
+    }
+
+    fn unref(&self, id: RequestId) {
+        self.let_go(id.index, REFERENCE);
+    }
+
+    /// Subtracts from the fate what the caller held of it, and frees the entry after the last.
+    fn let_go(&self, index: u32, held: u64) {
+        let Some(request) = self.get(index) else { return };
+        let mut fate = request.fate();
+        loop {
+            let left = Fate(fate.0 - held);
+            let spent = left.is_spent();
+            match request.change(fate, if spent { left.freed() } else { left }) {
+                Ok(()) if spent => return self.free(index, request),
+                Ok(()) => return,
+                Err(now) => fate = now,
+            }
+        }
+    }
+
+    /// Gives a spent request and its waiters back to the pool. Only the one who freed its fate
+    /// comes here, so the list is its own.
+    fn free(&self, index: u32, request: &Request) {
+        let mut node = request.waiters.load(Acquire) & !SEALED; // Acquire: pairs with the pushes
+        while node != NIL {
+            let Some(waiter) = self.get(node) else { break };
+            let older = waiter.older.load(Relaxed); // Relaxed: ordered by the load of `waiters`
+            if node != index {
+                let fate = waiter.fate();
+                waiter.fate.store(fate.freed().0, Release); // Release: as in `open`, for the next life
+                self.pool.release(node);
+            }
+            node = older;
+        }
+        self.pool.release(index);
+    }
+
+    fn wake_all(&self, request: &Request) {
+        // AcqRel: Acquire takes over the waiters; Release shows the outcome to those who come late
+        let mut node = request.waiters.fetch_or(SEALED, AcqRel) & !SEALED;
+        while node != NIL {
+            let Some(waiter) = self.get(node) else { break };
+            let older = waiter.older.load(Relaxed); // Relaxed: ordered by `waiters`
+            if let Some(waker) = waiter.waker.disarm() {
+                waker.wake();
+            }
+            node = older;
+        }
+    }
+
+    /// Fails every open request, and brings home the waiters of those that somebody else sealed
+    /// but has not finished waking. Returns how many it failed.
+    pub(crate) fn fail_all(&self, status: Status) -> u64 {
+        let mut failed = 0;
+        self.pool.for_each_claimed(|index, request| {
+            let fate = request.fate();
+            let id = RequestId::new(index, fate.generation());
+            if let Some(resolving) = self.resolve(id, Outcome::Failed(status)) {
+                failed += 1;
+                resolving.wake();
+            } else {
+                self.help(id, request);
+            }
+        });
+        failed
+    }
+
+    fn help(&self, id: RequestId, request: &Request) {
+        let mut fate = request.fate();
+        while fate.is_sealed() && fate.generation() == id.generation && fate.0 & REFERENCES != 0 {
+            match request.change(fate, Fate(fate.0 + REFERENCE)) {
+                Ok(()) => return Resolving { requests: self, id }.wake(),
+                Err(now) => fate = now,
+            }
+        }
+    }
+
+    /// Calls `f` with every open request and its pages.
+    pub(crate) fn for_each_open(&self, mut f: impl FnMut(RequestId, PageRange)) {
+        self.pool.for_each_claimed(|index, request| {
+            let fate = request.fate();
+            if fate.code() == OPEN {
+                f(RequestId::new(index, fate.generation()), request.pages());
+            }
+        });
+    }
+}

@@ -1,0 +1,494 @@
+//! The state of one page, in one word. The only module that knows its bits.
+//!
+//! ```text
+//!               request                    supply
+//!   Empty ------------------> Requested -----------+
+//!     ^  <------------------      |                |
+//!     |       withdraw            | request        |
+//!     |                           v (of a dead one)|
+//!     |  supply               Requested            |
+//!     +---------------------------------------+    |
+//!     |                                       v    v       begin_write, mark_dirty
+//!     |  reclaim               evict        Clean ------------------------> Dirty <--+ begin_write,
+//!     +----------- Evicting <---------------  ^                             | ^  |   | end_write
+//!                     |  |      rescue        |  writeback_end              | |  +---+
+//!                     |  +--------------------+------------- AwaitingClean <+ |
+//!                     |                                         |   writeback_begin (no writers)
+//!                     |        begin_write, mark_dirty          |             |
+//!                     +-----------------------------------------+-------------+
+//! ```
+//!
+//! Every arrow is one method and one compare-and-swap. The method belongs to the state that the
+//! arrow leaves, so an arrow that is not in the chart does not compile. A compare-and-swap that
+//! fails returns what the page is now, and its caller decides anew.
+//!
+//! # The word
+//!
+//! | bits | in `Requested` | in `Dirty` | in the other states with a frame |
+//! | --- | --- | --- | --- |
+//! | 0..4 | tag | tag | tag |
+//! | 4..44 | generation of the request (36 bits) | frame | frame |
+//! | 44..62 | index of the request | writers that hold the page | index of the DIRTY request, where there is one |
+//! | 62 | 0 | reclaim pending | reclaim pending |
+//! | 63 | 0 | accessed | accessed |
+//!
+//! *Reclaim pending* says that an earlier eviction, from which the page was rescued, has left a
+//! reclaim that will still run. It makes "how many reclaims are on their way for this page" part
+//! of the state: one if the page is `Evicting` or has the bit, else none. Without it a page that
+//! was rescued and evicted again would be freed by the first reclaim, inside the grace period of
+//! the second.
+//!
+//! A request is *dead* when its generation has passed or its outcome is known
+//! ([`request`](crate::request)). `Requested` by a dead request means `Empty`: whoever failed the
+//! request turns its pages back, but nobody has to wait for that.
+//!
+//! The tags for trapped dirtying and for zero content are part of the layout, though no arrow of
+//! this version leads to them.
+
+use crate::platform::Frame;
+use crate::request::RequestId;
+use crate::sync::{AcqRel, Acquire, AtomicU64, Release};
+
+const TAG_BITS: u32 = 4;
+const TAG: u64 = (1 << TAG_BITS) - 1;
+const FRAME_BITS: u32 = 40;
+const HIGH: u32 = TAG_BITS + FRAME_BITS;
+const INDEX_BITS: u32 = 18;
+const PIN: u64 = 1 << HIGH;
+const PINS: u64 = ((1 << INDEX_BITS) - 1) << HIGH;
+const RECLAIM: u64 = 1 << 62;
+const ACCESSED: u64 = 1 << 63;
+const FRAME: u64 = ((1 << FRAME_BITS) - 1) << TAG_BITS;
+const KEPT: u64 = FRAME | RECLAIM | ACCESSED;
+
+const EMPTY: u64 = 0;
+const REQUESTED: u64 = 1;
+const EVICTING: u64 = 2;
+const CLEAN: u64 = 3;
+const DIRTY: u64 = 4;
+const AWAITING_CLEAN: u64 = 5;
+const CLEAN_DIRTY_REQUESTED: u64 = 6;
+const AWAITING_DIRTY_REQUESTED: u64 = 7;
+const ZERO_CLEAN: u64 = 8;
+const ZERO_DIRTY: u64 = 9;
+const ZERO_AWAITING: u64 = 10;
+
+/// The word of one page.
+#[derive(Debug)]
+pub(crate) struct Slot(AtomicU64);
+
+/// What a page was when it was looked at. Each state carries the word it was seen in, and the
+/// arrows that leave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// No content and no request. May be requested or supplied.
+    Empty(Empty),
+    /// A READ is in flight, or was: ask whether it is dead.
+    Requested(Requested),
+    /// Content that is on its way out, readable until the grace period is over.
+    Evicting(Evicting),
+    /// Content that the service has too.
+    Clean(Clean),
+    /// Content that the service does not have.
+    Dirty(Dirty),
+    /// Content that the service is writing back.
+    AwaitingClean(AwaitingClean),
+    /// Resident, with a DIRTY request in flight.
+    DirtyRequested,
+    /// Zeros that are not stored.
+    Zero,
+}
+
+macro_rules! seen {
+    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) struct $name(u64);
+    )*};
+}
+seen! {
+    /// A page seen `Empty`.
+    Empty;
+    /// A page seen `Requested`.
+    Requested;
+    /// A page seen `Evicting`.
+    Evicting;
+    /// A page seen `Clean`.
+    Clean;
+    /// A page seen `Dirty`.
+    Dirty;
+    /// A page seen `AwaitingClean`.
+    AwaitingClean;
+}
+
+/// What a reclaim did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reclaimed {
+    /// The page is empty, and its frame is the caller's.
+    Frame(Frame),
+    /// The page was evicted again meanwhile: the caller owes it another reclaim.
+    Again,
+    /// The page was rescued, and owes nothing.
+    Rescued,
+}
+
+const fn frame_of(word: u64) -> Frame {
+    Frame::from_bits((word & FRAME) >> TAG_BITS)
+}
+
+const fn frame_bits(frame: Frame) -> u64 {
+    frame.to_bits() << TAG_BITS
+}
+
+impl Slot {
+    pub(crate) fn new() -> Self {
+        Self(AtomicU64::new(EMPTY))
+    }
+
+    /// What the page is.
+    pub(crate) fn load(&self) -> State {
+        // Acquire: pairs with the Release half of `change`, so that who sees a frame sees its
+        // bytes, and who sees a request sees its fields.
+        decode(self.0.load(Acquire))
+    }
+
+    /// The frame of a page that may be read at once, and whether that depends on the VMO being
+    /// attached. The resident path: one load, no decoding of states that it does not serve.
+    #[inline]
+    pub(crate) fn resident(&self) -> Option<(Frame, NeedsPager)> {
+        let word = self.0.load(Acquire); // Acquire: pairs with `Empty::supply`, for the frame's bytes
+        match word & TAG {
+            DIRTY | AWAITING_CLEAN | AWAITING_DIRTY_REQUESTED => Some((frame_of(word), NeedsPager::No)),
+            CLEAN | CLEAN_DIRTY_REQUESTED => Some((frame_of(word), NeedsPager::Yes)),
+            _ => None,
+        }
+    }
+
+    fn change(&self, from: u64, to: u64) -> Result<(), State> {
+        // AcqRel: Release publishes what was written before the arrow (a frame's bytes, a
+        // request's fields) to `load`; Acquire, also on failure, takes over what the last arrow
+        // published, since the caller goes on from it.
+        match self.0.compare_exchange(from, to, AcqRel, Acquire) {
+            Ok(_) => Ok(()),
+            Err(now) => Err(decode(now)),
+        }
+    }
+
+    /// Gives up a writer's hold, after its bytes are in.
+    pub(crate) fn end_write(&self) {
+        // The page cannot have left `Dirty` while a writer held it, so this touches only the count.
+        // Release: the bytes written come before whoever next moves the page (`writeback_begin`
+        // acquires), and before its frame can be read by writeback.
+        self.0.fetch_sub(PIN, Release);
+    }
+}
+
+/// Whether content may be used only while the VMO is attached: clean pages, which detach drops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NeedsPager {
+    Yes,
+    No,
+}
+
+const fn decode(word: u64) -> State {
+    match word & TAG {
+        REQUESTED => State::Requested(Requested(word)),
+        EVICTING => State::Evicting(Evicting(word)),
+        CLEAN => State::Clean(Clean(word)),
+        DIRTY => State::Dirty(Dirty(word)),
+        AWAITING_CLEAN => State::AwaitingClean(AwaitingClean(word)),
+        CLEAN_DIRTY_REQUESTED | AWAITING_DIRTY_REQUESTED => State::DirtyRequested,
+        ZERO_CLEAN | ZERO_DIRTY | ZERO_AWAITING => State::Zero,
+        _ => State::Empty(Empty(word)),
+    }
+}
+
+const fn requested_word(id: RequestId) -> u64 {
+    REQUESTED | (id.generation() << TAG_BITS) | ((id.index() as u64) << HIGH)
+}
+
+const fn supplied_word(frame: Frame) -> u64 {
+    // Accessed: a page that was asked for outlives one turn of the evictor's hand, so that who
+    // asked for it can use it.
+    CLEAN | frame_bits(frame) | ACCESSED
+}
+
+impl Empty {
+    /// A READ now covers the page.
+    pub(crate) fn request(self, slot: &Slot, id: RequestId) -> Result<(), State> {
+        slot.change(self.0, requested_word(id))
+    }
+
+    /// Content arrives, unasked.
+    pub(crate) fn supply(self, slot: &Slot, frame: Frame) -> Result<(), State> {
+        slot.change(self.0, supplied_word(frame))
+    }
+}
+
+impl Requested {
+    pub(crate) const fn id(self) -> RequestId {
+        RequestId::new(((self.0 & PINS) >> HIGH) as u32, (self.0 & FRAME) >> TAG_BITS)
+    }
+
+    /// Another READ takes the page over from a dead one.
+    pub(crate) fn request(self, slot: &Slot, id: RequestId) -> Result<(), State> {
+        slot.change(self.0, requested_word(id))
+    }
+
+    /// The content asked for arrives.
+    pub(crate) fn supply(self, slot: &Slot, frame: Frame) -> Result<(), State> {
+        slot.change(self.0, supplied_word(frame))
+    }
+
+    /// The request failed, or nobody waits for it any more.
+    pub(crate) fn withdraw(self, slot: &Slot) -> Result<(), State> {
+        slot.change(self.0, EMPTY)
+    }
+}
+
+impl Evicting {
+    pub(crate) const fn frame(self) -> Frame {
+        frame_of(self.0)
+    }
+
+    /// An access came before the grace period was over: the page stays.
+    pub(crate) fn rescue(self, slot: &Slot) -> Result<(), State> {
+        slot.change(self.0, (self.0 & FRAME) | CLEAN | RECLAIM | ACCESSED)
+    }
+
+    /// As [`rescue`](Self::rescue), by a writer, who then holds the page.
+    pub(crate) fn begin_write(self, slot: &Slot) -> Result<(), State> {
+        slot.change(self.0, (self.0 & FRAME) | DIRTY | RECLAIM | ACCESSED | PIN)
+    }
+
+    /// As [`rescue`](Self::rescue), by a mapped writer.
+    pub(crate) fn mark_dirty(self, slot: &Slot) -> Result<(), State> {
+        slot.change(self.0, (self.0 & FRAME) | DIRTY | RECLAIM | ACCESSED)
+    }
+}
+
+impl Clean {
+    pub(crate) const fn frame(self) -> Frame {
+        frame_of(self.0)
+    }
+
+    pub(crate) const fn accessed(self) -> bool {
+        self.0 & ACCESSED != 0
+    }
+
+    /// Notes that the page was used. Failing is harmless: the page moved on.
+    pub(crate) fn touch(self, slot: &Slot) -> Result<(), State> {
+        slot.change(self.0, self.0 | ACCESSED)
+    }
+
+    /// The evictor's hand passes: the next time it finds the page unused.
+    pub(crate) fn age(self, slot: &Slot) -> Result<(), State> {
+        slot.change(self.0, self.0 & !ACCESSED)
+    }
+
+    /// The page is on its way out. The answer says whether the caller owes it a reclaim: a page
+    /// with one pending must not get a second.
+    pub(crate) fn evict(self, slot: &Slot) -> Result<OwesReclaim, State> {
+        slot.change(self.0, (self.0 & (FRAME | RECLAIM)) | EVICTING)?;
+        Ok(OwesReclaim::of(self.0))
+    }
+
+    /// The page becomes dirty, and a writer holds it until its bytes are in.
+    pub(crate) fn begin_write(self, slot: &Slot) -> Result<(), State> {
+        slot.change(self.0, (self.0 & (FRAME | RECLAIM)) | DIRTY | ACCESSED | PIN)
+    }
+
+    /// The page becomes dirty for a mapped writer.
+    pub(crate) fn mark_dirty(self, slot: &Slot) -> Result<(), State> {
+        slot.change(self.0, (self.0 & (FRAME | RECLAIM)) | DIRTY | ACCESSED)
+    }
+}
+
+/// Whether whoever moved a page to `Evicting` has to schedule its reclaim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OwesReclaim {
+    Yes,
+    No,
+}
+
+impl OwesReclaim {
+    const fn of(word: u64) -> Self {
+        if word & RECLAIM == 0 { Self::Yes } else { Self::No }
+    }
+}
+
+impl Dirty {
+    pub(crate) const fn frame(self) -> Frame {
+        frame_of(self.0)
+    }
+
+    pub(crate) const fn has_writers(self) -> bool {
+        self.0 & PINS != 0
+    }
+
+    /// One more writer holds the page. `None`: as many as the word can count hold it already.
+    pub(crate) fn begin_write(self, slot: &Slot) -> Option<Result<(), State>> {
+        if self.0 & PINS == PINS {
+            return None;
+        }
+        Some(slot.change(self.0, (self.0 | ACCESSED) + PIN))
+    }
+
+    /// The service begins to write the page back. Only without writers: call it on a page of
+    /// which [`has_writers`](Self::has_writers) is false, any other is refused as it stands.
+    pub(crate) fn writeback_begin(self, slot: &Slot) -> Result<(), State> {
+        if self.has_writers() {
+            return Err(State::Dirty(self));
+        }
+        slot.change(self.0, (self.0 & KEPT) | AWAITING_CLEAN)
+    }
+
+    /// The VMO is gone: no writer is left, and the content with it.
+    pub(crate) fn discard(self, slot: &Slot) -> Result<OwesReclaim, State> {
+        slot.change(self.0, (self.0 & (FRAME | RECLAIM)) | EVICTING)?;
+        Ok(OwesReclaim::of(self.0))
+    }
+}
+
+impl AwaitingClean {
+    pub(crate) const fn frame(self) -> Frame {
+        frame_of(self.0)
+    }
+
+    /// The service has written the page back.
+    pub(crate) fn writeback_end(self, slot: &Slot) -> Result<(), State> {
+        slot.change(self.0, (self.0 & KEPT) | CLEAN)
+    }
+
+    /// A write came in between: what the service wrote is old.
+    pub(crate) fn begin_write(self, slot: &Slot) -> Result<(), State> {
+        slot.change(self.0, (self.0 & (FRAME | RECLAIM)) | DIRTY | ACCESSED | PIN)
+    }
+
+    /// As [`begin_write`](Self::begin_write), by a mapped writer.
+    pub(crate) fn mark_dirty(self, slot: &Slot) -> Result<(), State> {
+        slot.change(self.0, (self.0 & (FRAME | RECLAIM)) | DIRTY | ACCESSED)
+    }
+
+    /// The VMO is gone, and the content with it.
+    pub(crate) fn discard(self, slot: &Slot) -> Result<OwesReclaim, State> {
+        slot.change(self.0, (self.0 & (FRAME | RECLAIM)) | EVICTING)?;
+        Ok(OwesReclaim::of(self.0))
+    }
+}
+
+impl Slot {
+    /// The grace period of an eviction is over. Called exactly once for each `Evicting` that
+    /// [owed](OwesReclaim::Yes) it, and once more for each [`Reclaimed::Again`].
+    pub(crate) fn reclaim(&self) -> Reclaimed {
+        let mut word = self.0.load(Acquire); // Acquire: as in `load`
+        loop {
+            let (to, done) = match (word & TAG, word & RECLAIM) {
+                (EVICTING, 0) => (EMPTY, Reclaimed::Frame(frame_of(word))),
+                (EVICTING, _) => (word & !RECLAIM, Reclaimed::Again),
+                (_, 0) => return Reclaimed::Rescued, // not reached: see "reclaim pending" above
+                _ => (word & !RECLAIM, Reclaimed::Rescued),
+            };
+            // AcqRel: the frame's last readers and writers come before its next use
+            match self.0.compare_exchange(word, to, AcqRel, Acquire) {
+                Ok(_) => return done,
+                Err(now) => word = now,
+            }
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn clean(slot: &Slot) -> Clean {
+        match slot.load() {
+            State::Clean(page) => page,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn supplied(frame: u64) -> Slot {
+        let slot = Slot::new();
+        let State::Empty(page) = slot.load() else { panic!() };
+        page.supply(&slot, Frame::from_bits(frame)).unwrap();
+        slot
+    }
+
+    #[test]
+    fn the_largest_values_fit_and_do_not_touch_each_other() {
+        let slot = Slot::new();
+        let State::Empty(page) = slot.load() else { panic!() };
+        let id = RequestId::new((1 << INDEX_BITS) - 1, (1 << 36) - 1);
+        page.request(&slot, id).unwrap();
+        let State::Requested(page) = slot.load() else { panic!() };
+        assert_eq!(page.id(), id);
+        let frame = Frame::from_bits((1 << FRAME_BITS) - 1);
+        page.supply(&slot, frame).unwrap();
+        assert_eq!(slot.resident(), Some((frame, NeedsPager::Yes)));
+    }
+
+    #[test]
+    fn a_held_page_is_not_written_back() {
+        let slot = supplied(9);
+        clean(&slot).begin_write(&slot).unwrap();
+        let State::Dirty(page) = slot.load() else { panic!() };
+        assert!(page.has_writers());
+        assert_eq!(page.writeback_begin(&slot), Err(State::Dirty(page)));
+        slot.end_write();
+        let State::Dirty(page) = slot.load() else { panic!() };
+        page.writeback_begin(&slot).unwrap();
+        let State::AwaitingClean(page) = slot.load() else { panic!() };
+        page.writeback_end(&slot).unwrap();
+        assert_eq!(clean(&slot).frame(), Frame::from_bits(9));
+    }
+
+    #[test]
+    fn the_count_of_writers_does_not_overflow_into_the_flags() {
+        let slot = supplied(1);
+        clean(&slot).begin_write(&slot).unwrap();
+        for _ in 1..(1 << INDEX_BITS) - 1 {
+            let State::Dirty(page) = slot.load() else { panic!() };
+            page.begin_write(&slot).unwrap().unwrap();
+        }
+        let State::Dirty(page) = slot.load() else { panic!() };
+        assert!(page.begin_write(&slot).is_none());
+    }
+
+    #[test]
+    fn a_rescued_page_that_is_evicted_again_gets_its_whole_grace_period() {
+        let slot = supplied(5);
+        assert_eq!(clean(&slot).evict(&slot), Ok(OwesReclaim::Yes));
+        let State::Evicting(page) = slot.load() else { panic!() };
+        page.rescue(&slot).unwrap();
+        assert_eq!(clean(&slot).evict(&slot), Ok(OwesReclaim::No));
+        assert_eq!(slot.reclaim(), Reclaimed::Again);
+        assert_eq!(slot.reclaim(), Reclaimed::Frame(Frame::from_bits(5)));
+        assert!(matches!(slot.load(), State::Empty(_)));
+    }
+
+    #[test]
+    fn a_reclaim_finds_a_rescued_page_in_every_later_state() {
+        let slot = supplied(5);
+        clean(&slot).evict(&slot).unwrap();
+        let State::Evicting(page) = slot.load() else { panic!() };
+        page.begin_write(&slot).unwrap();
+        slot.end_write();
+        let State::Dirty(page) = slot.load() else { panic!() };
+        page.writeback_begin(&slot).unwrap();
+        assert_eq!(slot.reclaim(), Reclaimed::Rescued);
+        let State::AwaitingClean(page) = slot.load() else { panic!() };
+        page.writeback_end(&slot).unwrap();
+        assert_eq!(clean(&slot).evict(&slot), Ok(OwesReclaim::Yes));
+    }
+
+    #[test]
+    fn a_stale_view_changes_nothing() {
+        let slot = supplied(5);
+        let stale = clean(&slot);
+        stale.begin_write(&slot).unwrap();
+        assert!(stale.evict(&slot).is_err());
+        assert!(matches!(slot.load(), State::Dirty(_)));
+    }
+}

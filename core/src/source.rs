@@ -1,0 +1,232 @@
+//! The page source: a VMO's link to its pager and to the port of the service.
+//!
+//! ```text
+//!   attached --detach--> detached --pager closed--> detached and closed
+//!      +----pager closed--> closed
+//! ```
+//!
+//! Never back. What each means for the pages is in [`vmo`](crate::vmo); what it means for the
+//! requests is here.
+//!
+//! # How a request cannot be left behind
+//!
+//! Detach and close first mark the source, then seal the queue, then walk all requests and fail
+//! them. A faulter first claims its request, then looks at the mark, and only then lets a page
+//! refer to it. By the rule of the walk ([`pool`](crate::pool)) either the walk meets the request
+//! or the faulter sees the mark: so every request that a page refers to, and that anyone can wait
+//! for, is failed, whatever its opener does next, even nothing. That the opener's append fails as
+//! well, the queue being sealed, is what keeps its packet from following COMPLETE.
+
+use core::task::Waker;
+
+use crate::packet::{Command, Packet};
+use crate::platform::Platform;
+use crate::port::Shared as Port;
+use crate::queue::{Queue, Seal, Taken};
+use crate::request::{MAX_RUN, Outcome, RequestId, Requests, Wait};
+use crate::slot::State;
+use crate::status::{Result, Status};
+use crate::sync::{AcqRel, Acquire, Arc, AtomicU32, Hint};
+use crate::table::Table;
+use crate::units::{PAGE_SIZE, PageIndex, PageRange};
+
+const DETACHED: u32 = 1;
+const CLOSED: u32 = 2;
+
+pub(crate) struct Source<P: Platform> {
+    state: AtomicU32,
+    pub(crate) requests: Requests,
+    queue: Queue,
+    joins: Hint,
+    key: u64,
+    port: Arc<Port<P>>,
+    /// The VMO's entry in the port.
+    entry: u32,
+}
+
+impl<P: Platform> Source<P> {
+    pub(crate) fn new(port: Arc<Port<P>>, entry: u32, key: u64) -> Result<Self> {
+        let requests = Requests::new();
+        let queue = Queue::new(&requests)?;
+        Ok(Self { state: AtomicU32::new(0), requests, queue, joins: Hint::default(), key, port, entry })
+    }
+
+    pub(crate) const fn key(&self) -> u64 {
+        self.key
+    }
+
+    /// Requests appended so far, and waiters that joined one.
+    pub(crate) fn totals(&self) -> (u64, u64) {
+        (self.queue.appended(), self.joins.get() as u64)
+    }
+
+    fn state(&self) -> u32 {
+        self.state.load(Acquire) // Acquire: pairs with `mark`; see the module's text
+    }
+
+    fn mark(&self, mark: u32) {
+        self.state.fetch_or(mark, AcqRel); // AcqRel: Release comes before the walk that follows
+    }
+
+    /// Whether detach has begun: clean pages count as absent.
+    #[inline]
+    pub(crate) fn is_detached(&self) -> bool {
+        self.state() & DETACHED != 0
+    }
+
+    /// Whether the service can be asked.
+    ///
+    /// # Errors
+    /// [`BadState`](Status::BadState): detached, or the pager is closed.
+    pub(crate) fn attached(&self) -> Result<()> {
+        if self.state() == 0 { Ok(()) } else { Err(Status::BadState) }
+    }
+
+    /// Marks the VMO detached, has COMPLETE delivered last, and fails what is in flight. Returns
+    /// how many requests this call failed. Detaching again finishes what a detacher that was
+    /// stopped half-way left.
+    pub(crate) fn detach(&self) -> u64 {
+        self.mark(DETACHED);
+        self.complete();
+        self.requests.fail_all(Status::BadState)
+    }
+
+    /// Seals the queue with COMPLETE, unless it is sealed.
+    pub(crate) fn complete(&self) {
+        self.queue.seal(&self.requests, Seal::Complete);
+        self.port.ready(self.entry);
+    }
+
+    /// The pager is gone: nothing is delivered any more, and what is in flight fails.
+    pub(crate) fn close(&self) {
+        self.mark(CLOSED);
+        self.queue.close(&self.requests);
+        self.requests.fail_all(Status::BadState);
+        self.port.ready(self.entry); // so that the port forgets the VMO
+    }
+
+    /// Waits for the page: joins the request that covers it, or opens one for it and for as many
+    /// absent pages after it as there are up to `run`. `None`: the page changed, look again.
+    pub(crate) fn ask(&self, table: &Table, page: PageIndex, run: u64, waker: &Waker) -> Result<Option<Wait>> {
+        if let Some(State::Requested(page)) = table.slot(page).map(|slot| slot.load())
+            && let Some(wait) = self.requests.join(page.id(), waker)?
+        {
+            self.joins.count();
+            return Ok(Some(wait));
+        }
+        self.attached()?;
+        let run = run.clamp(1, MAX_RUN);
+        let wait = self.requests.open(page.0, run, waker)?;
+        let id = wait.id();
+        // After the claim: see "How a request cannot be left behind".
+        let claimed = self.attached().and_then(|()| self.claim_run(table, page, run, id));
+        match claimed {
+            Err(status) => {
+                self.requests.abandon(wait);
+                return Err(status);
+            }
+            Ok(0) => {
+                self.requests.abandon(wait);
+                return Ok(None);
+            }
+            Ok(claimed) if claimed < run => self.requests.shorten(id, claimed),
+            Ok(_) => {}
+        }
+        match self.queue.append(&self.requests, id) {
+            Ok(()) => self.port.ready(self.entry),
+            Err(_) => {
+                self.requests.unqueue(id.index());
+                if let Some(resolving) = self.requests.resolve(id, Outcome::Failed(Status::BadState)) {
+                    withdraw(table, resolving.id(), resolving.pages());
+                    resolving.wake();
+                }
+            }
+        }
+        Ok(Some(wait))
+    }
+
+    /// Makes absent pages refer to the request, from `first` on, until one is not absent.
+    fn claim_run(&self, table: &Table, first: PageIndex, run: u64, id: RequestId) -> Result<u64> {
+        for claimed in 0..run {
+            let at = match table.find_or_make(PageIndex(first.0 + claimed)) {
+                Ok(at) => at,
+                Err(status) if claimed == 0 => return Err(status),
+                Err(_) => return Ok(claimed),
+            };
+            let mut state = at.slot().load();
+            loop {
+                let request = match state {
+                    State::Empty(page) => page.request(at.slot(), id),
+                    State::Requested(page) if !self.requests.is_open(page.id()) => page.request(at.slot(), id),
+                    _ => return Ok(claimed),
+                };
+                match request {
+                    Ok(()) => break,
+                    Err(now) => state = now,
+                }
+            }
+        }
+        Ok(run)
+    }
+
+    /// The waiter leaves; the last one withdraws the request.
+    pub(crate) fn leave(&self, table: &Table, wait: Wait) {
+        if let Some(resolving) = self.requests.depart(wait) {
+            withdraw(table, resolving.id(), resolving.pages());
+            resolving.wake();
+        }
+    }
+
+    /// Fails every open request that still waits for a page of the range.
+    pub(crate) fn fail(&self, table: &Table, range: PageRange, status: Status) {
+        self.requests.for_each_open(|id, pages| {
+            let within = pages.intersect(range);
+            let waits = |page| {
+                let slot = table.slot(PageIndex(page));
+                matches!(slot.map(|slot| slot.load()), Some(State::Requested(page)) if page.id() == id)
+            };
+            if (within.start..within.end).any(waits)
+                && let Some(resolving) = self.requests.resolve(id, Outcome::Failed(status))
+            {
+                withdraw(table, id, pages);
+                resolving.wake();
+            }
+        });
+    }
+
+    /// Fills `packets` from the queue, adjacent READs as one packet, and takes at most as many
+    /// requests as `packets` has room for. COMPLETE comes last.
+    pub(crate) fn take(&self, packets: &mut [Packet]) -> (usize, Taken) {
+        let mut filled = 0;
+        let mut end = None;
+        let mut taken = self.queue.take(&self.requests, packets.len(), |_, pages| {
+            let length = (pages.end - pages.start) * PAGE_SIZE;
+            if end == Some(pages.start) {
+                packets[filled - 1].page_request.length += length;
+            } else {
+                packets[filled] = Packet::page_request(self.key, Command::Read, pages.start * PAGE_SIZE, length);
+                filled += 1;
+            }
+            end = Some(pages.end);
+        });
+        if taken == Taken::Complete {
+            packets[filled] = Packet::page_request(self.key, Command::Complete, 0, 0);
+            filled += 1;
+            taken = Taken::Closed;
+        }
+        (filled, taken)
+    }
+}
+
+/// Turns the pages that still refer to a request back to empty. Not needed for anyone's progress,
+/// since they are taken for empty anyway once the request is dead.
+fn withdraw(table: &Table, id: RequestId, pages: PageRange) {
+    for page in pages.start..pages.end {
+        let Some(slot) = table.slot(PageIndex(page)) else { continue };
+        if let State::Requested(requested) = slot.load()
+            && requested.id() == id
+        {
+            let _ = requested.withdraw(slot); // failing: another request or a supply took it over
+        }
+    }
+}

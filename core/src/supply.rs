@@ -1,0 +1,161 @@
+//! The service's answers to a READ: pages, or a reason why not.
+
+use crate::counts::Kind;
+use crate::pager::Pager;
+use crate::platform::{OwnedFrame, Platform};
+use crate::reclaim::Retired;
+use crate::request::RequestId;
+use crate::slot::State;
+use crate::status::{Result, Status};
+use crate::sync::{Arc, SeqCst, fence};
+use crate::units::{ByteRange, PageIndex, PageRange};
+use crate::vmo::{Inner, Vmo};
+
+/// Pages that have arrived for one request and are not reported to it yet: a run of them is one
+/// step on the request, not one a page.
+struct Arrivals<'a, P: Platform> {
+    vmo: &'a Inner<P>,
+    run: Option<(RequestId, u64)>,
+}
+
+impl<P: Platform> Arrivals<'_, P> {
+    fn add(&mut self, id: RequestId) {
+        match &mut self.run {
+            Some((same, pages)) if *same == id => *pages += 1,
+            _ => {
+                self.report();
+                self.run = Some((id, 1));
+            }
+        }
+    }
+
+    fn report(&mut self) {
+        if let Some((id, pages)) = self.run.take() {
+            self.vmo.source.requests.arrived(id, pages);
+        }
+    }
+}
+
+impl<P: Platform> Drop for Arrivals<'_, P> {
+    fn drop(&mut self) {
+        self.report();
+    }
+}
+
+impl<P: Platform> Pager<P> {
+    /// Gives the VMO the pages of `range`, one frame each, by moving them in. Pages that it has
+    /// already stay as they are, and the frame offered for them is freed.
+    ///
+    /// Requests resolve as their last missing page arrives. Pages that nobody asked for are
+    /// welcome too.
+    ///
+    /// Errors: [`InvalidArgs`](Status::InvalidArgs): the VMO is not this pager's, the range is not
+    /// aligned to pages, or there are more or fewer frames than pages;
+    /// [`OutOfRange`](Status::OutOfRange): the range does not lie inside the VMO;
+    /// [`BadState`](Status::BadState): the VMO is detached. After these checks:
+    /// [`InvalidArgs`](Status::InvalidArgs) at a frame of another platform, and
+    /// [`NoMemory`](Status::NoMemory) where a table node could not be made; the pages before
+    /// are supplied then. In every case the frames are used up
+    /// (`zx_pager_supply_pages()`).
+    ///
+    /// A supply that began before a detach may still succeed; the pages are gone then, as all
+    /// clean pages are.
+    ///
+    /// Lock-free. Two atomic additions a page, one step a request, one wake a waiter.
+    pub fn supply_frames<'p, I>(&self, vmo: &Vmo<P>, range: ByteRange, frames: I) -> Result<()>
+    where
+        I: IntoIterator<Item = OwnedFrame<'p, P>>,
+        I::IntoIter: ExactSizeIterator,
+    {
+        self.owns(vmo)?;
+        let inner = vmo.inner();
+        let pages = range.pages_exact(inner.pages)?;
+        let frames = frames.into_iter();
+        if frames.len() as u64 != pages.end - pages.start {
+            return Err(Status::InvalidArgs);
+        }
+        if inner.source.is_detached() {
+            return Err(Status::BadState);
+        }
+        let supplied = supply(inner, pages, frames);
+        // Pairs with the fence in `detach_vmo`: either we see its mark here, or it sees our pages.
+        // Nobody can use them in either case; this is so that their frames do not linger.
+        fence(SeqCst);
+        if inner.source.is_detached() {
+            let guard = inner.platform.pin();
+            Retired::new(inner, &guard).evict_clean(pages);
+        }
+        supplied
+    }
+
+    /// Fails every request in flight that still waits for a page of `range`: its waiters get
+    /// `status`. Resident pages are not touched. Without such a request, or after detach, it
+    /// does nothing.
+    ///
+    /// Errors: [`InvalidArgs`](Status::InvalidArgs): the VMO is not this pager's, the range is not
+    /// aligned, or the status is not one that a service may give
+    /// ([`Status::may_fail_a_request`]); [`OutOfRange`](Status::OutOfRange)
+    /// (`zx_pager_op_range()`, ZX_PAGER_OP_FAIL).
+    ///
+    /// Lock-free. Costs the requests in flight.
+    pub fn fail_range(&self, vmo: &Vmo<P>, range: ByteRange, status: Status) -> Result<()> {
+        self.owns(vmo)?;
+        let inner = vmo.inner();
+        if !status.may_fail_a_request() {
+            return Err(Status::InvalidArgs);
+        }
+        let pages = range.pages_exact(inner.pages)?;
+        inner.source.fail(&inner.table, pages, status);
+        Ok(())
+    }
+}
+
+fn supply<'p, P: Platform>(
+    vmo: &Arc<Inner<P>>,
+    pages: PageRange,
+    frames: impl Iterator<Item = OwnedFrame<'p, P>>,
+) -> Result<()> {
+    let mut arrivals = Arrivals { vmo, run: None };
+    for (page, frame) in (pages.start..pages.end).zip(frames) {
+        if !frame.belongs_to(&vmo.platform) {
+            return Err(Status::InvalidArgs);
+        }
+        let at = vmo.table.find_or_make(PageIndex(page))?;
+        let slot = at.slot();
+        let mut state = slot.load();
+        at.raise(Kind::Resident);
+        let moved_in = loop {
+            let change = match state {
+                State::Empty(empty) => empty.supply(slot, frame.frame()),
+                State::Requested(requested) => requested.supply(slot, frame.frame()),
+                // The page is still here: keeping it is as if the eviction had passed it over.
+                State::Evicting(evicting) => match evicting.rescue(slot) {
+                    Ok(()) => break Moved::Rescued,
+                    Err(now) => Err(now),
+                },
+                _ => break Moved::Kept,
+            };
+            match change {
+                Ok(()) => break Moved::In,
+                Err(now) => state = now,
+            }
+        };
+        match moved_in {
+            Moved::In => {
+                let _: crate::platform::Frame = frame.into_frame(); // the slot owns it now
+                if let State::Requested(requested) = state {
+                    arrivals.add(requested.id());
+                }
+            }
+            Moved::Rescued => {}
+            Moved::Kept => at.lower(Kind::Resident),
+        }
+    }
+    Ok(())
+}
+
+enum Moved {
+    In,
+    Rescued,
+    Kept,
+}

@@ -1,0 +1,101 @@
+//! The one facade: every atomic, fence, pin and interior cell of the crate comes from here.
+//!
+//! An ordinary build gets `core::sync::atomic` and `crossbeam-epoch`. Under `--cfg loom` the same
+//! names are loom's, so that the models in `verify/` explore the shipped source and not a copy of
+//! it. Reclamation has two forms there: the modelled one ([`model`]), small enough to explore
+//! without bound and quick to notice a use after free, and, with `--cfg crossbeam_loom` besides,
+//! the real crossbeam-epoch.
+//!
+//! No other module names `loom`.
+
+#[cfg(all(crossbeam_loom, not(loom)))]
+compile_error!("--cfg crossbeam_loom needs --cfg loom: without it the epoch would be modelled and the pager would not");
+
+#[cfg(all(loom, not(crossbeam_loom)))]
+pub mod model;
+
+#[cfg(not(all(loom, not(crossbeam_loom))))]
+pub use crossbeam_epoch::{Collector, Guard, LocalHandle};
+#[cfg(all(loom, not(crossbeam_loom)))]
+pub use model::{Collector, Guard, LocalHandle};
+
+#[cfg(not(loom))]
+pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, fence};
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, fence};
+
+pub(crate) use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+
+#[cfg(not(loom))]
+pub use alloc::sync::Arc;
+#[cfg(loom)]
+pub use loom::sync::Arc;
+
+/// Sizes that only the speed and the memory of a build depend on, never its meaning.
+///
+/// Loom pays for every atomic that exists, so a model's tables are as small as they can be while
+/// each level, group and segment still occurs.
+#[cfg(not(loom))]
+pub(crate) mod size {
+    /// log2 of the slots in a leaf: 512 slots are 2 MiB of pages and one 4 KiB leaf.
+    pub(crate) const LEAF_BITS: u32 = 9;
+    /// log2 of the children of an inner node.
+    pub(crate) const NODE_BITS: u32 = 9;
+    /// log2 of the most children that the root may have: 4096 leaves, 8 GiB, under one root.
+    pub(crate) const ROOT_BITS: u32 = 12;
+    /// log2 of the slots that share one counter.
+    pub(crate) const GROUP_BITS: u32 = 6;
+    /// log2 of the entries in a pool's first segment; each further segment doubles.
+    pub(crate) const POOL_BITS: u32 = 3;
+}
+#[cfg(loom)]
+pub(crate) mod size {
+    pub(crate) const LEAF_BITS: u32 = 1;
+    pub(crate) const NODE_BITS: u32 = 1;
+    pub(crate) const ROOT_BITS: u32 = 1;
+    pub(crate) const GROUP_BITS: u32 = 1;
+    pub(crate) const POOL_BITS: u32 = 2;
+}
+
+/// A number that steers where a search begins. Losing or tearing an update costs time, never an
+/// answer, so it is not modelled: it would only multiply the executions that loom explores.
+#[derive(Debug, Default)]
+pub(crate) struct Hint(core::sync::atomic::AtomicUsize);
+
+impl Hint {
+    pub(crate) fn get(&self) -> usize {
+        self.0.load(Relaxed) // Relaxed: any value is right, see the type
+    }
+
+    pub(crate) fn set(&self, value: usize) {
+        self.0.store(value, Relaxed); // Relaxed: as above
+    }
+
+    /// Counts one event, for statistics.
+    pub(crate) fn count(&self) {
+        self.0.fetch_add(1, Relaxed); // Relaxed: a statistic orders nothing
+    }
+}
+
+/// `UnsafeCell` with loom's interface: the pointer is lent to a closure, so that loom can check
+/// that no two accesses overlap.
+#[cfg(not(loom))]
+#[derive(Debug, Default)]
+pub(crate) struct Cell<T>(core::cell::UnsafeCell<T>);
+
+#[cfg(not(loom))]
+impl<T> Cell<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self(core::cell::UnsafeCell::new(value))
+    }
+
+    pub(crate) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+        f(self.0.get())
+    }
+
+    pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+        f(self.0.get())
+    }
+}
+#[cfg(loom)]
+pub(crate) use loom::cell::UnsafeCell as Cell;

@@ -1,0 +1,289 @@
+//! A VMO: pages, the table that finds them, and the source that supplies them.
+//!
+//! This file has the object and the access to one page; the calls stand by their subject:
+//! [`fault`](crate::fault) reads, writes and waits, [`supply`](crate::supply) and
+//! [`writeback`](crate::writeback) are the service's side, [`reclaim`](crate::reclaim) evicts, and
+//! [`pager`](crate::pager) detaches.
+//!
+//! # What detach means for a page
+//!
+//! In a detached VMO a clean page *counts as absent*, from the moment of the mark on. Detach drops
+//! them all; but whoever meets one that it has not reached, or that a supply which began earlier
+//! puts there later, drops it himself and fails like everyone else. So the mark is the one instant
+//! at which all clean pages go, and no page that failed an access after it can come back.
+
+use core::fmt;
+
+use crate::counts::Kind;
+use crate::pager;
+use crate::platform::{Frame, Platform, VmoId};
+use crate::reclaim::Retired;
+use crate::slot::{NeedsPager, State};
+use crate::source::Source;
+use crate::status::{Result, Status};
+use crate::sync::{Arc, Guard, Hint};
+use crate::table::{At, Table};
+use crate::units::{PAGE_SIZE, PageCount, PageIndex};
+
+/// What an access wants of a page.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Access {
+    /// The page must be resident.
+    Read,
+    /// The page must be resident and dirty.
+    Write,
+}
+
+/// A virtual memory object backed by a pager.
+///
+/// Made by [`Pager::create_vmo`](crate::Pager::create_vmo). Share it in an `Arc`. When it is
+/// dropped, the service gets COMPLETE, unless detach sent it.
+///
+/// Accesses: [`lookup`](Self::lookup) for a page that is resident, [`fault`](Self::fault) for one
+/// that may not be, [`read`](Self::read) and [`write`](Self::write) for bytes.
+pub struct Vmo<P: Platform> {
+    inner: Arc<Inner<P>>,
+    pager: Arc<pager::Shared<P>>,
+    /// The VMO's entry in the pager.
+    entry: u32,
+}
+
+/// What the port, the pager and deferred reclaims hold of a VMO; it may outlive the handle.
+pub(crate) struct Inner<P: Platform> {
+    pub(crate) table: Table,
+    pub(crate) source: Source<P>,
+    pub(crate) platform: Arc<P>,
+    pub(crate) pages: PageCount,
+    /// Where the next eviction begins.
+    pub(crate) hand: Hint,
+}
+
+/// Figures of one VMO at about one time. Reading them stops nobody.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct VmoCounts {
+    /// Pages with content: clean, dirty, and awaiting clean. In a detached VMO the clean ones are
+    /// gone, whether their frames are freed already or not.
+    pub resident: PageCount,
+    /// Pages that are dirty, or are being written back.
+    pub dirty: PageCount,
+    /// Requests in flight: queued, or delivered and not answered.
+    pub in_flight: u64,
+    /// Requests made since the VMO was created.
+    pub requests: u64,
+    /// Faults that joined a request which another fault had made.
+    pub joins: u64,
+}
+
+/// How a page is held by who becomes its writer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// Until [`end_write`](crate::slot::Slot::end_write): bytes are about to be copied.
+    Copying,
+    /// Not at all: the page is mapped, and write-protected before its state moves.
+    Mapped,
+}
+
+impl<P: Platform> fmt::Debug for Vmo<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vmo").field("size", &self.size()).field("counts", &self.counts()).finish_non_exhaustive()
+    }
+}
+
+impl<P: Platform> Vmo<P> {
+    pub(crate) fn new(inner: Arc<Inner<P>>, pager: Arc<pager::Shared<P>>, entry: u32) -> Self {
+        Self { inner, pager, entry }
+    }
+
+    pub(crate) const fn inner(&self) -> &Arc<Inner<P>> {
+        &self.inner
+    }
+
+    /// Whether the VMO was created by this pager.
+    pub(crate) fn is_of(&self, pager: &Arc<pager::Shared<P>>) -> bool {
+        Arc::ptr_eq(&self.pager, pager)
+    }
+
+    /// The size in bytes, a multiple of [`PAGE_SIZE`].
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.inner.pages.0 * PAGE_SIZE
+    }
+
+    /// The key that its packets carry.
+    #[must_use]
+    pub fn key(&self) -> u64 {
+        self.inner.source.key()
+    }
+
+    /// The VMO as the platform is told of it.
+    #[must_use]
+    pub fn id(&self) -> VmoId {
+        self.inner.id()
+    }
+
+    /// The platform that the pager was made with.
+    #[must_use]
+    pub fn platform(&self) -> &Arc<P> {
+        &self.inner.platform
+    }
+
+    /// The frame of a resident page, which stays allocated while `guard` lives. `None`: the page
+    /// is not resident, or is on its way out, or lies outside; [`fault`](Self::fault) tells.
+    ///
+    /// The guard must come from [`Platform::pin`] of the VMO's platform.
+    ///
+    /// Wait-free: two dependent loads up to 8 GiB, no store.
+    ///
+    /// ```
+    /// # use upager::*;
+    /// # use std::sync::Arc;
+    /// # let platform = Arc::new(HeapPlatform::new());
+    /// # let (pager, port) = (Pager::new(platform.clone()), Port::new(platform.clone()));
+    /// # let vmo = pager.create_vmo(&port, 1, VmoOptions::NONE, 4096)?;
+    /// let guard = platform.pin();
+    /// assert_eq!(vmo.lookup(&guard, PageIndex(0)), None);
+    /// pager.supply_frames(&vmo, ByteRange::new(0, 4096), [OwnedFrame::new(&*platform)?])?;
+    /// assert!(vmo.lookup(&guard, PageIndex(0)).is_some());
+    /// # Ok::<(), Status>(())
+    /// ```
+    #[must_use]
+    #[inline]
+    pub fn lookup(&self, guard: &Guard, page: PageIndex) -> Option<Frame> {
+        let _ = guard;
+        let inner = &*self.inner;
+        match inner.table.slot(page)?.resident()? {
+            (_, NeedsPager::Yes) if inner.source.is_detached() => None,
+            (frame, _) => Some(frame),
+        }
+    }
+
+    /// Figures of the VMO. Costs the groups of pages that are not empty, and the requests.
+    #[must_use]
+    pub fn counts(&self) -> VmoCounts {
+        let inner = &self.inner;
+        let dirty = inner.table.count(Kind::Dirty);
+        let resident = if inner.source.is_detached() { dirty } else { inner.table.count(Kind::Resident) };
+        let mut in_flight = 0;
+        inner.source.requests.for_each_open(|_, _| in_flight += 1);
+        let (requests, joins) = inner.source.totals();
+        VmoCounts { resident, dirty, in_flight, requests, joins }
+    }
+}
+
+impl<P: Platform> Drop for Vmo<P> {
+    fn drop(&mut self) {
+        // Nobody else has the VMO: no access, no fault and no service's call is under way.
+        let inner = &self.inner;
+        inner.source.complete();
+        let guard = inner.platform.pin();
+        Retired::new(inner, &guard).discard_all();
+        self.pager.forget(self.entry, inner, &guard);
+        guard.flush();
+    }
+}
+
+impl<P: Platform> Inner<P> {
+    pub(crate) fn id(self: &Arc<Self>) -> VmoId {
+        VmoId(core::ptr::from_ref::<Self>(self).addr())
+    }
+
+    /// The frame of a page that can be read, rescuing it if it is on its way out. `None`: ask the
+    /// pager. The frame stays allocated while `guard` lives.
+    pub(crate) fn read_access(self: &Arc<Self>, page: PageIndex, guard: &Guard) -> Option<Frame> {
+        let at = self.table.find(page)?;
+        loop {
+            match at.slot().load() {
+                State::Clean(clean) if self.source.is_detached() => self.drop_clean(page, at, clean, guard),
+                State::Clean(clean) => {
+                    if !clean.accessed() {
+                        let _ = clean.touch(at.slot()); // failing: the page moved, and was touched or goes
+                    }
+                    return Some(clean.frame());
+                }
+                State::Dirty(dirty) => return Some(dirty.frame()),
+                State::AwaitingClean(awaiting) => return Some(awaiting.frame()),
+                State::Evicting(evicting) => {
+                    if self.source.is_detached() {
+                        return None;
+                    }
+                    at.raise(Kind::Resident);
+                    if evicting.rescue(at.slot()).is_ok() {
+                        return Some(evicting.frame());
+                    }
+                    at.lower(Kind::Resident);
+                }
+                State::Empty(_) | State::Requested(_) | State::DirtyRequested | State::Zero => return None,
+            }
+        }
+    }
+
+    /// Makes a page dirty, and holds it as asked. `None`: ask the pager.
+    ///
+    /// # Errors
+    /// [`NoResources`](Status::NoResources): 2^18 - 1 writers hold the page.
+    pub(crate) fn write_access<'a>(
+        self: &'a Arc<Self>,
+        page: PageIndex,
+        hold: Hold,
+        guard: &Guard,
+    ) -> Result<Option<(At<'a>, Frame)>> {
+        let Some(at) = self.table.find(page) else { return Ok(None) };
+        let slot = at.slot();
+        loop {
+            match slot.load() {
+                State::Clean(clean) if self.source.is_detached() => self.drop_clean(page, at, clean, guard),
+                State::Clean(clean) => {
+                    at.raise(Kind::Dirty);
+                    let done = match hold {
+                        Hold::Copying => clean.begin_write(slot),
+                        Hold::Mapped => clean.mark_dirty(slot),
+                    };
+                    if done.is_ok() {
+                        return Ok(Some((at, clean.frame())));
+                    }
+                    at.lower(Kind::Dirty);
+                }
+                State::Evicting(evicting) => {
+                    if self.source.is_detached() {
+                        return Ok(None);
+                    }
+                    at.raise(Kind::Resident);
+                    at.raise(Kind::Dirty);
+                    let done = match hold {
+                        Hold::Copying => evicting.begin_write(slot),
+                        Hold::Mapped => evicting.mark_dirty(slot),
+                    };
+                    if done.is_ok() {
+                        return Ok(Some((at, evicting.frame())));
+                    }
+                    at.lower(Kind::Dirty);
+                    at.lower(Kind::Resident);
+                }
+                State::Dirty(dirty) => match hold {
+                    Hold::Mapped => return Ok(Some((at, dirty.frame()))),
+                    Hold::Copying => match dirty.begin_write(slot) {
+                        None => return Err(Status::NoResources),
+                        Some(Ok(())) => return Ok(Some((at, dirty.frame()))),
+                        Some(Err(_)) => {}
+                    },
+                },
+                State::AwaitingClean(awaiting) => {
+                    let done = match hold {
+                        Hold::Copying => awaiting.begin_write(slot),
+                        Hold::Mapped => awaiting.mark_dirty(slot),
+                    };
+                    if done.is_ok() {
+                        return Ok(Some((at, awaiting.frame())));
+                    }
+                }
+                State::Empty(_) | State::Requested(_) | State::DirtyRequested | State::Zero => return Ok(None),
+            }
+        }
+    }
+
+    /// Drops a clean page that was met in a detached VMO.
+    fn drop_clean(self: &Arc<Self>, page: PageIndex, at: At<'_>, clean: crate::slot::Clean, guard: &Guard) {
+        Retired::new(self, guard).evict(page, at, clean);
+    }
+}

@@ -1,0 +1,166 @@
+//! How dirty pages leave: query them, begin, write them out, end. Works after detach too.
+//!
+//! # No write is lost
+//!
+//! A page is cleaned only if no write fell between BEGIN and END: a write takes it back to dirty,
+//! and END leaves a dirty page alone. A write that is still copying when BEGIN comes holds the
+//! page, and BEGIN passes over it. So the bytes that a page has when it becomes clean are the
+//! bytes it had when BEGIN took it, and the service, which reads them in between, reads those.
+//!
+//! Writebacks that overlap are told apart no further than Zircon does: after BEGIN, write, BEGIN,
+//! an END cleans the page whichever BEGIN it was meant for. A service that writes the same range
+//! back from two threads at once must keep its own order.
+
+use core::ops::ControlFlow;
+
+use crate::counts::Kind;
+use crate::pager::Pager;
+use crate::platform::Platform;
+use crate::reclaim::Retired;
+use crate::slot::State;
+use crate::status::Result;
+use crate::sync::{SeqCst, fence};
+use crate::units::{ByteRange, PAGE_SIZE};
+use crate::vmo::Vmo;
+
+/// A run of dirty pages (`zx_vmo_dirty_range_t`).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[repr(C)]
+pub struct DirtyRange {
+    /// First byte; a multiple of the page size.
+    pub offset: u64,
+    /// Bytes; a multiple of the page size.
+    pub length: u64,
+    /// 0: stored pages.
+    pub options: u64,
+}
+
+impl DirtyRange {
+    /// The bytes of the run.
+    #[must_use]
+    pub const fn range(&self) -> ByteRange {
+        ByteRange::new(self.offset, self.length)
+    }
+}
+
+/// What a query found.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct DirtyRanges {
+    /// Entries written to the buffer.
+    pub actual: usize,
+    /// Entries there were. More than `actual`: the buffer was too small.
+    pub available: usize,
+}
+
+/// Which dirty pages a writeback is about (`data` of ZX_PAGER_OP_WRITEBACK_BEGIN).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Writeback {
+    /// All of the range.
+    #[default]
+    All,
+    /// Only ranges of zeros that are not stored. Stored dirty pages stay dirty: the service is
+    /// about to write zeros.
+    ZeroRanges,
+}
+
+impl<P: Platform> Pager<P> {
+    /// Writes the dirty runs of `range` to `buffer`, in ascending order and merged, those being
+    /// written back included. The ends of `range` are rounded out to pages.
+    ///
+    /// A page that was dirty before the call is in the buffer, or begins after the last entry in
+    /// it. Works in every state of the VMO.
+    ///
+    /// Errors: [`InvalidArgs`](crate::Status::InvalidArgs): the VMO is not this pager's;
+    /// [`OutOfRange`](crate::Status::OutOfRange) (`zx_pager_query_dirty_ranges()`).
+    ///
+    /// Wait-free. Costs the groups of 64 pages that hold a dirty one.
+    pub fn query_dirty_ranges(&self, vmo: &Vmo<P>, range: ByteRange, buffer: &mut [DirtyRange]) -> Result<DirtyRanges> {
+        self.owns(vmo)?;
+        let inner = vmo.inner();
+        let pages = range.pages_touched(inner.pages)?;
+        let mut found = DirtyRanges::default();
+        let mut run: Option<(u64, u64)> = None;
+        let mut emit = |run: Option<(u64, u64)>| {
+            let Some((start, end)) = run else { return };
+            if let Some(entry) = buffer.get_mut(found.available) {
+                *entry = DirtyRange { offset: start * PAGE_SIZE, length: (end - start) * PAGE_SIZE, options: 0 };
+                found.actual += 1;
+            }
+            found.available += 1;
+        };
+        let _: ControlFlow<()> = inner.table.scan(Kind::Dirty, pages, |page, at| {
+            if let State::Dirty(_) | State::AwaitingClean(_) = at.slot().load() {
+                run = match run {
+                    Some((start, end)) if end == page.0 => Some((start, page.0 + 1)),
+                    other => {
+                        emit(other);
+                        Some((page.0, page.0 + 1))
+                    }
+                };
+            }
+            ControlFlow::Continue(())
+        });
+        emit(run);
+        Ok(found)
+    }
+
+    /// Says that the service is about to write the dirty pages of `range` back. Each becomes
+    /// awaiting clean, except those in which a write is under way at this moment, which stay
+    /// dirty. Read the pages after this call, write them out, then call
+    /// [`writeback_end`](Self::writeback_end).
+    ///
+    /// Errors: [`InvalidArgs`](crate::Status::InvalidArgs): the VMO is not this pager's, or the
+    /// range is not aligned; [`OutOfRange`](crate::Status::OutOfRange)
+    /// (`zx_pager_op_range()`, ZX_PAGER_OP_WRITEBACK_BEGIN).
+    ///
+    /// Lock-free. Costs the groups of 64 pages that hold a dirty one.
+    pub fn writeback_begin(&self, vmo: &Vmo<P>, range: ByteRange, which: Writeback) -> Result<()> {
+        self.owns(vmo)?;
+        let inner = vmo.inner();
+        let pages = range.pages_exact(inner.pages)?;
+        if which == Writeback::ZeroRanges {
+            return Ok(()); // there are none yet, and stored pages are not meant
+        }
+        let _: ControlFlow<()> = inner.table.scan(Kind::Dirty, pages, |page, at| {
+            while let State::Dirty(dirty) = at.slot().load() {
+                if dirty.has_writers() {
+                    break;
+                }
+                inner.platform.write_protect(inner.id(), page);
+                if dirty.writeback_begin(at.slot()).is_ok() {
+                    break;
+                }
+            }
+            ControlFlow::Continue(())
+        });
+        Ok(())
+    }
+
+    /// Says that the service has written back what it [began](Self::writeback_begin) to. Pages of
+    /// `range` that were not written to since become clean; in a detached VMO they go.
+    ///
+    /// Errors: as of [`writeback_begin`](Self::writeback_begin)
+    /// (`zx_pager_op_range()`, ZX_PAGER_OP_WRITEBACK_END).
+    ///
+    /// Lock-free. Costs the groups of 64 pages that hold a dirty one.
+    pub fn writeback_end(&self, vmo: &Vmo<P>, range: ByteRange) -> Result<()> {
+        self.owns(vmo)?;
+        let inner = vmo.inner();
+        let pages = range.pages_exact(inner.pages)?;
+        let _: ControlFlow<()> = inner.table.scan(Kind::Dirty, pages, |_, at| {
+            if let State::AwaitingClean(awaiting) = at.slot().load()
+                && awaiting.writeback_end(at.slot()).is_ok()
+            {
+                at.lower(Kind::Dirty);
+            }
+            ControlFlow::Continue(())
+        });
+        // Pairs with the fence in `detach_vmo`: either we see its mark here, or it sees our pages.
+        fence(SeqCst);
+        if inner.source.is_detached() {
+            let guard = inner.platform.pin();
+            Retired::new(inner, &guard).evict_clean(pages);
+        }
+        Ok(())
+    }
+}
