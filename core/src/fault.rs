@@ -21,15 +21,13 @@ use core::task::{Context, Poll};
 use crate::platform::Platform;
 use crate::request::{Outcome, Wait};
 use crate::status::{Result, Status};
-use crate::sync::Arc;
-use crate::sync::Guard;
 use crate::units::{ByteOffset, ByteRange, PAGE_SIZE, PageCount, PageIndex};
-use crate::vmo::{Access, Hold, Inner, Vmo};
+use crate::vmo::{Access, Hold, Vmo};
 
 /// Waits until a page can be accessed. See [`Vmo::fault`].
 #[must_use = "a fault does nothing until it is polled"]
 pub struct Fault<'v, P: Platform> {
-    vmo: &'v Arc<Inner<P>>,
+    vmo: &'v Vmo<P>,
     page: PageIndex,
     /// How many pages from `page` on a request for it may cover.
     run: PageCount,
@@ -80,7 +78,7 @@ impl<P: Platform> Vmo<P> {
     /// absent pages after it too, up to `run` in all. Only the first page is waited for by
     /// the access; the request as a whole is what wakes it.
     pub fn fault_run(&self, page: PageIndex, run: PageCount, access: Access) -> Fault<'_, P> {
-        Fault { vmo: self.inner(), page, run, access, wait: None }
+        Fault { vmo: self, page, run, access, wait: None }
     }
 
     /// Reads `to.len()` bytes from `offset` on, page by page; what is absent is requested in as
@@ -128,12 +126,12 @@ impl<P: Platform> Vmo<P> {
     /// Copies out of resident pages until one is not resident. Returns how many bytes.
     fn read_resident(&self, offset: ByteOffset, to: &mut [u8]) -> usize {
         let inner = self.inner();
-        let guard = inner.platform.pin();
+        let _guard = inner.platform.pin();
         let mut done = 0;
         while done < to.len() {
             let at = ByteOffset(offset.0 + done as u64);
             let (within, n) = part_of_page(at, to.len() - done);
-            let Some(frame) = inner.read_access(at.page(), &guard) else { break };
+            let Some(frame) = self.read_access(at.page()) else { break };
             // SAFETY: the guard, from before the lookup, keeps the frame allocated; the part lies
             // within the page.
             unsafe { inner.platform.copy_out(frame, within, &mut to[done..done + n]) };
@@ -145,12 +143,11 @@ impl<P: Platform> Vmo<P> {
     /// Copies into resident pages until one is not resident. Returns how many bytes.
     fn write_resident(&self, offset: ByteOffset, from: &[u8]) -> Result<usize> {
         let inner = self.inner();
-        let guard = inner.platform.pin();
         let mut done = 0;
         while done < from.len() {
             let at = ByteOffset(offset.0 + done as u64);
             let (within, n) = part_of_page(at, from.len() - done);
-            let Some((place, frame)) = inner.write_access(at.page(), Hold::Copying, &guard)? else { break };
+            let Some((place, frame)) = self.write_access(at.page(), Hold::Copying)? else { break };
             // SAFETY: the page is dirty and held, so its frame is neither evicted nor freed; the
             // part lies within the page.
             unsafe { inner.platform.copy_in(frame, within, &from[done..done + n]) };
@@ -176,17 +173,17 @@ fn pages_left(offset: ByteOffset, len: usize, done: usize) -> (PageIndex, PageCo
 }
 
 impl<P: Platform> Fault<'_, P> {
-    fn is_here(&self, guard: &Guard) -> Result<bool> {
+    fn is_here(&self) -> Result<bool> {
         Ok(match self.access {
-            Access::Read => self.vmo.read_access(self.page, guard).is_some(),
-            Access::Write => self.vmo.write_access(self.page, Hold::Mapped, guard)?.is_some(),
+            Access::Read => self.vmo.read_access(self.page).is_some(),
+            Access::Write => self.vmo.write_access(self.page, Hold::Mapped)?.is_some(),
         })
     }
 
     /// The outcome of the request that is waited for, when there is one.
     fn outcome(&mut self, cx: &Context<'_>) -> Option<Outcome> {
         let wait = self.wait.as_ref()?;
-        let requests = &self.vmo.source.requests;
+        let requests = &self.vmo.inner().source.requests;
         let outcome = requests.outcome(wait).or_else(|| {
             requests.rearm(wait, cx.waker());
             requests.outcome(wait) // again: see `rearm`
@@ -197,7 +194,7 @@ impl<P: Platform> Fault<'_, P> {
 
     fn leave(&mut self) {
         if let Some(wait) = self.wait.take() {
-            self.vmo.source.leave(&self.vmo.table, wait);
+            self.vmo.inner().source.leave(&self.vmo.inner().table, wait);
         }
     }
 }
@@ -207,7 +204,7 @@ impl<P: Platform> Future for Fault<'_, P> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        if this.page.0 >= this.vmo.pages.0 {
+        if this.page.0 >= this.vmo.inner().pages.0 {
             return Poll::Ready(Err(Status::OutOfRange));
         }
         loop {
@@ -218,18 +215,23 @@ impl<P: Platform> Future for Fault<'_, P> {
                     Some(Outcome::Supplied | Outcome::Withdrawn) => {}
                 }
             }
-            let here = this.is_here(&this.vmo.platform.pin());
+            let here = this.is_here();
             match here {
                 Ok(false) => {}
                 Ok(true) => return Poll::Ready(Ok(())),
                 Err(status) => return Poll::Ready(Err(status)),
             }
-            let run = this.run.0.min(this.vmo.pages.0 - this.page.0);
-            match this.vmo.source.ask(&this.vmo.table, this.page, run, cx.waker()) {
-                // The waker is in place: whoever resolves the request from now on wakes it.
+            let run = this.run.0.min(this.vmo.inner().pages.0 - this.page.0);
+            match this.vmo.inner().source.ask(&this.vmo.inner().table, this.page, run, cx.waker()) {
                 Ok(Some(wait)) => {
+                    let requests = &this.vmo.inner().source.requests;
+                    let resolved = requests.outcome(&wait).is_some();
+                    // Resolved, and not woken for it: go on at once. Otherwise a wake-up is to come.
+                    let awake = resolved && requests.stay_awake(&wait);
                     this.wait = Some(wait);
-                    return Poll::Pending;
+                    if !awake {
+                        return Poll::Pending;
+                    }
                 }
                 Ok(None) => {} // the page moved: look again
                 Err(status) => return Poll::Ready(Err(status)),

@@ -250,9 +250,7 @@ impl<P: Platform> Pager<P> {
         // Pairs with the fences in `supply_frames` and `writeback_end`: a page that they put or
         // leave here is seen by the sweep below, or they see the mark that `detach` has made.
         fence(SeqCst);
-        let guard = inner.platform.pin();
-        let dropped = Retired::new(inner, &guard).evict_clean(PageRange::ALL);
-        guard.flush();
+        let dropped = Retired::new(inner).evict_clean(PageRange::ALL);
         Ok(Detached { failed_requests, dropped_pages: PageCount(dropped) })
     }
 

@@ -146,26 +146,6 @@ impl<P: Platform> Shared<P> {
         Ok(index)
     }
 
-    /// The sleep is over. True if somebody had ended it.
-    fn wake_up(self: &Arc<Self>, index: u32) -> bool {
-        let Some(sleeper) = self.sleepers.get(index) else { return false };
-        // AcqRel: exactly one takes the sleeper out of `armed`
-        let was = sleeper.state.swap(IDLE, AcqRel);
-        if was == ARMED {
-            self.armed.fetch_sub(1, AcqRel); // AcqRel: after the state
-        }
-        let shared = self.clone();
-        self.platform.pin().defer(move || {
-            if let Some(sleeper) = shared.sleepers.get(index) {
-                // SAFETY: after the grace period nobody who saw it armed still reads it, and the
-                // entry is still claimed, by us.
-                sleeper.waker.with_mut(|cell| drop(unsafe { (*cell).take() }));
-            }
-            shared.sleepers.release(index);
-        });
-        was == NOTIFIED
-    }
-
     fn is_any_ready(&self) -> bool {
         self.vmos.next_marked(0).is_some()
     }
@@ -270,6 +250,29 @@ impl<P: Platform> Port<P> {
     }
 }
 
+impl<P: Platform> Port<P> {
+    /// The sleep is over. True if somebody had ended it.
+    fn wake_up(&self, index: u32) -> bool {
+        let shared = &self.shared;
+        let Some(sleeper) = shared.sleepers.get(index) else { return false };
+        // AcqRel: exactly one takes the sleeper out of `armed`
+        let was = sleeper.state.swap(IDLE, AcqRel);
+        if was == ARMED {
+            shared.armed.fetch_sub(1, AcqRel); // AcqRel: after the state
+        }
+        let shared = shared.clone();
+        self.shared.platform.pin().defer(move || {
+            if let Some(sleeper) = shared.sleepers.get(index) {
+                // SAFETY: after the grace period nobody who saw it armed still reads it, and the
+                // entry is still claimed, by us.
+                sleeper.waker.with_mut(|cell| drop(unsafe { (*cell).take() }));
+            }
+            shared.sleepers.release(index);
+        });
+        was == NOTIFIED
+    }
+}
+
 impl<P: Platform> Drop for Port<P> {
     fn drop(&mut self) {
         let guard = self.shared.platform.pin();
@@ -302,7 +305,7 @@ impl<P: Platform> Future for Wait<'_, P> {
         let this = self.get_mut();
         let shared = &this.port.shared;
         if let Some(sleeper) = this.asleep.take() {
-            shared.wake_up(sleeper);
+            this.port.wake_up(sleeper);
         }
         if this.packets.is_empty() {
             return Poll::Ready(0);
@@ -322,7 +325,7 @@ impl<P: Platform> Future for Wait<'_, P> {
             return Poll::Pending;
         }
         if let Some(sleeper) = this.asleep.take() {
-            shared.wake_up(sleeper);
+            this.port.wake_up(sleeper);
         }
         Poll::Ready(taken)
     }
@@ -331,7 +334,7 @@ impl<P: Platform> Future for Wait<'_, P> {
 impl<P: Platform> Drop for Wait<'_, P> {
     fn drop(&mut self) {
         if let Some(sleeper) = self.asleep.take()
-            && self.port.shared.wake_up(sleeper)
+            && self.port.wake_up(sleeper)
             && self.port.shared.is_any_ready()
         {
             self.port.shared.notify(); // the wake-up was meant for whoever takes the packet

@@ -18,7 +18,7 @@ use core::ops::ControlFlow;
 use crate::counts::Kind;
 use crate::platform::Platform;
 use crate::slot::{Clean, OwesReclaim, Reclaimed, State};
-use crate::sync::{Arc, Guard};
+use crate::sync::Arc;
 use crate::table::At;
 use crate::units::{PageCount, PageIndex, PageRange};
 use crate::vmo::{Inner, Vmo};
@@ -33,9 +33,11 @@ pub enum Evict {
 }
 
 /// Pages that wait for their grace period, in batches, so that one deferral serves many.
+///
+/// The grace period begins with the deferral, after the page went to `Evicting`: whoever is pinned
+/// later has not seen it before.
 pub(crate) struct Retired<'a, P: Platform> {
     vmo: &'a Arc<Inner<P>>,
-    guard: &'a Guard,
     batch: Batch,
 }
 
@@ -56,8 +58,8 @@ impl Batch {
 }
 
 impl<'a, P: Platform> Retired<'a, P> {
-    pub(crate) fn new(vmo: &'a Arc<Inner<P>>, guard: &'a Guard) -> Self {
-        Self { vmo, guard, batch: Batch::EMPTY }
+    pub(crate) fn new(vmo: &'a Arc<Inner<P>>) -> Self {
+        Self { vmo, batch: Batch::EMPTY }
     }
 
     /// Takes the duty to reclaim a page after the grace period.
@@ -75,13 +77,14 @@ impl<'a, P: Platform> Retired<'a, P> {
         }
         let batch = core::mem::replace(&mut self.batch, Batch::EMPTY);
         let vmo = self.vmo.clone();
-        self.guard.defer(move || {
-            let guard = vmo.platform.pin();
-            let mut again = Retired::new(&vmo, &guard);
+        let guard = self.vmo.platform.pin();
+        guard.defer(move || {
+            let mut again = Retired::new(&vmo);
             for page in batch.pages() {
                 again.reclaim(*page);
             }
         });
+        guard.flush(); // so that any thread's pin may run it, not only one of ours
     }
 
     fn reclaim(&mut self, page: PageIndex) {
@@ -162,8 +165,7 @@ impl<P: Platform> Vmo<P> {
     /// [`Evict::Unused`], one for [`Evict::Any`].
     pub fn evict(&self, max: PageCount, which: Evict) -> PageCount {
         let inner = self.inner();
-        let guard = inner.platform.pin();
-        let mut retired = Retired::new(inner, &guard);
+        let mut retired = Retired::new(inner);
         let hand = inner.hand.get() as u64;
         let ahead = PageRange { start: hand, end: inner.pages.0 };
         let behind = PageRange { start: 0, end: hand };
@@ -195,8 +197,6 @@ impl<P: Platform> Vmo<P> {
                 ControlFlow::Continue(()) => part.end as usize,
             });
         }
-        drop(retired);
-        guard.flush();
         PageCount(evicted)
     }
 }

@@ -266,9 +266,10 @@ impl Requests {
         Ok(index)
     }
 
-    /// A new request for `run` pages from `start` on, with its first waiter. The queue is taken to
-    /// hold it from now on: [`unqueue`](Self::unqueue) it if it is not appended after all.
-    pub(crate) fn open(&self, start: u64, run: u64, waker: &Waker) -> Result<Wait> {
+    /// A new request for `run` pages from `start` on, with its first waiter, who is still awake:
+    /// [`fall_asleep`](Self::fall_asleep). The queue is taken to hold it from now on:
+    /// [`unqueue`](Self::unqueue) it if it is not appended after all.
+    pub(crate) fn open(&self, start: u64, run: u64) -> Result<Wait> {
         let index = self.pool.claim()?;
         let request = self.get(index).ok_or(Status::Internal)?;
         let generation = request.fate().generation();
@@ -277,9 +278,6 @@ impl Requests {
         request.remaining.store((generation << COUNT_BITS) | run, Relaxed);
         request.older.store(NIL, Relaxed);
         request.waiters.store(index, Relaxed);
-        // SAFETY: the entry is claimed and free, so the cell is ours, and was disarmed by its last
-        // owner before that released it.
-        unsafe { request.waker.arm(waker.clone()) };
         let fate = (generation << COUNT_BITS) | REFERENCE | QUEUED | OPEN;
         request.fate.store(fate, Release); // Release: the fields above come before anyone joins
         Ok(Wait { id: RequestId::new(index, generation), node: index })
@@ -288,7 +286,8 @@ impl Requests {
     /// Waits for a request that another faulter opened. `None`: it is dead, look at the page again.
     pub(crate) fn join(&self, id: RequestId, waker: &Waker) -> Result<Option<Wait>> {
         let Some(request) = self.get(id.index) else { return Ok(None) };
-        if !request.fate().is_open(id) {
+        let mut fate = request.fate();
+        if !fate.is_open(id) {
             return Ok(None);
         }
         let node = self.pool.claim()?;
@@ -300,7 +299,6 @@ impl Requests {
             waiter.fate.store(spare.freed().0, Release); // Release: as in `free`
             self.pool.release(node);
         };
-        let mut fate = request.fate();
         loop {
             if !fate.is_open(id) {
                 release();
@@ -334,6 +332,21 @@ impl Requests {
     /// How the request ended, if it did. The caller holds a [`Wait`] for it.
     pub(crate) fn outcome(&self, wait: &Wait) -> Option<Outcome> {
         self.get(wait.id.index)?.fate().outcome()
+    }
+
+    /// Has the first waiter of a request woken through `waker` from now on. Look at the
+    /// [`outcome`](Self::outcome) after it: who resolved the request before found nobody to wake.
+    pub(crate) fn fall_asleep(&self, wait: &Wait, waker: &Waker) {
+        if let Some(entry) = self.get(wait.node) {
+            // SAFETY: the cell is ours: the entry was opened for our Wait, and disarmed by its last
+            // owner before that released it.
+            unsafe { entry.waker.arm(waker.clone()) };
+        }
+    }
+
+    /// Takes the waker back. False: the waiter has been woken, or is about to be.
+    pub(crate) fn stay_awake(&self, wait: &Wait) -> bool {
+        self.get(wait.node).is_some_and(|entry| entry.waker.disarm().is_some())
     }
 
     /// Has a waiter woken through `waker` from now on. Look at the [`outcome`](Self::outcome)
@@ -380,14 +393,19 @@ impl Requests {
     /// Decides the outcome, unless somebody has.
     pub(crate) fn resolve(&self, id: RequestId, outcome: Outcome) -> Option<Resolving<'_>> {
         let request = self.get(id.index)?;
-        let mut fate = request.fate();
+        self.seal(request, id, request.fate(), outcome).ok()
+    }
+
+    /// As [`resolve`](Self::resolve), from the fate that was seen; if it is decided, its fate now.
+    fn seal(&self, request: &Request, id: RequestId, seen: Fate, outcome: Outcome) -> Result<Resolving<'_>, Fate> {
+        let mut fate = seen;
         while fate.is_open(id) {
             match request.change(fate, Fate(fate.sealed(outcome).0 + REFERENCE)) {
-                Ok(()) => return Some(Resolving { requests: self, id }),
+                Ok(()) => return Ok(Resolving { requests: self, id }),
                 Err(now) => fate = now,
             }
         }
-        None
+        Err(fate)
     }
 
     /// `pages` of the request's pages have arrived, or were never part of it. With the last of
@@ -486,18 +504,20 @@ impl Requests {
         self.pool.for_each_claimed(|index, request| {
             let fate = request.fate();
             let id = RequestId::new(index, fate.generation());
-            if let Some(resolving) = self.resolve(id, Outcome::Failed(status)) {
-                failed += 1;
-                resolving.wake();
-            } else {
-                self.help(id, request);
+            match self.seal(request, id, fate, Outcome::Failed(status)) {
+                Ok(resolving) => {
+                    failed += 1;
+                    resolving.wake();
+                }
+                Err(fate) => self.help(request, id, fate),
             }
         });
         failed
     }
 
-    fn help(&self, id: RequestId, request: &Request) {
-        let mut fate = request.fate();
+    /// Wakes the waiters of a request that is sealed and not spent.
+    fn help(&self, request: &Request, id: RequestId, seen: Fate) {
+        let mut fate = seen;
         while fate.is_sealed() && fate.generation() == id.generation && fate.0 & REFERENCES != 0 {
             match request.change(fate, Fate(fate.0 + REFERENCE)) {
                 Ok(()) => return Resolving { requests: self, id }.wake(),

@@ -114,9 +114,8 @@ impl<P: Platform> Source<P> {
             self.joins.count();
             return Ok(Some(wait));
         }
-        self.attached()?;
         let run = run.clamp(1, MAX_RUN);
-        let wait = self.requests.open(page.0, run, waker)?;
+        let wait = self.requests.open(page.0, run)?;
         let id = wait.id();
         // After the claim: see "How a request cannot be left behind".
         let claimed = self.attached().and_then(|()| self.claim_run(table, page, run, id));
@@ -142,6 +141,8 @@ impl<P: Platform> Source<P> {
                 }
             }
         }
+        // Last of all: whatever happened to the request so far has woken nobody needlessly.
+        self.requests.fall_asleep(&wait, waker);
         Ok(Some(wait))
     }
 

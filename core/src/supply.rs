@@ -82,8 +82,7 @@ impl<P: Platform> Pager<P> {
         // Nobody can use them in either case; this is so that their frames do not linger.
         fence(SeqCst);
         if inner.source.is_detached() {
-            let guard = inner.platform.pin();
-            Retired::new(inner, &guard).evict_clean(pages);
+            Retired::new(inner).evict_clean(pages);
         }
         supplied
     }

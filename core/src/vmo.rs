@@ -18,7 +18,7 @@ use crate::counts::Kind;
 use crate::pager;
 use crate::platform::{Frame, Platform, VmoId};
 use crate::reclaim::Retired;
-use crate::slot::{NeedsPager, State};
+use crate::slot::{Clean, NeedsPager, State};
 use crate::source::Source;
 use crate::status::{Result, Status};
 use crate::sync::{Arc, Guard, Hint};
@@ -176,25 +176,28 @@ impl<P: Platform> Drop for Vmo<P> {
         // Nobody else has the VMO: no access, no fault and no service's call is under way.
         let inner = &self.inner;
         inner.source.complete();
+        Retired::new(inner).discard_all();
         let guard = inner.platform.pin();
-        Retired::new(inner, &guard).discard_all();
         self.pager.forget(self.entry, inner, &guard);
         guard.flush();
     }
 }
 
 impl<P: Platform> Inner<P> {
-    pub(crate) fn id(self: &Arc<Self>) -> VmoId {
-        VmoId(core::ptr::from_ref::<Self>(self).addr())
+    pub(crate) fn id(&self) -> VmoId {
+        VmoId(core::ptr::from_ref(self).addr())
     }
+}
 
+impl<P: Platform> Vmo<P> {
     /// The frame of a page that can be read, rescuing it if it is on its way out. `None`: ask the
-    /// pager. The frame stays allocated while `guard` lives.
-    pub(crate) fn read_access(self: &Arc<Self>, page: PageIndex, guard: &Guard) -> Option<Frame> {
-        let at = self.table.find(page)?;
+    /// pager. The frame stays allocated as long as the caller, who must be pinned before to use
+    /// it, stays pinned.
+    pub(crate) fn read_access(&self, page: PageIndex) -> Option<Frame> {
+        let at = self.inner.table.find(page)?;
         loop {
             match at.slot().load() {
-                State::Clean(clean) if self.source.is_detached() => self.drop_clean(page, at, clean, guard),
+                State::Clean(clean) if self.inner.source.is_detached() => self.drop_clean(page, at, clean),
                 State::Clean(clean) => {
                     if !clean.accessed() {
                         let _ = clean.touch(at.slot()); // failing: the page moved, and was touched or goes
@@ -204,7 +207,7 @@ impl<P: Platform> Inner<P> {
                 State::Dirty(dirty) => return Some(dirty.frame()),
                 State::AwaitingClean(awaiting) => return Some(awaiting.frame()),
                 State::Evicting(evicting) => {
-                    if self.source.is_detached() {
+                    if self.inner.source.is_detached() {
                         return None;
                     }
                     at.raise(Kind::Resident);
@@ -222,17 +225,12 @@ impl<P: Platform> Inner<P> {
     ///
     /// # Errors
     /// [`NoResources`](Status::NoResources): 2^18 - 1 writers hold the page.
-    pub(crate) fn write_access<'a>(
-        self: &'a Arc<Self>,
-        page: PageIndex,
-        hold: Hold,
-        guard: &Guard,
-    ) -> Result<Option<(At<'a>, Frame)>> {
-        let Some(at) = self.table.find(page) else { return Ok(None) };
+    pub(crate) fn write_access<'a>(&'a self, page: PageIndex, hold: Hold) -> Result<Option<(At<'a>, Frame)>> {
+        let Some(at) = self.inner.table.find(page) else { return Ok(None) };
         let slot = at.slot();
         loop {
             match slot.load() {
-                State::Clean(clean) if self.source.is_detached() => self.drop_clean(page, at, clean, guard),
+                State::Clean(clean) if self.inner.source.is_detached() => self.drop_clean(page, at, clean),
                 State::Clean(clean) => {
                     at.raise(Kind::Dirty);
                     let done = match hold {
@@ -245,7 +243,7 @@ impl<P: Platform> Inner<P> {
                     at.lower(Kind::Dirty);
                 }
                 State::Evicting(evicting) => {
-                    if self.source.is_detached() {
+                    if self.inner.source.is_detached() {
                         return Ok(None);
                     }
                     at.raise(Kind::Resident);
@@ -283,7 +281,7 @@ impl<P: Platform> Inner<P> {
     }
 
     /// Drops a clean page that was met in a detached VMO.
-    fn drop_clean(self: &Arc<Self>, page: PageIndex, at: At<'_>, clean: crate::slot::Clean, guard: &Guard) {
-        Retired::new(self, guard).evict(page, at, clean);
+    fn drop_clean(&self, page: PageIndex, at: At<'_>, clean: Clean) {
+        Retired::new(&self.inner).evict(page, at, clean);
     }
 }

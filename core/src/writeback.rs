@@ -158,8 +158,7 @@ impl<P: Platform> Pager<P> {
         // Pairs with the fence in `detach_vmo`: either we see its mark here, or it sees our pages.
         fence(SeqCst);
         if inner.source.is_detached() {
-            let guard = inner.platform.pin();
-            Retired::new(inner, &guard).evict_clean(pages);
+            Retired::new(inner).evict_clean(pages);
         }
         Ok(())
     }

@@ -1,1 +1,7 @@
-//! The specification.
+//! What the pager must do, and the proof that it does.
+//!
+//! - [`spec`]: the pager as a sequential program, one screen a call. The oracle for everything else.
+//! - `world`, `matrix` (under `--cfg loom`): models of the shipped core, explored exhaustively.
+
+#[cfg(loom)]
+pub mod world;

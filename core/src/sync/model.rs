@@ -7,9 +7,10 @@
 //!
 //! The bookkeeping is a `std` mutex that loom does not see, so it adds no step to explore. What it
 //! must not add either is silence: a real epoch orders everything before the `defer` before the
-//! closure, and the end of a guard before the closure. One loom atomic, read and written by every
-//! pin, unpin and defer, carries that order, and each of those is a scheduling point as it is with
-//! the real one.
+//! closure, and the end of a guard before the closure, and the closure before every later pin. One
+//! loom atomic carries that order: each unpin and defer writes it, each pin reads it. A pin that
+//! loom lets read an old value is a branch that the real one excludes (its fence does), and is
+//! skipped. So two pins commute, and everything else about guards is a step to explore.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -22,6 +23,7 @@ type Deferred = Box<dyn FnOnce() + Send>;
 #[derive(Default)]
 struct State {
     next: u64,
+    steps: usize,
     live: Vec<u64>,
     /// Each with the guards it still waits for.
     deferred: Vec<(Vec<u64>, Deferred)>,
@@ -90,15 +92,25 @@ impl Collector {
         self.0.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    /// A step that others see.
     fn order(&self) {
         self.0.order.fetch_add(1, Ordering::AcqRel);
+        self.lock().steps += 1;
+    }
+
+    /// A step that sees the others'.
+    fn follow(&self) {
+        let seen = self.0.order.load(Ordering::Acquire);
+        if seen != self.lock().steps {
+            loom::skip_branch();
+        }
     }
 }
 
 impl LocalHandle {
     #[must_use]
     pub fn pin(&self) -> Guard {
-        self.0.order();
+        self.0.follow();
         let mut state = self.0.lock();
         let id = state.next;
         state.next += 1;

@@ -1,0 +1,74 @@
+//! A pager, a port and a VMO over frames without memory, in a steady state.
+
+use std::sync::Arc;
+
+use upager::{
+    Access, ByteRange, Evict, OwnedFrame, PAGE_SIZE, PageCount, PageIndex, Pager, Platform, Port, Vmo, VmoOptions,
+    block_on,
+};
+
+use crate::Numbers;
+
+/// One VMO, its service's end, and what they stand on.
+#[derive(Debug)]
+pub struct World {
+    /// The platform of all of them.
+    pub platform: Arc<Numbers>,
+    /// The VMO's pager.
+    pub pager: Pager<Numbers>,
+    /// Where its requests arrive.
+    pub port: Port<Numbers>,
+    /// The VMO.
+    pub vmo: Vmo<Numbers>,
+}
+
+impl World {
+    /// All `pages` of the VMO are resident and clean.
+    ///
+    /// # Panics
+    /// When memory runs out.
+    #[must_use]
+    pub fn resident(pages: u32) -> Self {
+        let platform = Arc::new(Numbers::default());
+        let pager = Pager::new(platform.clone());
+        let port = Port::new(platform.clone());
+        let size = u64::from(pages) * PAGE_SIZE;
+        let vmo = pager.create_vmo(&port, 1, VmoOptions::NONE, size).expect("memory for a VMO");
+        let frames = (0..pages).map(|_| OwnedFrame::new(&*platform).expect("frames are numbers"));
+        pager.supply_frames(&vmo, ByteRange::new(0, size), frames).expect("memory for the table");
+        Self { platform, pager, port, vmo }
+    }
+
+    /// Of the `pages` of the VMO those in `absent` are absent, and the others dirty, so that they
+    /// are never evicted.
+    ///
+    /// # Panics
+    /// When memory runs out.
+    #[must_use]
+    pub fn absent(pages: u32, absent: &[PageIndex]) -> Self {
+        let world = Self::resident(pages);
+        let mut stays = vec![true; pages as usize];
+        for page in absent {
+            stays[usize::try_from(page.0).expect("a page of the VMO")] = false;
+        }
+        for (page, _) in (0..).zip(stays).filter(|(_, stays)| *stays) {
+            block_on(world.vmo.fault(PageIndex(page), Access::Write)).expect("the page is resident");
+        }
+        world.evict(absent.len());
+        world
+    }
+
+    /// Makes the clean pages absent, of which there are `clean`: they are evicted, and their grace
+    /// period is over.
+    ///
+    /// # Panics
+    /// If there are not as many.
+    pub fn evict(&self, clean: usize) {
+        let clean = PageCount(clean as u64);
+        let left = PageCount(self.platform.frames().0 - clean.0);
+        assert_eq!(self.vmo.evict(clean, Evict::Any), clean);
+        while self.platform.frames() != left {
+            self.platform.pin().flush();
+        }
+    }
+}

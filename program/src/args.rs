@@ -1,0 +1,203 @@
+//! The command line: what may be asked for, and what is taken when nothing is said.
+//!
+//! [`RunArgs`] is what was typed; [`Config`] is what the run uses, with every default filled in
+//! and every contradiction refused.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::{Args, Parser, Subcommand};
+use upager::PAGE_SIZE;
+
+use crate::failure::Failure;
+use crate::store::SourceFile;
+
+/// Of the time of a run, what passes before the detach, when nothing else is said.
+const ATTACHED: f64 = 0.6;
+/// The least that is kept resident when nothing else is said.
+const LEAST_RESIDENT: u64 = 16 * PAGE_SIZE;
+
+/// A pager in user space, put to the test.
+#[derive(Parser)]
+#[command(version, about, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Page a file in and out under load, detach it in the middle, and check every byte
+    #[command(after_long_help = AFTER_HELP)]
+    Run(RunArgs),
+}
+
+const AFTER_HELP: &str = "\
+What happens:
+  A VMO of FILE's size is paged from FILE. Readers read all over it and check each byte.
+  Writers own every fourth page, write to them through the VMO, and note what they wrote.
+  Service threads answer page requests, a writeback thread copies dirty pages to a temporary
+  file, and an evictor keeps the residency low. FILE itself is never written to, and must not
+  change meanwhile.
+
+  Then the VMO is detached while requests are in flight. (One service thread holds on to what
+  it has just been handed, so that there are some.) From then on every access that needs the
+  pager must fail, and those on dirty pages must go on. At the end what is still dirty is
+  written back, and the copy is compared with what the writers noted.
+
+Figures of --json that need a word:
+  faults                  accesses that waited for a page: requests + joined
+  requests                page requests made
+  joined                  faults that joined a request made by another
+  faults_per_s            faults by the seconds until the detach
+  in_flight_at_detach     requests that the detach found in flight, and failed
+  failed_at_detach        reads and writes begun before the detach that failed because of it
+  hung_threads            threads not home 10 s after they were told to stop
+  mismatched_bytes        bytes that a reader, or a page's owner, found to be wrong
+  lost_dirty_bytes        bytes written through the VMO that the copy lacks in the end
+  packets_after_complete  packets delivered after COMPLETE, which must be the last
+  frames_left             frames of memory not given back in the end
+
+Exit status:
+  0  nothing hung, mismatched or was lost, and COMPLETE came once and last
+  1  one of these does not hold
+  2  the arguments or FILE are no good, FILE shrank meanwhile, or a resource is missing";
+
+#[derive(Args)]
+pub(crate) struct RunArgs {
+    /// File to page from [default: this program's own file]
+    file: Option<PathBuf>,
+    /// Threads that read and check
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(..=1024))]
+    readers: u16,
+    /// Threads that write, each to pages of its own
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(..=1024))]
+    writers: u16,
+    /// Threads that answer page requests
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
+    service_threads: u16,
+    /// Memory for pages, like 64MiB, 1GiB or 4194304 [default: a quarter of FILE]
+    ///
+    /// The evictor keeps below it. An eighth more, and at least some pages for each service thread,
+    /// is the hard limit, at which allocation fails and the service waits for the evictor.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    resident: Option<u64>,
+    /// When to detach, like 2s, 500ms or 1.5 [default: after 60% of --seconds]
+    #[arg(long, value_name = "TIME", value_parser = parse_time, allow_negative_numbers = true, conflicts_with = "no_detach")]
+    detach_after: Option<Duration>,
+    /// Do not detach: stop, write everything back, and drop the VMO
+    #[arg(long)]
+    no_detach: bool,
+    /// How long to run in all, like 5, 0.5 or 1m
+    #[arg(long, value_name = "TIME", default_value = "5", value_parser = parse_time, allow_negative_numbers = true)]
+    seconds: Duration,
+    /// Seed of the access patterns and of what is written [default: drawn, and reported]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Print one JSON object instead of the table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What a run does, with nothing left open.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) file: Arc<SourceFile>,
+    pub(crate) readers: u16,
+    pub(crate) writers: u16,
+    pub(crate) service_threads: u16,
+    /// Pages that the evictor leaves resident.
+    pub(crate) resident_pages: u64,
+    /// `None`: no detach.
+    pub(crate) detach_after: Option<Duration>,
+    pub(crate) time: Duration,
+    pub(crate) seed: u64,
+}
+
+impl Config {
+    /// Opens FILE and fills in what was not said.
+    pub(crate) fn new(args: RunArgs) -> Result<Self, Failure> {
+        let path = match args.file {
+            Some(path) => path,
+            None => std::env::current_exe().map_err(|source| Failure::NoDefaultFile { source })?,
+        };
+        let file = SourceFile::open(path)?;
+        let resident = args.resident.unwrap_or_else(|| (file.size() / 4).max(LEAST_RESIDENT));
+        if resident < PAGE_SIZE {
+            return Err(Failure::Option(format!("--resident {resident} is less than one page, {PAGE_SIZE} bytes")));
+        }
+        if args.seconds.is_zero() {
+            return Err(Failure::Option("--seconds must be more than 0".into()));
+        }
+        let detach_after = match args.detach_after {
+            _ if args.no_detach => None,
+            None => Some(args.seconds.mul_f64(ATTACHED)),
+            Some(after) if after < args.seconds => Some(after),
+            Some(after) => {
+                let (after, time) = (humantime::format_duration(after), humantime::format_duration(args.seconds));
+                let text = format!("--detach-after {after} is not before the end of the run, --seconds {time}");
+                return Err(Failure::Option(text));
+            }
+        };
+        Ok(Self {
+            file: Arc::new(file),
+            readers: args.readers,
+            writers: args.writers,
+            service_threads: args.service_threads,
+            resident_pages: resident / PAGE_SIZE,
+            detach_after,
+            time: args.seconds,
+            seed: args.seed.unwrap_or_else(rand::random),
+        })
+    }
+
+    /// The hard limit of frames. Above what is kept resident there is room for a burst, and for
+    /// the pages that each service thread has in hand.
+    pub(crate) fn frame_limit(&self) -> u64 {
+        let in_hand = u64::from(self.service_threads) * crate::run::BATCH_PAGES as u64;
+        self.resident_pages.saturating_add((self.resident_pages / 8).max(in_hand))
+    }
+}
+
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let size: ByteSize = text.parse().map_err(|_| "not a number of bytes; write 64MiB, 1GiB or 4194304".to_owned())?;
+    Ok(size.as_u64())
+}
+
+/// A plain number is seconds; otherwise a number needs its unit.
+fn parse_time(text: &str) -> Result<Duration, String> {
+    let time = match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+        Err(_) => humantime::parse_duration(text).ok(),
+    };
+    // A day: more than anyone runs, and far from any overflow of the clock.
+    let day = Duration::from_secs(24 * 60 * 60);
+    time.filter(|time| *time <= day).ok_or_else(|| "not a time of at most a day; write 2s, 500ms or 1.5".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn bytes_and_times_are_read_as_people_write_them() {
+        assert_eq!(parse_bytes("64MiB"), Ok(64 << 20));
+        assert_eq!(parse_bytes("1GiB"), Ok(1 << 30));
+        assert_eq!(parse_bytes("4194304"), Ok(4 << 20));
+        assert!(parse_bytes("much").is_err());
+        assert_eq!(parse_time("2s"), Ok(Duration::from_secs(2)));
+        assert_eq!(parse_time("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_time("1.5"), Ok(Duration::from_millis(1500)));
+        for bad in ["soon", "-1", "nan", "inf", "1e300", ""] {
+            assert!(parse_time(bad).is_err(), "{bad}");
+        }
+    }
+}

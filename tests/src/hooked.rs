@@ -1,0 +1,97 @@
+//! A platform that lets a test act in the middle of a copy, and that notes what it is told.
+
+use std::fmt;
+use std::sync::Mutex;
+
+use upager::{Frame, Guard, HeapPlatform, PageCount, PageIndex, Platform, Result, VmoId};
+
+type Hook = Box<dyn FnOnce() + Send>;
+
+/// The heap, watched. `copy_in` and `copy_out` call a hook once, before they copy.
+#[derive(Default)]
+pub struct Hooked {
+    heap: HeapPlatform,
+    before_copy_in: Mutex<Option<Hook>>,
+    before_copy_out: Mutex<Option<Hook>>,
+    unmapped: Mutex<Vec<(VmoId, PageIndex)>>,
+    write_protected: Mutex<Vec<(VmoId, PageIndex)>>,
+}
+
+impl fmt::Debug for Hooked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hooked").field("heap", &self.heap).finish_non_exhaustive()
+    }
+}
+
+fn call(hook: &Mutex<Option<Hook>>) {
+    let hook = hook.lock().expect("no test panics here").take();
+    if let Some(hook) = hook {
+        hook();
+    }
+}
+
+fn taken<T>(list: &Mutex<Vec<T>>) -> Vec<T> {
+    std::mem::take(&mut *list.lock().expect("no test panics here"))
+}
+
+impl Hooked {
+    /// Has the next copy into a frame call `hook` first.
+    pub fn before_copy_in(&self, hook: impl FnOnce() + Send + 'static) {
+        *self.before_copy_in.lock().expect("no test panics here") = Some(Box::new(hook));
+    }
+
+    /// Has the next copy out of a frame call `hook` first.
+    pub fn before_copy_out(&self, hook: impl FnOnce() + Send + 'static) {
+        *self.before_copy_out.lock().expect("no test panics here") = Some(Box::new(hook));
+    }
+
+    /// What was unmapped since the last call.
+    pub fn unmapped(&self) -> Vec<(VmoId, PageIndex)> {
+        taken(&self.unmapped)
+    }
+
+    /// What was write-protected since the last call.
+    pub fn write_protected(&self) -> Vec<(VmoId, PageIndex)> {
+        taken(&self.write_protected)
+    }
+
+    /// How many frames are allocated now.
+    pub fn frames(&self) -> PageCount {
+        self.heap.frames()
+    }
+}
+
+impl Platform for Hooked {
+    fn pin(&self) -> Guard {
+        self.heap.pin()
+    }
+
+    fn allocate(&self) -> Result<Frame> {
+        self.heap.allocate()
+    }
+
+    unsafe fn free(&self, frame: Frame) {
+        // SAFETY: the caller's promise is the heap's, which allocated the frame.
+        unsafe { self.heap.free(frame) };
+    }
+
+    unsafe fn copy_out(&self, frame: Frame, offset: usize, to: &mut [u8]) {
+        call(&self.before_copy_out);
+        // SAFETY: the caller's promise is the heap's.
+        unsafe { self.heap.copy_out(frame, offset, to) };
+    }
+
+    unsafe fn copy_in(&self, frame: Frame, offset: usize, from: &[u8]) {
+        call(&self.before_copy_in);
+        // SAFETY: the caller's promise is the heap's.
+        unsafe { self.heap.copy_in(frame, offset, from) };
+    }
+
+    fn unmap(&self, vmo: VmoId, page: PageIndex) {
+        self.unmapped.lock().expect("no test panics here").push((vmo, page));
+    }
+
+    fn write_protect(&self, vmo: VmoId, page: PageIndex) {
+        self.write_protected.lock().expect("no test panics here").push((vmo, page));
+    }
+}

@@ -1,0 +1,266 @@
+//! A pager small enough to explore: one VMO of one or two pages, and a platform that notices
+//! every misuse of a frame.
+//!
+//! A frame holds one byte. Its memory is a loom atomic, read and written `Relaxed`: if the page
+//! word fails to order a frame's bytes before their readers, loom hands a reader the old ones, and
+//! the model sees the wrong byte. Whether a frame is allocated is checked before and after each
+//! access.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc as StdArc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+
+use loom::sync::atomic::AtomicU8;
+use upager::sync::Arc;
+use upager::{
+    ByteOffset, ByteRange, Collector, Frame, Guard, OwnedFrame, PAGE_SIZE, Packet, Pager, PagerOp, Platform, Port,
+    Result, Status, Vmo, VmoOptions, Writeback,
+};
+
+const FRAMES: usize = 6;
+
+/// The platform of the models.
+#[derive(Debug)]
+pub struct ModelPlatform {
+    collector: Collector,
+    memory: [AtomicU8; FRAMES],
+    allocated: Mutex<[bool; FRAMES]>,
+}
+
+impl ModelPlatform {
+    fn new() -> Self {
+        Self {
+            collector: Collector::new(),
+            memory: std::array::from_fn(|_| AtomicU8::new(0)),
+            allocated: Mutex::new([false; FRAMES]),
+        }
+    }
+
+    fn allocated(&self) -> std::sync::MutexGuard<'_, [bool; FRAMES]> {
+        self.allocated.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The byte of a frame that must be allocated.
+    fn byte(&self, frame: Frame) -> &AtomicU8 {
+        self.check(frame);
+        &self.memory[frame.number() as usize]
+    }
+
+    fn check(&self, frame: Frame) {
+        assert!(self.allocated()[frame.number() as usize], "use after free of {frame:?}");
+    }
+
+    /// Frames that are allocated.
+    pub fn frames(&self) -> usize {
+        self.allocated().iter().filter(|allocated| **allocated).count()
+    }
+
+    /// Reclaims that have not run.
+    #[cfg(not(crossbeam_loom))]
+    pub fn pending(&self) -> usize {
+        self.collector.pending()
+    }
+}
+
+#[cfg(crossbeam_loom)]
+loom::thread_local! {
+    static HANDLE: std::cell::RefCell<Option<upager::LocalHandle>> = std::cell::RefCell::new(None);
+}
+
+impl Platform for ModelPlatform {
+    #[cfg(not(crossbeam_loom))]
+    fn pin(&self) -> Guard {
+        self.collector.register().pin()
+    }
+
+    #[cfg(crossbeam_loom)]
+    fn pin(&self) -> Guard {
+        HANDLE.with(|handle| handle.borrow_mut().get_or_insert_with(|| self.collector.register()).pin())
+    }
+
+    fn allocate(&self) -> Result<Frame> {
+        let mut allocated = self.allocated();
+        let number = allocated.iter().position(|allocated| !allocated).ok_or(Status::NoMemory)?;
+        allocated[number] = true;
+        Frame::new(number as u64).ok_or(Status::NoMemory)
+    }
+
+    unsafe fn free(&self, frame: Frame) {
+        let was = std::mem::replace(&mut self.allocated()[frame.number() as usize], false);
+        assert!(was, "double free of {frame:?}");
+    }
+
+    unsafe fn copy_out(&self, frame: Frame, _offset: usize, to: &mut [u8]) {
+        to[0] = self.byte(frame).load(loom::sync::atomic::Ordering::Relaxed);
+        self.check(frame);
+    }
+
+    unsafe fn copy_in(&self, frame: Frame, _offset: usize, from: &[u8]) {
+        self.byte(frame).store(from[0], loom::sync::atomic::Ordering::Relaxed);
+        self.check(frame);
+    }
+}
+
+/// A waker that counts.
+#[derive(Debug, Default)]
+pub struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: StdArc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// An access that may have to wait, polled by hand.
+pub struct Waiting {
+    future: Pin<Box<dyn Future<Output = Result<u8>>>>,
+    wakes: StdArc<Wakes>,
+    /// Times it said that it waits.
+    pending: usize,
+}
+
+// SAFETY: loom runs one thread at a time, and the future is moved only between polls; what it
+// holds between polls is an Arc and a place in a request. (A loom Arc is not Send for want of a
+// declaration, not of a reason.)
+unsafe impl Send for Waiting {}
+
+impl Waiting {
+    fn new(future: impl Future<Output = Result<u8>> + 'static) -> Self {
+        Self { future: Box::pin(future), wakes: StdArc::default(), pending: 0 }
+    }
+
+    /// How often it was woken.
+    #[must_use]
+    pub fn wakes(&self) -> usize {
+        self.wakes.0.load(Ordering::Relaxed)
+    }
+
+    /// Polls it, and checks that it is not woken more often than it waited.
+    pub fn poll(&mut self) -> Option<Result<u8>> {
+        let waker = Waker::from(self.wakes.clone());
+        match self.future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(result) => {
+                assert!(self.wakes() <= self.pending, "woken twice");
+                Some(result)
+            }
+            Poll::Pending => {
+                self.pending += 1;
+                None
+            }
+        }
+    }
+
+    /// Polls it as an executor would: only when it has been woken since it last said that it
+    /// waits. `None`: it still waits.
+    pub fn settle(&mut self) -> Option<Result<u8>> {
+        assert!(self.wakes() <= self.pending, "woken twice");
+        if self.wakes() == self.pending { self.poll() } else { None }
+    }
+}
+
+/// One pager, one port, one VMO.
+pub struct World {
+    pub platform: Arc<ModelPlatform>,
+    pub pager: Arc<Pager<ModelPlatform>>,
+    pub port: Arc<Port<ModelPlatform>>,
+    pub vmo: Arc<Vmo<ModelPlatform>>,
+}
+
+impl Clone for World {
+    fn clone(&self) -> Self {
+        Self {
+            platform: self.platform.clone(),
+            pager: self.pager.clone(),
+            port: self.port.clone(),
+            vmo: self.vmo.clone(),
+        }
+    }
+}
+
+/// The key of the world's VMO.
+pub const KEY: u64 = 7;
+
+/// The bytes of a page.
+#[must_use]
+pub const fn page(page: u64) -> ByteRange {
+    ByteRange::new(page * PAGE_SIZE, PAGE_SIZE)
+}
+
+impl World {
+    /// A VMO of so many pages.
+    #[must_use]
+    pub fn new(pages: u64) -> Self {
+        let platform = Arc::new(ModelPlatform::new());
+        let pager = Pager::new(platform.clone());
+        let port = Port::new(platform.clone());
+        let vmo = pager.create_vmo(&port, KEY, VmoOptions::NONE, pages * PAGE_SIZE).expect("a new VMO");
+        Self { platform, pager: Arc::new(pager), port: Arc::new(port), vmo: Arc::new(vmo) }
+    }
+
+    /// Begins to read the first byte of a page.
+    #[must_use]
+    pub fn read(&self, page: u64) -> Waiting {
+        let vmo = self.vmo.clone();
+        Waiting::new(async move {
+            let mut byte = [0];
+            vmo.read(ByteOffset(page * PAGE_SIZE), &mut byte).await?;
+            Ok(byte[0])
+        })
+    }
+
+    /// Begins to write the first byte of a page.
+    #[must_use]
+    pub fn write(&self, page: u64, byte: u8) -> Waiting {
+        let vmo = self.vmo.clone();
+        Waiting::new(async move { vmo.write(ByteOffset(page * PAGE_SIZE), &[byte]).await.map(|()| byte) })
+    }
+
+    /// Supplies a page whose first byte is `byte`.
+    pub fn supply(&self, at: u64, byte: u8) -> Result<()> {
+        let frame = OwnedFrame::new(&*self.platform)?;
+        frame.write(0, &[byte])?;
+        self.pager.supply_frames(&self.vmo, page(at), [frame])
+    }
+
+    /// Fails a page's request.
+    pub fn fail(&self, at: u64, status: Status) -> Result<()> {
+        self.pager.op_range(&self.vmo, PagerOp::Fail(status), page(at))
+    }
+
+    /// Begins writeback of a page.
+    pub fn begin(&self, at: u64) -> Result<()> {
+        self.pager.writeback_begin(&self.vmo, page(at), Writeback::All)
+    }
+
+    /// Ends writeback of a page.
+    pub fn end(&self, at: u64) -> Result<()> {
+        self.pager.writeback_end(&self.vmo, page(at))
+    }
+
+    /// Everything that the port has now.
+    #[must_use]
+    pub fn take_all(&self) -> Vec<Packet> {
+        let mut packets = [Packet::default(); 4];
+        let mut all = Vec::new();
+        loop {
+            let n = self.port.take(&mut packets);
+            if n == 0 {
+                return all;
+            }
+            all.extend_from_slice(&packets[..n]);
+        }
+    }
+
+    /// Ends everything, and checks that no frame is left.
+    pub fn end_of_the_world(self) {
+        let Self { platform, pager, port, vmo } = self;
+        drop((vmo, pager, port));
+        #[cfg(not(crossbeam_loom))]
+        {
+            assert_eq!(platform.pending(), 0, "a reclaim that never runs");
+            assert_eq!(platform.frames(), 0, "a leaked frame");
+        }
+    }
+}
