@@ -20,6 +20,7 @@ use core::task::{Context, Poll};
 
 use crate::platform::Platform;
 use crate::request::{Outcome, Wait};
+use crate::source::Asked;
 use crate::status::{Result, Status};
 use crate::units::{ByteOffset, ByteRange, PAGE_SIZE, PageCount, PageIndex};
 use crate::vmo::{Access, Hold, Vmo};
@@ -184,10 +185,11 @@ impl<P: Platform> Fault<'_, P> {
     fn outcome(&mut self, cx: &Context<'_>) -> Option<Outcome> {
         let wait = self.wait.as_ref()?;
         let requests = &self.vmo.inner().source.requests;
-        let outcome = requests.outcome(wait).or_else(|| {
-            requests.rearm(wait, cx.waker());
-            requests.outcome(wait) // again: see `rearm`
-        })?;
+        let mut outcome = requests.outcome(wait);
+        if outcome.is_none() && !requests.rearm(wait, cx.waker()) {
+            outcome = requests.outcome(wait); // woken in between: the outcome is there
+        }
+        let outcome = outcome?;
         self.leave();
         Some(outcome)
     }
@@ -223,17 +225,12 @@ impl<P: Platform> Future for Fault<'_, P> {
             }
             let run = this.run.0.min(this.vmo.inner().pages.0 - this.page.0);
             match this.vmo.inner().source.ask(&this.vmo.inner().table, this.page, run, cx.waker()) {
-                Ok(Some(wait)) => {
-                    let requests = &this.vmo.inner().source.requests;
-                    let resolved = requests.outcome(&wait).is_some();
-                    // Resolved, and not woken for it: go on at once. Otherwise a wake-up is to come.
-                    let awake = resolved && requests.stay_awake(&wait);
+                Ok(Asked::Asleep(wait)) => {
                     this.wait = Some(wait);
-                    if !awake {
-                        return Poll::Pending;
-                    }
+                    return Poll::Pending;
                 }
-                Ok(None) => {} // the page moved: look again
+                Ok(Asked::Resolved(wait)) => this.wait = Some(wait),
+                Ok(Asked::Moved) => {}
                 Err(status) => return Poll::Ready(Err(status)),
             }
         }

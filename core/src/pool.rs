@@ -33,7 +33,7 @@ const WORD: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Pool<T> {
     segments: [AtomicPtr<Segment<T>>; SEGMENTS],
-    /// Where a free entry was seen last.
+    /// An entry that is likely to be free: the last one released, or the one after the last claimed.
     hint: Hint,
 }
 
@@ -92,14 +92,6 @@ impl Place {
         let offset = position - entries_of(segment);
         (Self { segment, word: offset / WORD }, (offset % WORD) as u32)
     }
-
-    const fn pack(self) -> usize {
-        (self.segment << 16) | self.word
-    }
-
-    const fn unpack(packed: usize) -> Self {
-        Self { segment: packed >> 16, word: packed & 0xffff }
-    }
 }
 
 impl<T: Default> Pool<T> {
@@ -145,8 +137,8 @@ impl<T: Default> Pool<T> {
 
     /// Takes a free entry. Lock-free: it tries again only when another thread has claimed one.
     pub(crate) fn claim(&self) -> Result<u32> {
-        let hint = Place::unpack(self.hint.get());
-        if let Some(index) = self.claim_in(hint) {
+        let (hint, bit) = Place::of(self.hint.get() as u32);
+        if let Some(index) = self.claim_in(hint, Some(bit)) {
             return Ok(index);
         }
         for segment in 0..SEGMENTS {
@@ -154,9 +146,7 @@ impl<T: Default> Pool<T> {
                 self.grow(segment)?;
             }
             for word in 0..words_of(segment) {
-                let place = Place { segment, word };
-                if let Some(index) = self.claim_in(place) {
-                    self.hint.set(place.pack());
+                if let Some(index) = self.claim_in(Place { segment, word }, None) {
                     return Ok(index);
                 }
             }
@@ -164,22 +154,30 @@ impl<T: Default> Pool<T> {
         Err(Status::NoResources)
     }
 
-    fn claim_in(&self, place: Place) -> Option<u32> {
+    /// Takes a free entry of one word, the one that `first` names if that is free.
+    fn claim_in(&self, place: Place, first: Option<u32>) -> Option<u32> {
+        if place.segment >= SEGMENTS {
+            return None;
+        }
         let word = &self.segment(place.segment)?.words.get(place.word)?.claimed;
-        let mut seen = word.load(Relaxed); // Relaxed: only a guess, the RMW below decides
-        loop {
-            let free = !seen & mask_of(place.segment);
-            if free == 0 {
-                return None;
-            }
-            let bit = free.trailing_zeros();
+        let free = |seen: u64| !seen & mask_of(place.segment);
+        let mut bit = match first {
+            Some(bit) => bit,
+            // Relaxed: only a guess, the read-modify-write below decides
+            None => free(word.load(Relaxed)).trailing_zeros(),
+        };
+        while bit < u64::BITS {
             // AcqRel: Acquire takes over the entry from `release`, and the walker's mark from
             // `for_each_claimed`; Release shows the claim to the walker ("the rule of the walk").
-            seen = word.fetch_or(1 << bit, AcqRel);
+            let seen = word.fetch_or(1 << bit, AcqRel);
             if seen & (1 << bit) == 0 {
-                return Some(place.index(bit));
+                let index = place.index(bit);
+                self.hint.set(index as usize + 1);
+                return Some(index);
             }
+            bit = free(seen).trailing_zeros();
         }
+        None
     }
 
     /// Gives an entry back. The caller must have claimed it, and not released it since.
@@ -188,7 +186,7 @@ impl<T: Default> Pool<T> {
         if let Some(segment) = self.segment(place.segment) {
             // Release: what the last owner did with the entry comes before its next `claim`
             segment.words[place.word].claimed.fetch_and(!(1 << bit), Release);
-            self.hint.set(place.pack());
+            self.hint.set(index as usize);
         }
     }
 
@@ -305,7 +303,6 @@ mod tests {
         for index in (0..3000).chain([(1 << 18) - 9, (1 << 18) - 10]) {
             let (place, bit) = Place::of(index);
             assert_eq!(place.index(bit), index);
-            assert_eq!(Place::unpack(place.pack()), place);
         }
     }
 
@@ -351,5 +348,6 @@ mod tests {
         assert_eq!(pool.claim(), Err(Status::NoResources));
         pool.release(17);
         assert_eq!(pool.claim(), Ok(17));
+        assert_eq!(pool.claim(), Err(Status::NoResources));
     }
 }

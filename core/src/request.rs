@@ -274,12 +274,15 @@ impl Requests {
         let request = self.get(index).ok_or(Status::Internal)?;
         let generation = request.fate().generation();
         request.set_pages(start, run);
-        // Relaxed, all of these: published by the Release store of the fate below
+        // Relaxed, all of these: published by the swap of the fate below
         request.remaining.store((generation << COUNT_BITS) | run, Relaxed);
         request.older.store(NIL, Relaxed);
         request.waiters.store(index, Relaxed);
+        request.waker.reset();
         let fate = (generation << COUNT_BITS) | REFERENCE | QUEUED | OPEN;
-        request.fate.store(fate, Release); // Release: the fields above come before anyone joins
+        // AcqRel: Release publishes the fields above to whoever joins; Acquire, by a swap and not a
+        // store, takes over the mark of a walker who came by before: see `fail_all`
+        request.fate.swap(fate, AcqRel);
         Ok(Wait { id: RequestId::new(index, generation), node: index })
     }
 
@@ -310,6 +313,7 @@ impl Requests {
             }
         }
         let wait = Wait { id, node };
+        waiter.waker.reset();
         // SAFETY: the entry is claimed and in no list, so the cell is ours, and not armed.
         unsafe { waiter.waker.arm(waker.clone()) };
         let mut newest = request.waiters.load(Acquire); // Acquire: a sealed list comes after its outcome
@@ -334,30 +338,20 @@ impl Requests {
         self.get(wait.id.index)?.fate().outcome()
     }
 
-    /// Has the first waiter of a request woken through `waker` from now on. Look at the
-    /// [`outcome`](Self::outcome) after it: who resolved the request before found nobody to wake.
-    pub(crate) fn fall_asleep(&self, wait: &Wait, waker: &Waker) {
-        if let Some(entry) = self.get(wait.node) {
-            // SAFETY: the cell is ours: the entry was opened for our Wait, and disarmed by its last
-            // owner before that released it.
-            unsafe { entry.waker.arm(waker.clone()) };
-        }
+    /// Has the first waiter of a request woken through `waker` from now on. False: the request was
+    /// resolved before, and nobody was or will be woken for it.
+    pub(crate) fn fall_asleep(&self, wait: &Wait, waker: &Waker) -> bool {
+        // SAFETY: the cell is ours: the entry was opened for our Wait, and its cell emptied.
+        self.get(wait.node).is_some_and(|entry| unsafe { entry.waker.arm(waker.clone()) })
     }
 
-    /// Takes the waker back. False: the waiter has been woken, or is about to be.
-    pub(crate) fn stay_awake(&self, wait: &Wait) -> bool {
-        self.get(wait.node).is_some_and(|entry| entry.waker.disarm().is_some())
-    }
-
-    /// Has a waiter woken through `waker` from now on. Look at the [`outcome`](Self::outcome)
-    /// after it: if the waiter had been woken already, nobody will wake it again.
-    pub(crate) fn rearm(&self, wait: &Wait, waker: &Waker) {
-        let Some(entry) = self.get(wait.node) else { return };
-        if let Some(old) = entry.waker.disarm() {
-            let waker = if old.will_wake(waker) { old } else { waker.clone() };
-            // SAFETY: the cell is ours: our Wait keeps the entry, and we have just disarmed it.
-            unsafe { entry.waker.arm(waker) };
-        }
+    /// Has a waiter that sleeps woken through `waker` from now on. False: it was woken already.
+    pub(crate) fn rearm(&self, wait: &Wait, waker: &Waker) -> bool {
+        let Some(entry) = self.get(wait.node) else { return false };
+        let Some(old) = entry.waker.disarm() else { return false };
+        let waker = if old.will_wake(waker) { old } else { waker.clone() };
+        // SAFETY: the cell is ours: our Wait keeps the entry, and we have just disarmed it.
+        unsafe { entry.waker.arm(waker) }
     }
 
     /// The waiter leaves, woken or not. If it was the last one of an open request, that is
@@ -490,7 +484,7 @@ impl Requests {
         while node != NIL {
             let Some(waiter) = self.get(node) else { break };
             let older = waiter.older.load(Relaxed); // Relaxed: ordered by `waiters`
-            if let Some(waker) = waiter.waker.disarm() {
+            if let Some(waker) = waiter.waker.fire() {
                 waker.wake();
             }
             node = older;
@@ -499,10 +493,14 @@ impl Requests {
 
     /// Fails every open request, and brings home the waiters of those that somebody else sealed
     /// but has not finished waking. Returns how many it failed.
+    ///
+    /// Every entry's fate is read by a read-modify-write, as `open` writes it by one: so a request
+    /// that is claimed but not open yet when the walk comes by sees, once it opens, what the walker
+    /// did before it walked. With the rule of the walk that leaves no gap between claim and open.
     pub(crate) fn fail_all(&self, status: Status) -> u64 {
         let mut failed = 0;
         self.pool.for_each_claimed(|index, request| {
-            let fate = request.fate();
+            let fate = Fate(request.fate.fetch_or(0, AcqRel)); // AcqRel: see above
             let id = RequestId::new(index, fate.generation());
             match self.seal(request, id, fate, Outcome::Failed(status)) {
                 Ok(resolving) => {

@@ -44,6 +44,16 @@ pub(crate) struct Source<P: Platform> {
     entry: u32,
 }
 
+/// What became of asking for a page.
+pub(crate) enum Asked {
+    /// There is a request, and the waker will be woken when it resolves.
+    Asleep(Wait),
+    /// There was a request, and it has resolved.
+    Resolved(Wait),
+    /// The page is not absent any more: look again.
+    Moved,
+}
+
 impl<P: Platform> Source<P> {
     pub(crate) fn new(port: Arc<Port<P>>, entry: u32, key: u64) -> Result<Self> {
         let requests = Requests::new();
@@ -106,13 +116,13 @@ impl<P: Platform> Source<P> {
     }
 
     /// Waits for the page: joins the request that covers it, or opens one for it and for as many
-    /// absent pages after it as there are up to `run`. `None`: the page changed, look again.
-    pub(crate) fn ask(&self, table: &Table, page: PageIndex, run: u64, waker: &Waker) -> Result<Option<Wait>> {
+    /// absent pages after it as there are up to `run`.
+    pub(crate) fn ask(&self, table: &Table, page: PageIndex, run: u64, waker: &Waker) -> Result<Asked> {
         if let Some(State::Requested(page)) = table.slot(page).map(|slot| slot.load())
             && let Some(wait) = self.requests.join(page.id(), waker)?
         {
             self.joins.count();
-            return Ok(Some(wait));
+            return Ok(Asked::Asleep(wait));
         }
         let run = run.clamp(1, MAX_RUN);
         let wait = self.requests.open(page.0, run)?;
@@ -126,7 +136,7 @@ impl<P: Platform> Source<P> {
             }
             Ok(0) => {
                 self.requests.abandon(wait);
-                return Ok(None);
+                return Ok(Asked::Moved);
             }
             Ok(claimed) if claimed < run => self.requests.shorten(id, claimed),
             Ok(_) => {}
@@ -142,8 +152,8 @@ impl<P: Platform> Source<P> {
             }
         }
         // Last of all: whatever happened to the request so far has woken nobody needlessly.
-        self.requests.fall_asleep(&wait, waker);
-        Ok(Some(wait))
+        let sleep = self.requests.fall_asleep(&wait, waker);
+        Ok(if sleep { Asked::Asleep(wait) } else { Asked::Resolved(wait) })
     }
 
     /// Makes absent pages refer to the request, from `first` on, until one is not absent.
