@@ -175,7 +175,7 @@ impl<P: Platform> fmt::Debug for Pager<P> {
 }
 
 impl<P: Platform> Shared<P> {
-    /// A VMO of the pager has ended.
+    /// Gives up the VMO's entry.
     pub(crate) fn forget(&self, index: u32, vmo: &Inner<P>, guard: &Guard) {
         if self.vmos.get(index).is_some_and(|entry| entry.clear(vmo, guard)) {
             self.vmos.release(index);
@@ -212,14 +212,14 @@ impl<P: Platform> Pager<P> {
         let own = vmos.claim()?;
         let made = port.shared().register(|entry| {
             let source = Source::new(port.shared().clone(), entry, key)?;
-            let platform = self.shared.platform.clone();
-            Ok(Arc::new(Inner { table, source, platform, pages, hand: Hint::default() }))
+            let (platform, pager) = (self.shared.platform.clone(), self.shared.clone());
+            Ok(Arc::new(Inner { table, source, platform, pages, hand: Hint::default(), pager, entry: own }))
         });
         let inner = made.inspect_err(|_| vmos.release(own))?;
         if let Some(entry) = vmos.get(own) {
             entry.put(&inner);
         }
-        Ok(Vmo::new(inner, self.shared.clone(), own))
+        Ok(Vmo::new(inner))
     }
 
     pub(crate) fn owns(&self, vmo: &Vmo<P>) -> Result<()> {

@@ -56,6 +56,8 @@ pub(crate) struct Shared<P: Platform> {
     /// Where the next round begins.
     turn: Hint,
     sleepers: Pool<Sleeper>,
+    /// Not 0: nobody will take anything any more.
+    closed: AtomicU32,
     /// How many sleepers may be armed. Never below the truth.
     armed: AtomicU32,
 }
@@ -89,6 +91,17 @@ impl<P: Platform> fmt::Debug for Port<P> {
 }
 
 impl<P: Platform> Shared<P> {
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Acquire) != 0 // Acquire: pairs with Port's Drop
+    }
+
+    /// Gives up the VMO's entry.
+    pub(crate) fn forget(&self, index: u32, vmo: &Inner<P>, guard: &Guard) {
+        if self.vmos.get(index).is_some_and(|entry| entry.clear(vmo, guard)) {
+            self.vmos.release(index);
+        }
+    }
+
     /// Gives the VMO that `make` makes an entry, whose number `make` is told.
     pub(crate) fn register(&self, make: impl FnOnce(u32) -> Result<Arc<Inner<P>>>) -> Result<Arc<Inner<P>>> {
         let index = self.vmos.claim()?;
@@ -192,10 +205,8 @@ impl<P: Platform> Shared<P> {
         if keeps_marks {
             self.vmos.unmark(index, TAKING);
         }
-        if let (Taken::Closed, Some(vmo)) = (taken, vmo)
-            && entry.clear(vmo, guard)
-        {
-            self.vmos.release(index);
+        if let (Taken::Closed, Some(vmo)) = (taken, vmo) {
+            vmo.forget();
         }
         filled
     }
@@ -210,6 +221,7 @@ impl<P: Platform> Port<P> {
             vmos: Pool::new(),
             turn: Hint::default(),
             sleepers: Pool::new(),
+            closed: AtomicU32::new(0),
             armed: AtomicU32::new(0),
         };
         Self { shared: Arc::new(shared) }
@@ -275,10 +287,19 @@ impl<P: Platform> Port<P> {
 
 impl<P: Platform> Drop for Port<P> {
     fn drop(&mut self) {
-        let guard = self.shared.platform.pin();
-        self.shared.vmos.for_each_claimed(|_, entry| {
+        let shared = &self.shared;
+        shared.closed.store(1, Release); // Release: before what a VMO that sees it goes on to do
+        // Pairs with the fence in `Source::end`: either the VMO sees the port closed, or we see
+        // that it has ended.
+        fence(SeqCst);
+        let guard = shared.platform.pin();
+        shared.vmos.for_each_claimed(|_, entry| {
             if let Some(vmo) = entry.get(&guard) {
-                entry.clear(vmo, &guard);
+                if vmo.source.has_ended() {
+                    vmo.forget();
+                } else {
+                    entry.clear(vmo, &guard);
+                }
             }
         });
     }

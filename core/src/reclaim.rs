@@ -165,6 +165,9 @@ impl<P: Platform> Vmo<P> {
     /// [`Evict::Unused`], one for [`Evict::Any`].
     pub fn evict(&self, max: PageCount, which: Evict) -> PageCount {
         let inner = self.inner();
+        if inner.source.is_detached() {
+            return PageCount(0); // what is clean has gone with the detach
+        }
         let mut retired = Retired::new(inner);
         let hand = inner.hand.get() as u64;
         let ahead = PageRange { start: hand, end: inner.pages.0 };

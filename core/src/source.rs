@@ -26,12 +26,15 @@ use crate::queue::{Queue, Seal, Taken};
 use crate::request::{MAX_RUN, Outcome, RequestId, Requests, Wait};
 use crate::slot::State;
 use crate::status::{Result, Status};
-use crate::sync::{AcqRel, Acquire, Arc, AtomicU32, Hint};
+use crate::sync::{AcqRel, Acquire, Arc, AtomicU32, Guard, Hint, SeqCst, fence};
 use crate::table::Table;
 use crate::units::{PAGE_SIZE, PageIndex, PageRange};
+use crate::vmo::Inner;
 
 const DETACHED: u32 = 1;
 const CLOSED: u32 = 2;
+/// The VMO's handle is gone. Not a state of the link, only of what is left to do for it.
+const ENDED: u32 = 4;
 
 pub(crate) struct Source<P: Platform> {
     state: AtomicU32,
@@ -105,6 +108,25 @@ impl<P: Platform> Source<P> {
     pub(crate) fn complete(&self) {
         self.queue.seal(&self.requests, Seal::Complete);
         self.port.ready(self.entry);
+    }
+
+    /// The VMO is gone. False: so is the port, and COMPLETE with it.
+    pub(crate) fn end(&self) -> bool {
+        self.mark(ENDED);
+        self.complete();
+        // Pairs with the fence in Port's Drop: either we see the port closed, or it sees the mark.
+        fence(SeqCst);
+        !self.port.is_closed()
+    }
+
+    /// Whether the VMO is gone.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.state() & ENDED != 0
+    }
+
+    /// Gives up the VMO's entry in the port.
+    pub(crate) fn forget(&self, vmo: &Inner<P>, guard: &Guard) {
+        self.port.forget(self.entry, vmo, guard);
     }
 
     /// The pager is gone: nothing is delivered any more, and what is in flight fails.

@@ -43,9 +43,6 @@ pub enum Access {
 /// that may not be, [`read`](Self::read) and [`write`](Self::write) for bytes.
 pub struct Vmo<P: Platform> {
     inner: Arc<Inner<P>>,
-    pager: Arc<pager::Shared<P>>,
-    /// The VMO's entry in the pager.
-    entry: u32,
 }
 
 /// What the port, the pager and deferred reclaims hold of a VMO; it may outlive the handle.
@@ -56,6 +53,9 @@ pub(crate) struct Inner<P: Platform> {
     pub(crate) pages: PageCount,
     /// Where the next eviction begins.
     pub(crate) hand: Hint,
+    pub(crate) pager: Arc<pager::Shared<P>>,
+    /// The VMO's entry in the pager.
+    pub(crate) entry: u32,
 }
 
 /// Figures of one VMO at about one time. Reading them stops nobody.
@@ -91,8 +91,8 @@ impl<P: Platform> fmt::Debug for Vmo<P> {
 }
 
 impl<P: Platform> Vmo<P> {
-    pub(crate) fn new(inner: Arc<Inner<P>>, pager: Arc<pager::Shared<P>>, entry: u32) -> Self {
-        Self { inner, pager, entry }
+    pub(crate) const fn new(inner: Arc<Inner<P>>) -> Self {
+        Self { inner }
     }
 
     pub(crate) const fn inner(&self) -> &Arc<Inner<P>> {
@@ -101,7 +101,7 @@ impl<P: Platform> Vmo<P> {
 
     /// Whether the VMO was created by this pager.
     pub(crate) fn is_of(&self, pager: &Arc<pager::Shared<P>>) -> bool {
-        Arc::ptr_eq(&self.pager, pager)
+        Arc::ptr_eq(&self.inner.pager, pager)
     }
 
     /// The size in bytes, a multiple of [`PAGE_SIZE`].
@@ -175,17 +175,24 @@ impl<P: Platform> Drop for Vmo<P> {
     fn drop(&mut self) {
         // Nobody else has the VMO: no access, no fault and no service's call is under way.
         let inner = &self.inner;
-        inner.source.complete();
         Retired::new(inner).discard_all();
-        let guard = inner.platform.pin();
-        self.pager.forget(self.entry, inner, &guard);
-        guard.flush();
+        if !inner.source.end() {
+            inner.forget(); // nobody will take COMPLETE
+        }
     }
 }
 
 impl<P: Platform> Inner<P> {
     pub(crate) fn id(&self) -> VmoId {
         VmoId(core::ptr::from_ref(self).addr())
+    }
+
+    /// Has the port and the pager forget a VMO that will not have another packet.
+    pub(crate) fn forget(&self) {
+        let guard = self.platform.pin();
+        self.source.forget(self, &guard);
+        self.pager.forget(self.entry, self, &guard);
+        guard.flush();
     }
 }
 

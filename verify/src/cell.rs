@@ -1,0 +1,589 @@
+//! One cell of the race matrix: two operations on one page, at once, from one state.
+//!
+//! The model runs the two on the shipped core under loom. What can be observed of it, the results
+//! of the two, the fate of everyone who waited, the counts, the packets and the page, must be what
+//! the [specification](crate::spec) gives for *some* order of the same steps. Besides that, in
+//! every execution: nobody is woken more often than he waited, no frame is used after it is freed
+//! or freed twice, none is left in the end, and COMPLETE comes last and once.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use upager::sync::Arc;
+use upager::{Command, Evict, Guard, PAGE_SIZE, PageCount, PageIndex, Pager, Platform, Port, Status, Vmo};
+
+use crate::spec::{Access, Packet, Page, Spec, Waiter};
+use crate::world::{ModelPlatform, Waiting, World, page};
+
+/// What a thread does.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub enum Op {
+    /// A read fault. Where the page is requested, this is a join.
+    Read,
+    /// A write fault, and the write.
+    Write,
+    /// A waiter gives up.
+    Leave,
+    Supply,
+    Fail,
+    WritebackBegin,
+    WritebackEnd,
+    Evict,
+    /// The service takes what the port has.
+    PortTake,
+    Detach,
+    PagerClose,
+    VmoDrop,
+}
+
+impl Op {
+    pub const ALL: [Self; 12] = [
+        Self::Read,
+        Self::Write,
+        Self::Leave,
+        Self::Supply,
+        Self::Fail,
+        Self::WritebackBegin,
+        Self::WritebackEnd,
+        Self::Evict,
+        Self::PortTake,
+        Self::Detach,
+        Self::PagerClose,
+        Self::VmoDrop,
+    ];
+
+    const fn uses_pager(self) -> bool {
+        matches!(self, Self::Supply | Self::Fail | Self::WritebackBegin | Self::WritebackEnd | Self::Detach)
+    }
+
+    const fn uses_vmo(self) -> bool {
+        !matches!(self, Self::PortTake | Self::PagerClose | Self::VmoDrop)
+    }
+}
+
+/// What the page is when the two begin.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub enum Start {
+    Absent,
+    RequestedUndelivered,
+    RequestedDelivered,
+    Clean,
+    /// In the grace period of an eviction, which ends after the two.
+    Evicting,
+    Dirty,
+    AwaitingClean,
+    DetachedAbsent,
+    DetachedDirty,
+    DetachedAwaitingClean,
+}
+
+impl Start {
+    pub const ALL: [Self; 10] = [
+        Self::Absent,
+        Self::RequestedUndelivered,
+        Self::RequestedDelivered,
+        Self::Clean,
+        Self::Evicting,
+        Self::Dirty,
+        Self::AwaitingClean,
+        Self::DetachedAbsent,
+        Self::DetachedDirty,
+        Self::DetachedAwaitingClean,
+    ];
+
+    const fn is_requested(self) -> bool {
+        matches!(self, Self::RequestedUndelivered | Self::RequestedDelivered)
+    }
+
+    const fn is_dirty(self) -> bool {
+        matches!(self, Self::Dirty | Self::AwaitingClean | Self::DetachedDirty | Self::DetachedAwaitingClean)
+    }
+
+    const fn is_awaiting(self) -> bool {
+        matches!(self, Self::AwaitingClean | Self::DetachedAwaitingClean)
+    }
+
+    const fn is_detached(self) -> bool {
+        matches!(self, Self::DetachedAbsent | Self::DetachedDirty | Self::DetachedAwaitingClean)
+    }
+
+    /// The state in the specification's words, and as many waiters as the two operations use.
+    fn spec(self, waiters: usize) -> (Spec, Vec<Waiter>) {
+        let mut spec = Spec::new(1);
+        let mut waiting = Vec::new();
+        if self.is_requested() {
+            for _ in 0..waiters {
+                if let Access::Waits(waiter) = spec.read(0, 1) {
+                    waiting.push(waiter);
+                }
+            }
+            if self == Self::RequestedDelivered {
+                spec.take();
+            }
+        }
+        if matches!(self, Self::Clean | Self::Evicting) || self.is_dirty() {
+            spec.supply(0, FIRST).expect("attached");
+        }
+        if self.is_dirty() {
+            spec.write(0, 1, FIRST);
+        }
+        if self.is_awaiting() {
+            spec.writeback_begin(0);
+        }
+        if self == Self::Evicting {
+            spec.evict(0);
+        }
+        if self.is_detached() {
+            spec.detach();
+        }
+        (spec, waiting)
+    }
+}
+
+/// The byte that the page has in the beginning.
+const FIRST: u8 = 1;
+/// The bytes that the two threads write or supply.
+const BYTES: [u8; 2] = [0xa, 0xb];
+
+/// What an operation came to.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Came {
+    Byte(u8),
+    Failed(Status),
+    StillWaits,
+    Nothing,
+    Evicted(u64),
+    Packets(Vec<Packet>),
+}
+
+impl From<Result<(), Status>> for Came {
+    fn from(result: Result<(), Status>) -> Self {
+        result.map_or_else(Self::Failed, |()| Self::Nothing)
+    }
+}
+
+/// All that can be observed of one execution.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Observed {
+    pub came: [Came; 2],
+    /// Those who waited from the beginning and did not leave.
+    pub waiters: Vec<Came>,
+    /// Resident, dirty, in flight. `None`: there is no VMO any more.
+    pub counts: Option<(u64, u64, u64)>,
+    pub packets: Vec<Packet>,
+    pub byte: Option<u8>,
+    /// Dirty pages after one more WRITEBACK_END.
+    pub dirty_after_end: Option<u64>,
+}
+
+/// One cell.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Cell {
+    pub start: Start,
+    pub ops: [Op; 2],
+}
+
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {:?} / {:?}", self.start, self.ops[0], self.ops[1])
+    }
+}
+
+impl Cell {
+    /// Every cell of the matrix, the meaningless ones included.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        let mut cells = Vec::new();
+        for start in Start::ALL {
+            for (i, a) in Op::ALL.into_iter().enumerate() {
+                cells.extend(Op::ALL[i..].iter().map(|b| Self { start, ops: [a, *b] }));
+            }
+        }
+        cells
+    }
+
+    /// Why there is nothing to explore, if so.
+    #[must_use]
+    pub fn skipped(&self) -> Option<&'static str> {
+        let [a, b] = self.ops;
+        let has = |op| a == op || b == op;
+        if has(Op::Leave) && !self.start.is_requested() {
+            return Some("nobody waits");
+        }
+        if has(Op::VmoDrop) {
+            if a == b {
+                return Some("the last handle is dropped once");
+            }
+            if self.start.is_requested() {
+                return Some("a waiter holds the VMO");
+            }
+            if a.uses_vmo() || b.uses_vmo() {
+                return Some("the other call holds the VMO");
+            }
+        }
+        if has(Op::PagerClose) {
+            if a == b {
+                return Some("the last handle is closed once");
+            }
+            if a.uses_pager() || b.uses_pager() {
+                return Some("the other call holds the pager");
+            }
+        }
+        None
+    }
+
+    fn waiters(&self) -> usize {
+        self.ops.iter().filter(|op| **op == Op::Leave).count().max(1)
+    }
+
+    fn has(&self, op: Op) -> bool {
+        self.ops.contains(&op)
+    }
+
+    /// What the specification allows.
+    #[must_use]
+    pub fn allowed(&self) -> HashSet<Observed> {
+        let (spec, mut waiters) = self.start.spec(self.waiters());
+        let mut leaving = [None, None];
+        for (op, leaving) in self.ops.iter().zip(&mut leaving) {
+            if *op == Op::Leave {
+                *leaving = waiters.pop();
+            }
+        }
+        let run = SpecRun { cell: *self, spec, waiters, leaving, came: [None, None], evicted: [false; 2] };
+        let mut allowed = HashSet::new();
+        run.orders([0, 0], &mut allowed);
+        allowed
+    }
+
+    fn steps(&self, op: Op) -> usize {
+        match op {
+            // The second step is the end of the grace period. In `Evicting` that is the end of the
+            // guard which everyone waits for.
+            Op::Evict if self.start != Start::Evicting => 2,
+            // The service takes until there is nothing: what comes in between is taken too.
+            Op::PortTake => 2,
+            _ => 1,
+        }
+    }
+
+    /// Runs the cell once. Under loom, that is one execution.
+    ///
+    /// # Panics
+    /// When the execution is not allowed.
+    pub fn run(&self, allowed: &HashSet<Observed>) {
+        let mut stage = Stage::new(*self);
+        let right = stage.actor(1);
+        let left = stage.actor(0);
+        let thread = loom::thread::spawn(move || right.act());
+        let left = left.act();
+        let right = thread.join().expect("the other thread ends");
+        let observed = stage.observe([left, right]);
+        assert!(allowed.contains(&observed), "{self}: {observed:#?}\nis none of\n{allowed:#?}");
+    }
+}
+
+/// The specification, part of the way through one order.
+#[derive(Clone)]
+struct SpecRun {
+    cell: Cell,
+    spec: Spec,
+    waiters: Vec<Waiter>,
+    leaving: [Option<Waiter>; 2],
+    came: [Option<Result<Came, Waiter>>; 2],
+    evicted: [bool; 2],
+}
+
+impl SpecRun {
+    /// Follows every order of the steps that are left.
+    fn orders(self, done: [usize; 2], allowed: &mut HashSet<Observed>) {
+        let mut over = true;
+        for side in 0..2 {
+            if done[side] < self.cell.steps(self.cell.ops[side]) {
+                over = false;
+                let mut next = self.clone();
+                next.step(side, done[side]);
+                let mut done = done;
+                done[side] += 1;
+                next.orders(done, allowed);
+            }
+        }
+        if over {
+            allowed.insert(self.observe());
+        }
+    }
+
+    fn step(&mut self, side: usize, step: usize) {
+        let spec = &mut self.spec;
+        if step == 1 {
+            if self.evicted[side] {
+                spec.reclaim(0);
+            }
+            if let Some(Ok(Came::Packets(packets))) = &mut self.came[side] {
+                packets.extend(spec.take());
+            }
+            return;
+        }
+        let access = |access| match access {
+            Access::Done(byte) => Ok(Came::Byte(byte)),
+            Access::Failed(status) => Ok(Came::Failed(status)),
+            Access::Waits(waiter) => Err(waiter),
+        };
+        let came = match self.cell.ops[side] {
+            Op::Read => access(spec.read(0, 1)),
+            Op::Write => access(spec.write(0, 1, BYTES[side])),
+            Op::Leave => {
+                if let Some(waiter) = self.leaving[side].take() {
+                    spec.leave(&waiter);
+                }
+                Ok(Came::Nothing)
+            }
+            Op::Supply => Ok(spec.supply(0, BYTES[side]).into()),
+            Op::Fail => {
+                spec.fail(0, 1, Status::Io);
+                Ok(Came::Nothing)
+            }
+            Op::WritebackBegin => {
+                spec.writeback_begin(0);
+                Ok(Came::Nothing)
+            }
+            Op::WritebackEnd => {
+                spec.writeback_end(0);
+                Ok(Came::Nothing)
+            }
+            Op::Evict => {
+                self.evicted[side] = spec.evict(0);
+                Ok(Came::Evicted(u64::from(self.evicted[side])))
+            }
+            Op::PortTake => Ok(Came::Packets(spec.take())),
+            Op::Detach => {
+                spec.detach();
+                Ok(Came::Nothing)
+            }
+            Op::PagerClose => {
+                spec.close_pager();
+                Ok(Came::Nothing)
+            }
+            Op::VmoDrop => {
+                spec.drop_vmo();
+                Ok(Came::Nothing)
+            }
+        };
+        self.came[side] = Some(came);
+    }
+
+    fn observe(mut self) -> Observed {
+        if self.cell.start == Start::Evicting {
+            self.spec.reclaim(0);
+        }
+        let mut all: Vec<Result<Came, Waiter>> = self.waiters.into_iter().map(Err).collect();
+        all.extend(self.came.into_iter().flatten());
+        while let Some(woken) = all.iter().position(|one| matches!(one, Err(waiter) if self.spec.is_woken(waiter))) {
+            let Err(waiter) = all.remove(woken) else { unreachable!() };
+            let came = match self.spec.resume(waiter) {
+                Access::Done(byte) => Ok(Came::Byte(byte)),
+                Access::Failed(status) => Ok(Came::Failed(status)),
+                Access::Waits(waiter) => Err(waiter),
+            };
+            all.insert(woken, came);
+        }
+        let all: Vec<Came> = all.into_iter().map(|one| one.unwrap_or(Came::StillWaits)).collect();
+        let (waiters, came) = all.split_at(all.len() - 2);
+        let vmo = !self.cell.has(Op::VmoDrop);
+        let counts = vmo.then(|| self.spec.counts());
+        let packets = self.spec.take();
+        let byte = match self.spec.page(0) {
+            Page::Clean(byte) | Page::Dirty(byte) | Page::AwaitingClean(byte) => Some(byte),
+            Page::Absent | Page::Evicting(_) => None,
+        };
+        let dirty_after_end = (vmo && !self.cell.has(Op::PagerClose)).then(|| {
+            self.spec.writeback_end(0);
+            self.spec.counts().1
+        });
+        let came = [came[0].clone(), came[1].clone()];
+        Observed { came, waiters: waiters.to_vec(), counts, packets, byte, dirty_after_end }
+    }
+}
+
+/// The model of one execution.
+struct Stage {
+    cell: Cell,
+    platform: Arc<ModelPlatform>,
+    port: Arc<Port<ModelPlatform>>,
+    /// Given away to the thread that ends it.
+    pager: Option<Arc<Pager<ModelPlatform>>>,
+    vmo: Option<Arc<Vmo<ModelPlatform>>>,
+    waiters: Vec<Waiting>,
+    guard: Option<Guard>,
+}
+
+/// What one thread has in its hands.
+struct Actor {
+    op: Op,
+    byte: u8,
+    platform: Arc<ModelPlatform>,
+    port: Arc<Port<ModelPlatform>>,
+    pager: Option<Arc<Pager<ModelPlatform>>>,
+    vmo: Option<Arc<Vmo<ModelPlatform>>>,
+    waiter: Option<Waiting>,
+}
+
+// SAFETY: as for `Waiting`: loom's Arc lacks the declaration, not the reason.
+unsafe impl Send for Actor {}
+
+type Acted = Result<Came, Waiting>;
+
+impl Stage {
+    fn new(cell: Cell) -> Self {
+        let world = World::new(1);
+        let start = cell.start;
+        let mut waiters = Vec::new();
+        if start.is_requested() {
+            for _ in 0..cell.waiters() {
+                let mut waiter = world.read(0);
+                assert_eq!(waiter.poll(), None);
+                waiters.push(waiter);
+            }
+            if start == Start::RequestedDelivered {
+                assert_eq!(world.take_all().len(), 1);
+            }
+        }
+        if matches!(start, Start::Clean | Start::Evicting) || start.is_dirty() {
+            world.supply(0, FIRST).expect("attached");
+        }
+        if start.is_dirty() {
+            assert_eq!(world.write(0, FIRST).poll(), Some(Ok(FIRST)));
+        }
+        if start.is_awaiting() {
+            world.begin(0).expect("a page of the VMO");
+        }
+        if start.is_detached() {
+            world.pager.detach_vmo(&world.vmo).expect("the pager's own VMO");
+        }
+        let guard = (start == Start::Evicting).then(|| {
+            let guard = world.platform.pin();
+            assert_eq!(world.vmo.evict(PageCount(1), Evict::Any), PageCount(1));
+            guard
+        });
+        let World { platform, pager, port, vmo } = world;
+        Self { cell, platform, port, pager: Some(pager), vmo: Some(vmo), waiters, guard }
+    }
+
+    fn actor(&mut self, side: usize) -> Actor {
+        let op = self.cell.ops[side];
+        let pager = if op == Op::PagerClose { self.pager.take() } else { self.pager.clone() };
+        let vmo = if op == Op::VmoDrop { self.vmo.take() } else { self.vmo.clone() };
+        Actor {
+            op,
+            byte: BYTES[side],
+            platform: self.platform.clone(),
+            port: self.port.clone(),
+            pager: pager.filter(|_| op.uses_pager() || op == Op::PagerClose),
+            vmo: vmo.filter(|_| op.uses_vmo() || op == Op::VmoDrop),
+            waiter: if op == Op::Leave { self.waiters.pop() } else { None },
+        }
+    }
+
+    fn observe(self, acted: [Acted; 2]) -> Observed {
+        drop(self.guard);
+        let mut all: Vec<Acted> = self.waiters.into_iter().map(Err).collect();
+        all.extend(acted);
+        let mut moved = true;
+        while moved {
+            moved = false;
+            for one in &mut all {
+                if let Err(waiting) = one
+                    && let Some(result) = waiting.settle()
+                {
+                    *one = Ok(result.map_or_else(Came::Failed, Came::Byte));
+                    moved = true;
+                }
+            }
+        }
+        let counts = |vmo: &Arc<Vmo<ModelPlatform>>| {
+            let counts = vmo.counts();
+            (counts.resident.0, counts.dirty.0, counts.in_flight)
+        };
+        let before = self.vmo.as_ref().map(counts);
+        let packets = take_all(&self.port);
+        let byte = self.vmo.as_ref().and_then(|vmo| {
+            let guard = self.platform.pin();
+            let frame = vmo.lookup(&guard, PageIndex(0))?;
+            let mut byte = [0];
+            // SAFETY: the guard keeps the frame.
+            unsafe { self.platform.copy_out(frame, 0, &mut byte) };
+            Some(byte[0])
+        });
+        let dirty_after_end = self.pager.as_ref().zip(self.vmo.as_ref()).map(|(pager, vmo)| {
+            pager.writeback_end(vmo, page(0)).expect("a page of the VMO");
+            counts(vmo).1
+        });
+        let all: Vec<Came> = all.into_iter().map(|one| one.unwrap_or(Came::StillWaits)).collect();
+        let (waiters, came) = all.split_at(all.len() - 2);
+        let came = [came[0].clone(), came[1].clone()];
+        let observed = Observed { came, waiters: waiters.to_vec(), counts: before, packets, byte, dirty_after_end };
+        drop((self.vmo, self.pager, self.port));
+        self.platform.check_nothing_left();
+        observed
+    }
+}
+
+impl Actor {
+    fn act(self) -> Acted {
+        let Self { op, byte, platform, port, pager, vmo, waiter } = self;
+        let world = |pager: Option<Arc<Pager<ModelPlatform>>>, vmo: Option<Arc<Vmo<ModelPlatform>>>| World {
+            platform: platform.clone(),
+            port: port.clone(),
+            pager: pager.expect("the operation has the pager"),
+            vmo: vmo.expect("the operation has the VMO"),
+        };
+        let poll = |mut waiting: Waiting| match waiting.poll() {
+            Some(result) => Ok(result.map_or_else(Came::Failed, Came::Byte)),
+            None => Err(waiting),
+        };
+        match op {
+            Op::Read => poll(Waiting::read(vmo.expect("the operation has the VMO"), 0)),
+            Op::Write => poll(Waiting::write(vmo.expect("the operation has the VMO"), 0, byte)),
+            Op::Leave => {
+                drop(waiter);
+                Ok(Came::Nothing)
+            }
+            Op::Supply => Ok(world(pager, vmo).supply(0, byte).into()),
+            Op::Fail => Ok(world(pager, vmo).fail(0, Status::Io).into()),
+            Op::WritebackBegin => Ok(world(pager, vmo).begin(0).into()),
+            Op::WritebackEnd => Ok(world(pager, vmo).end(0).into()),
+            Op::Evict => {
+                let evicted = vmo.expect("the operation has the VMO").evict(PageCount(1), Evict::Any);
+                Ok(Came::Evicted(evicted.0))
+            }
+            Op::PortTake => Ok(Came::Packets(take_all(&port))),
+            Op::Detach => {
+                let world = world(pager, vmo);
+                Ok(world.pager.detach_vmo(&world.vmo).map(drop).into())
+            }
+            Op::PagerClose => {
+                drop(pager);
+                Ok(Came::Nothing)
+            }
+            Op::VmoDrop => {
+                drop(vmo);
+                Ok(Came::Nothing)
+            }
+        }
+    }
+}
+
+/// Everything that the port has, in the specification's words.
+///
+/// # Panics
+/// When something follows COMPLETE.
+fn take_all(port: &Port<ModelPlatform>) -> Vec<Packet> {
+    let packets = crate::world::take_all(port);
+    let mut all: Vec<Packet> = Vec::new();
+    for packet in packets {
+        assert!(!matches!(all.last(), Some((Command::Complete, _, _))), "a packet after COMPLETE");
+        let range = packet.range();
+        all.push((packet.command().expect("a command"), range.offset / PAGE_SIZE, range.length / PAGE_SIZE));
+    }
+    all
+}

@@ -1,0 +1,349 @@
+//! The pager as a sequential program: what every call does when nothing else is under way.
+//!
+//! Plain code and plain collections. A page's content is one byte. An access that must wait
+//! becomes a [`Waiter`]; [`Spec::resume`] is what its thread does when it has been woken.
+//!
+//! Two calls of the pager are more than one step here, because they promise no more:
+//! an eviction ([`evict`](Spec::evict), later [`reclaim`](Spec::reclaim), and in between the page
+//! can be rescued), and an access to several pages, which goes page by page.
+
+use std::collections::BTreeMap;
+
+use upager::{Command, Status};
+
+/// What a page is. `Requested` is not a state of the page here but a fact about a request.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub enum Page {
+    Absent,
+    Clean(u8),
+    /// Evicted, and not gone yet.
+    Evicting(u8),
+    Dirty(u8),
+    AwaitingClean(u8),
+}
+
+/// The VMO's link to its pager.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Link {
+    Attached,
+    Detached,
+    /// The pager is gone. Clean pages stay, unless the VMO had been detached.
+    Closed {
+        detached: bool,
+    },
+}
+
+/// A READ in flight.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Request {
+    start: u64,
+    end: u64,
+    /// Pages that have not arrived.
+    missing: Vec<u64>,
+    waiters: usize,
+    delivered: bool,
+}
+
+/// An access that waits.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Waiter {
+    page: u64,
+    run: u64,
+    write: Option<u8>,
+    request: usize,
+}
+
+/// What an access comes to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Access {
+    Done(u8),
+    Failed(Status),
+    Waits(Waiter),
+}
+
+/// A packet: command, first page, number of pages.
+pub type Packet = (Command, u64, u64);
+
+/// One VMO, its pager and its port.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Spec {
+    pages: Vec<Page>,
+    link: Link,
+    /// By number; the numbers ascend in the order in which the requests were made.
+    requests: BTreeMap<usize, Request>,
+    /// How those ended that are not in flight any more, for the waiters that have not looked yet.
+    outcomes: BTreeMap<usize, Result<(), Status>>,
+    made: usize,
+    complete: Complete,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Complete {
+    NotYet,
+    Queued,
+    Over,
+}
+
+impl Spec {
+    /// A VMO of so many pages, all absent.
+    #[must_use]
+    pub fn new(pages: u64) -> Self {
+        Self {
+            pages: vec![Page::Absent; pages as usize],
+            link: Link::Attached,
+            requests: BTreeMap::new(),
+            outcomes: BTreeMap::new(),
+            made: 0,
+            complete: Complete::NotYet,
+        }
+    }
+
+    /// The state of a page.
+    #[must_use]
+    pub fn page(&self, page: u64) -> Page {
+        self.pages[page as usize]
+    }
+
+    fn request_of(&self, page: u64) -> Option<usize> {
+        self.requests.iter().find(|(_, request)| request.missing.contains(&page)).map(|(id, _)| *id)
+    }
+
+    /// Reads a page, of an access that goes on for `run` pages.
+    pub fn read(&mut self, page: u64, run: u64) -> Access {
+        self.access(page, run, None)
+    }
+
+    /// Writes a page, of an access that goes on for `run` pages.
+    pub fn write(&mut self, page: u64, run: u64, byte: u8) -> Access {
+        self.access(page, run, Some(byte))
+    }
+
+    fn access(&mut self, page: u64, run: u64, write: Option<u8>) -> Access {
+        if page >= self.pages.len() as u64 {
+            return Access::Failed(Status::OutOfRange);
+        }
+        let state = &mut self.pages[page as usize];
+        match (*state, write) {
+            (Page::Absent, _) => self.ask(page, run, write),
+            (_, Some(byte)) => {
+                *state = Page::Dirty(byte);
+                Access::Done(byte)
+            }
+            (Page::Clean(byte) | Page::Evicting(byte), None) => {
+                *state = Page::Clean(byte); // evicting: rescued
+                Access::Done(byte)
+            }
+            (Page::Dirty(byte) | Page::AwaitingClean(byte), None) => Access::Done(byte),
+        }
+    }
+
+    /// Joins the request in flight, or makes one for the longest run of absent pages.
+    fn ask(&mut self, page: u64, run: u64, write: Option<u8>) -> Access {
+        if self.link != Link::Attached {
+            return Access::Failed(Status::BadState);
+        }
+        let request = if let Some(id) = self.request_of(page) {
+            if let Some(request) = self.requests.get_mut(&id) {
+                request.waiters += 1;
+            }
+            id
+        } else {
+            let last = (page + run).min(self.pages.len() as u64);
+            let free = |p: &u64| self.page(*p) == Page::Absent && self.request_of(*p).is_none();
+            let missing: Vec<u64> = (page..last).take_while(free).collect();
+            let end = page + missing.len() as u64;
+            self.requests.insert(self.made, Request { start: page, end, missing, waiters: 1, delivered: false });
+            self.made += 1;
+            self.made - 1
+        };
+        Access::Waits(Waiter { page, run, write, request })
+    }
+
+    /// Whether the waiter has been woken.
+    #[must_use]
+    pub fn is_woken(&self, waiter: &Waiter) -> bool {
+        self.outcomes.contains_key(&waiter.request)
+    }
+
+    /// What a waiter does when it has been woken: fail, or look again.
+    pub fn resume(&mut self, waiter: Waiter) -> Access {
+        match self.outcomes.get(&waiter.request) {
+            None => Access::Waits(waiter),
+            Some(Err(status)) => Access::Failed(*status),
+            Some(Ok(())) => self.access(waiter.page, waiter.run, waiter.write),
+        }
+    }
+
+    /// A waiter leaves. With the last one goes the request.
+    pub fn leave(&mut self, waiter: &Waiter) {
+        if let Some(request) = self.requests.get_mut(&waiter.request) {
+            request.waiters -= 1;
+            if request.waiters == 0 {
+                self.requests.remove(&waiter.request);
+            }
+        }
+    }
+
+    fn end_request(&mut self, id: usize, outcome: Result<(), Status>) {
+        self.requests.remove(&id);
+        self.outcomes.insert(id, outcome);
+    }
+
+    /// Supplies one page.
+    ///
+    /// # Errors
+    /// `BadState` when detached.
+    pub fn supply(&mut self, page: u64, byte: u8) -> Result<(), Status> {
+        if self.is_detached() {
+            return Err(Status::BadState);
+        }
+        let state = &mut self.pages[page as usize];
+        match *state {
+            Page::Absent => *state = Page::Clean(byte),
+            Page::Evicting(kept) => *state = Page::Clean(kept),
+            _ => return Ok(()),
+        }
+        if let Some(id) = self.request_of(page)
+            && let Some(request) = self.requests.get_mut(&id)
+        {
+            request.missing.retain(|missing| *missing != page);
+            if request.missing.is_empty() {
+                self.end_request(id, Ok(()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails every request that still waits for a page of `start..end`.
+    pub fn fail(&mut self, start: u64, end: u64, status: Status) {
+        while let Some(id) = (start..end).find_map(|page| self.request_of(page)) {
+            self.end_request(id, Err(status));
+        }
+    }
+
+    /// Begins writeback of a page.
+    pub fn writeback_begin(&mut self, page: u64) {
+        let state = &mut self.pages[page as usize];
+        if let Page::Dirty(byte) = *state {
+            *state = Page::AwaitingClean(byte);
+        }
+    }
+
+    /// Ends writeback of a page.
+    pub fn writeback_end(&mut self, page: u64) {
+        let detached = self.is_detached();
+        let state = &mut self.pages[page as usize];
+        if let Page::AwaitingClean(byte) = *state {
+            *state = if detached { Page::Absent } else { Page::Clean(byte) };
+        }
+    }
+
+    /// Begins to evict a page. True: it was clean.
+    pub fn evict(&mut self, page: u64) -> bool {
+        let state = &mut self.pages[page as usize];
+        if let Page::Clean(byte) = *state {
+            *state = Page::Evicting(byte);
+            return true;
+        }
+        false
+    }
+
+    /// Ends an eviction, unless the page was rescued.
+    pub fn reclaim(&mut self, page: u64) {
+        let state = &mut self.pages[page as usize];
+        if let Page::Evicting(_) = *state {
+            *state = Page::Absent;
+        }
+    }
+
+    /// Detaches. True: it was not detached before.
+    pub fn detach(&mut self) -> bool {
+        if self.link != Link::Attached {
+            return false;
+        }
+        self.link = Link::Detached;
+        self.fail_all();
+        for state in &mut self.pages {
+            if let Page::Clean(_) | Page::Evicting(_) = state {
+                *state = Page::Absent;
+            }
+        }
+        self.complete();
+        true
+    }
+
+    fn fail_all(&mut self) {
+        for id in self.requests.keys().copied().collect::<Vec<_>>() {
+            self.end_request(id, Err(Status::BadState));
+        }
+    }
+
+    fn complete(&mut self) {
+        if self.complete == Complete::NotYet {
+            self.complete = Complete::Queued;
+        }
+    }
+
+    /// The pager's last handle closes.
+    pub fn close_pager(&mut self) {
+        self.link = Link::Closed { detached: self.is_detached() };
+        self.fail_all();
+        self.complete = Complete::Over;
+    }
+
+    /// The VMO's last handle closes. Nobody waits then.
+    pub fn drop_vmo(&mut self) {
+        self.requests.clear();
+        self.complete();
+        self.pages.fill(Page::Absent);
+    }
+
+    /// Everything that the port has: adjacent READs as one, COMPLETE last.
+    pub fn take(&mut self) -> Vec<Packet> {
+        let mut packets: Vec<Packet> = Vec::new();
+        for request in self.requests.values_mut().filter(|request| !request.delivered) {
+            request.delivered = true;
+            match packets.last_mut() {
+                Some((_, start, pages)) if *start + *pages == request.start => *pages += request.end - request.start,
+                _ => packets.push((Command::Read, request.start, request.end - request.start)),
+            }
+        }
+        if self.complete == Complete::Queued {
+            self.complete = Complete::Over;
+            packets.push((Command::Complete, 0, 0));
+        }
+        packets
+    }
+
+    /// Runs of dirty pages: first page, number of pages.
+    #[must_use]
+    pub fn dirty_runs(&self, start: u64, end: u64) -> Vec<(u64, u64)> {
+        let mut runs: Vec<(u64, u64)> = Vec::new();
+        for page in start..end.min(self.pages.len() as u64) {
+            if !matches!(self.page(page), Page::Dirty(_) | Page::AwaitingClean(_)) {
+                continue;
+            }
+            match runs.last_mut() {
+                Some((first, pages)) if *first + *pages == page => *pages += 1,
+                _ => runs.push((page, 1)),
+            }
+        }
+        runs
+    }
+
+    /// Resident pages, dirty pages, requests in flight.
+    #[must_use]
+    pub fn counts(&self) -> (u64, u64, u64) {
+        let dirty = |state: &&Page| matches!(state, Page::Dirty(_) | Page::AwaitingClean(_));
+        let clean = |state: &&Page| matches!(state, Page::Clean(_));
+        let dirty = self.pages.iter().filter(dirty).count() as u64;
+        let clean = self.pages.iter().filter(clean).count() as u64;
+        (clean + dirty, dirty, self.requests.len() as u64)
+    }
+
+    /// Whether detach has dropped the clean pages.
+    #[must_use]
+    pub fn is_detached(&self) -> bool {
+        matches!(self.link, Link::Detached | Link::Closed { detached: true })
+    }
+}
