@@ -55,8 +55,8 @@ impl Round {
     }
 
     /// One round of upager's.
-    fn upager(&self, world: &World, wakes: &Arc<Wakes>) -> Duration {
-        let waker = wakes.waker();
+    fn upager(&self, world: &World, woken: &Arc<Wakes>) -> Duration {
+        let waker = woken.waker();
         let mut task = Context::from_waker(&waker);
         let frames: Vec<_> =
             self.missing.iter().map(|_| OwnedFrame::new(&*world.platform).expect("frames are numbers")).collect();
@@ -83,7 +83,7 @@ impl Round {
         }
         let elapsed = start.elapsed();
 
-        assert_eq!(wakes.take(), self.missing.len());
+        assert_eq!(woken.take(), self.missing.len());
         world.evict(self.missing.len());
         elapsed
     }
@@ -133,11 +133,11 @@ fn measure<F: FnMut() -> Duration>(group: &mut BenchmarkGroup<'_, WallTime>, nam
 fn rounds(criterion: &mut Criterion, name: &str, round: &Round) {
     let mut group = criterion.benchmark_group(name);
     group.throughput(Throughput::Elements(MISSING.into()));
-    let wakes = Wakes::new();
-    let waker = wakes.waker();
+    let woken = Wakes::new();
+    let waker = woken.waker();
 
     let world = World::absent(PAGES, &round.missing);
-    measure(&mut group, "upager", || round.upager(&world, &wakes));
+    measure(&mut group, "upager", || round.upager(&world, &woken));
     drop(world);
 
     let is_missing = round.is_missing();

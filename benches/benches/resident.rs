@@ -34,11 +34,8 @@ impl Lookups<'_> {
         let expected = u64::from(PAGES) * (u64::from(PAGES) - 1) / 2;
         self.group.bench_function(name, |bencher| {
             bencher.iter(|| {
-                let mut sum = 0;
-                for page in black_box(self.order) {
-                    sum += lookup(*page).unwrap_or(0);
-                }
-                assert_eq!(sum, expected);
+                let sum = black_box(self.order).iter().fold(0, |sum, page| sum + lookup(*page).unwrap_or(0));
+                assert!(sum == expected);
             });
         });
     }

@@ -23,31 +23,31 @@ pub struct World {
 }
 
 impl World {
-    /// All `pages` of the VMO are resident and clean.
+    /// All pages of the VMO, `count` of them, are resident and clean.
     ///
     /// # Panics
     /// When memory runs out.
     #[must_use]
-    pub fn resident(pages: u32) -> Self {
+    pub fn resident(count: u32) -> Self {
         let platform = Arc::new(Numbers::default());
         let pager = Pager::new(platform.clone());
         let port = Port::new(platform.clone());
-        let size = u64::from(pages) * PAGE_SIZE;
+        let size = u64::from(count) * PAGE_SIZE;
         let vmo = pager.create_vmo(&port, 1, VmoOptions::NONE, size).expect("memory for a VMO");
-        let frames = (0..pages).map(|_| OwnedFrame::new(&*platform).expect("frames are numbers"));
+        let frames = (0..count).map(|_| OwnedFrame::new(&*platform).expect("frames are numbers"));
         pager.supply_frames(&vmo, ByteRange::new(0, size), frames).expect("memory for the table");
         Self { platform, pager, port, vmo }
     }
 
-    /// Of the `pages` of the VMO those in `absent` are absent, and the others dirty, so that they
-    /// are never evicted.
+    /// Of the VMO's pages, `count` of them, those in `absent` are absent, and the others dirty, so
+    /// that they are never evicted.
     ///
     /// # Panics
     /// When memory runs out.
     #[must_use]
-    pub fn absent(pages: u32, absent: &[PageIndex]) -> Self {
-        let world = Self::resident(pages);
-        let mut stays = vec![true; pages as usize];
+    pub fn absent(count: u32, absent: &[PageIndex]) -> Self {
+        let world = Self::resident(count);
+        let mut stays = vec![true; count as usize];
         for page in absent {
             stays[usize::try_from(page.0).expect("a page of the VMO")] = false;
         }

@@ -7,12 +7,13 @@ use upager::{Frame, Guard, HeapPlatform, PageCount, PageIndex, Platform, Result,
 
 type Hook = Box<dyn FnOnce() + Send>;
 
-/// The heap, watched. `copy_in` and `copy_out` call a hook once, before they copy.
+/// The heap, watched. `copy_in`, `copy_out` and `unmap` call a hook once, before they act.
 #[derive(Default)]
 pub struct Hooked {
     heap: HeapPlatform,
     before_copy_in: Mutex<Option<Hook>>,
     before_copy_out: Mutex<Option<Hook>>,
+    before_unmap: Mutex<Option<Hook>>,
     unmapped: Mutex<Vec<(VmoId, PageIndex)>>,
     write_protected: Mutex<Vec<(VmoId, PageIndex)>>,
 }
@@ -43,6 +44,11 @@ impl Hooked {
     /// Has the next copy out of a frame call `hook` first.
     pub fn before_copy_out(&self, hook: impl FnOnce() + Send + 'static) {
         *self.before_copy_out.lock().expect("no test panics here") = Some(Box::new(hook));
+    }
+
+    /// Has the next removal of a page from the mappings call `hook` first.
+    pub fn before_unmap(&self, hook: impl FnOnce() + Send + 'static) {
+        *self.before_unmap.lock().expect("no test panics here") = Some(Box::new(hook));
     }
 
     /// What was unmapped since the last call.
@@ -88,6 +94,7 @@ impl Platform for Hooked {
     }
 
     fn unmap(&self, vmo: VmoId, page: PageIndex) {
+        call(&self.before_unmap);
         self.unmapped.lock().expect("no test panics here").push((vmo, page));
     }
 

@@ -72,4 +72,6 @@ mod world;
 
 pub use hooked::Hooked;
 pub use task::{Task, Wakes, now};
-pub use world::{KEY, World, at, bytes_of, complete_packet, dirty_ranges, pages, pattern, read_packet, soon};
+pub use world::{
+    KEY, SetOnDrop, World, at, bytes_of, complete_packet, dirty_ranges, pages, pattern, read_packet, soon,
+};

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,16 @@ pub struct World<P: Platform = HeapPlatform> {
     pub platform: Arc<P>,
     pub pager: Pager<P>,
     pub port: Port<P>,
+}
+
+/// Sets a flag when it is dropped, so that a test that panics ends the threads that look at it.
+#[derive(Debug)]
+pub struct SetOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 /// A deadline for what should take no time at all.

@@ -183,40 +183,52 @@ fn detached_complete_comes_once_and_last() {
 fn detached_a_supply_that_began_before_leaves_no_page() {
     let world = World::on(Hooked::default());
     let vmo = world.vmo(2);
-    // Page 0 is supplied, and while the service takes the next frame, somebody detaches.
-    struct DetachAtSecond<'a> {
-        world: &'a World<Hooked>,
-        vmo: &'a Vmo<Hooked>,
-        given: usize,
-    }
-    impl<'a> Iterator for DetachAtSecond<'a> {
-        type Item = upager::OwnedFrame<'a, Hooked>;
-        fn next(&mut self) -> Option<Self::Item> {
-            if self.given == 1 {
-                self.world.pager.detach_vmo(self.vmo).unwrap();
-            }
-            self.given += 1;
-            Some(self.world.frame())
-        }
-        fn size_hint(&self) -> (usize, Option<usize>) {
-            (2 - self.given, Some(2 - self.given))
-        }
-    }
-    impl ExactSizeIterator for DetachAtSecond<'_> {}
     let waiter = Task::pending(vmo.fault_run(PageIndex(0), PageCount(2), Access::Read));
-    let supplied = world.pager.supply_frames(&vmo, pages(0, 2), DetachAtSecond { world: &world, vmo: &vmo, given: 0 });
+    // Page 0 is supplied, and while the service makes the next frame, somebody detaches.
+    let frames = (0..2usize).map(|page| {
+        if page == 1 {
+            world.pager.detach_vmo(&vmo).unwrap();
+        }
+        world.frame()
+    });
+    let supplied = world.pager.supply_frames(&vmo, pages(0, 2), frames);
     assert!(matches!(supplied, Ok(()) | Err(Status::BadState)), "{supplied:?}");
     assert_eq!(waiter.woken_with(), Err(Status::BadState));
     assert_eq!(world.resident(&vmo, 2), []);
     assert_eq!(vmo.counts().resident, PageCount(0));
-    for page in 0..2 {
-        assert_eq!(now(vmo.read(at(page, 0), &mut [0])), Err(Status::BadState));
-    }
+    // Before anybody touches the page: nobody may ever do.
     let deadline = upager_tests::soon();
     while world.platform.frames() != PageCount(0) {
         upager::Platform::pin(&*world.platform).flush();
         assert!(std::time::Instant::now() < deadline, "the late page leaked");
     }
+    for page in 0..2 {
+        assert_eq!(now(vmo.read(at(page, 0), &mut [0])), Err(Status::BadState));
+    }
+}
+
+#[test]
+fn detached_clean_pages_that_the_detach_has_not_reached_yet_are_gone_too() {
+    let world = World::on(Hooked::default());
+    let vmo = std::sync::Arc::new(world.vmo(1000));
+    world.supply(&vmo, 0, 1000).unwrap();
+    let (inside, looks) = (vmo.clone(), std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0)));
+    let looked = looks.clone();
+    world.platform.before_unmap(move || {
+        // The detach is at its first page. Whichever that is, all of them are gone.
+        for page in [0, 1, 500, 998, 999] {
+            let found = inside.lookup(&upager::Platform::pin(&**inside.platform()), PageIndex(page));
+            assert_eq!(found, None);
+            assert_eq!(now(inside.read(at(page, 0), &mut [0])), Err(Status::BadState));
+            assert_eq!(now(inside.write(at(page, 0), &[0])), Err(Status::BadState));
+            assert_eq!(now(inside.fault(PageIndex(page), Access::Write)), Err(Status::BadState));
+        }
+        looked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    });
+    world.pager.detach_vmo(&vmo).unwrap();
+    assert_eq!(looks.load(std::sync::atomic::Ordering::SeqCst), 1);
+    assert_eq!(dirty_ranges(&world.pager, &vmo), []);
+    assert_eq!(vmo.counts().resident, PageCount(0));
 }
 
 // Pager closed
@@ -489,17 +501,17 @@ fn port_closed_packets_are_dropped_and_nothing_leaks() {
         world.make_dirty(vmo, 0, 1, 1);
     }
     let wakes = Wakes::new();
-    let waker = wakes.waker();
+    let counting = wakes.waker();
     let mut waiters: Vec<_> = vmos.iter().map(|vmo| Task::new(vmo.fault(PageIndex(2), Access::Read))).collect();
     for waiter in &mut waiters {
-        assert_eq!(waiter.poll_with(&waker), None);
+        assert_eq!(waiter.poll_with(&counting), None);
     }
     drop(port);
     drop(waiters);
     world.pager.detach_vmo(&vmos[0]).unwrap();
     drop(vmos);
     assert_eq!(wakes.count(), 0);
-    assert_eq!(std::sync::Arc::strong_count(&wakes), 2, "ours, and the one in `waker`");
+    assert_eq!(std::sync::Arc::strong_count(&wakes), 2, "ours, and the one in `counting`");
     assert_eq!(world.packets(), [], "none of them strays to another port");
     world.frames_become(0);
     world.end();

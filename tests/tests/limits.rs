@@ -199,11 +199,13 @@ fn a_vmo_has_room_for_so_many_waiters_and_says_so_at_the_next() {
     assert!(waiters.len() > 200_000, "{}", waiters.len());
     assert_eq!(now(vmo.fault(PageIndex(1), Access::Read)), Err(Status::NoResources));
     // Whoever was admitted is served, and then there is room again.
+    assert_eq!(world.packets(), [read_packet(0, 1)]);
     world.supply(&vmo, 0, 1).unwrap();
     for waiter in waiters {
         assert_eq!(waiter.woken_with(), Ok(()));
     }
-    let other = Task::pending(vmo.fault(PageIndex(1), Access::Read));
+    let mut other = Task::new(vmo.fault(PageIndex(1), Access::Read));
+    assert_eq!(other.poll(), None);
     world.supply(&vmo, 1, 1).unwrap();
     assert_eq!(other.woken_with(), Ok(()));
 }

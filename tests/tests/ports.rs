@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use upager::{Access, Command, PAGE_SIZE, Packet, PageCount, PageIndex, Status, Vmo, VmoOptions, block_on_until};
-use upager_tests::{KEY, Task, Wakes, World, complete_packet, pages, read_packet, soon};
+use upager_tests::{KEY, SetOnDrop, Task, Wakes, World, complete_packet, pages, read_packet, soon};
 
 #[test]
 fn an_empty_port_gives_nothing() {
@@ -120,8 +120,7 @@ fn one_quiet_vmo_is_served_beside_a_flood() {
     let world = World::new();
     let flood = world.vmo_with_key(20_000, 1);
     let quiet = world.vmo_with_key(1, 2);
-    let _flood: Vec<_> =
-        (0..2000).map(|n| Task::pending(flood.fault(PageIndex(2 * n), Access::Read))).collect();
+    let _flood: Vec<_> = (0..2000).map(|n| Task::pending(flood.fault(PageIndex(2 * n), Access::Read))).collect();
     let _quiet = Task::pending(quiet.fault(PageIndex(0), Access::Read));
     let mut two = [Packet::default(); 2];
     assert_eq!(world.port.take(&mut two), 2);
@@ -233,8 +232,7 @@ fn each_of_several_waits_gets_a_packet_of_its_own() {
     let world = World::new();
     let vmo = world.vmo(20);
     let mut buffers = vec![[Packet::default()]; 5];
-    let mut services: Vec<_> =
-        buffers.iter_mut().map(|buffer| Task::pending(world.port.wait(buffer))).collect();
+    let mut services: Vec<_> = buffers.iter_mut().map(|buffer| Task::pending(world.port.wait(buffer))).collect();
     let _waiters: Vec<_> = (0..5).map(|n| Task::pending(vmo.fault(PageIndex(2 * n), Access::Read))).collect();
     assert_eq!(services.iter().filter(|service| service.wakes() > 0).count(), 5, "five packets, five awake");
     for service in &mut services {
@@ -252,8 +250,11 @@ fn a_wait_that_is_dropped_after_it_was_notified_passes_it_on() {
     let vmo = world.vmo(1);
     let mut buffers = [[Packet::default()]; 3];
     let [first, second, third] = &mut buffers;
-    let mut services =
-        vec![Task::pending(world.port.wait(first)), Task::pending(world.port.wait(second)), Task::pending(world.port.wait(third))];
+    let mut services = vec![
+        Task::pending(world.port.wait(first)),
+        Task::pending(world.port.wait(second)),
+        Task::pending(world.port.wait(third)),
+    ];
     let _waiter = Task::pending(vmo.fault(PageIndex(0), Access::Read));
     while services.len() > 1 {
         let awake: Vec<_> = (0..services.len()).filter(|n| services[*n].wakes() > 0).collect();
@@ -333,24 +334,23 @@ fn several_service_threads_share_the_work() {
     let asked = AtomicUsize::new(0);
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
-        let services: Vec<_> = (0..SERVICES)
-            .map(|_| {
-                scope.spawn(|| {
-                    let mut packets = [Packet::default(); 2];
-                    while !over.load(Ordering::SeqCst) {
-                        let soon = Instant::now() + Duration::from_millis(20);
-                        let Ok(taken) = world.port.wait_until(Some(soon), &mut packets) else { continue };
-                        for packet in &packets[..taken] {
-                            let vmo = &vmos[usize::try_from(packet.key).unwrap()];
-                            let count = packet.page_request.length / PAGE_SIZE;
-                            asked.fetch_add(usize::try_from(count).unwrap(), Ordering::SeqCst);
-                            let frames = world.frames(packet.page_request.offset / PAGE_SIZE, count);
-                            world.pager.supply_frames(vmo, packet.range(), frames).unwrap();
-                        }
+        let _over = SetOnDrop(&over);
+        for _ in 0..SERVICES {
+            scope.spawn(|| {
+                let mut packets = [Packet::default(); 2];
+                while !over.load(Ordering::SeqCst) {
+                    let soon = Instant::now() + Duration::from_millis(20);
+                    let Ok(taken) = world.port.wait_until(Some(soon), &mut packets) else { continue };
+                    for packet in &packets[..taken] {
+                        let vmo = &vmos[usize::try_from(packet.key).unwrap()];
+                        let count = packet.page_request.length / PAGE_SIZE;
+                        asked.fetch_add(usize::try_from(count).unwrap(), Ordering::SeqCst);
+                        let frames = world.frames(packet.page_request.offset / PAGE_SIZE, count);
+                        world.pager.supply_frames(vmo, packet.range(), frames).unwrap();
                     }
-                })
-            })
-            .collect();
+                }
+            });
+        }
         let faulters: Vec<_> = vmos
             .iter()
             .map(|vmo| {
@@ -364,10 +364,6 @@ fn several_service_threads_share_the_work() {
             .collect();
         for faulter in faulters {
             faulter.join().unwrap();
-        }
-        over.store(true, Ordering::SeqCst);
-        for service in services {
-            service.join().unwrap();
         }
     });
     assert_eq!(asked.load(Ordering::SeqCst) as u64, FAULTERS * ROUNDS, "each page was asked for once");

@@ -16,7 +16,7 @@ use upager::{
     Access, ByteOffset, ByteRange, Command, DirtyRange, Evict, HeapPlatform, OwnedFrame, PAGE_SIZE, Packet, PageCount,
     PageIndex, Pager, Port, Result, Status, Vmo, VmoOptions, Writeback, block_on, block_on_until,
 };
-use upager_tests::{World, at, pages, soon};
+use upager_tests::{SetOnDrop, World, at, pages, soon};
 
 const PAGE: usize = 4096;
 
@@ -78,11 +78,24 @@ impl Drop for User<'_> {
 
 const WRITERS: u64 = 2;
 
+/// An access that must end before its deadline.
+fn comes_home(access: impl Future<Output = Result<()>>) -> Result<()> {
+    block_on_until(access, Some(soon())).expect("a thread did not come home")
+}
+
 impl<'a> Round<'a> {
     fn new(world: &'a World, vmo: &'a Vmo<HeapPlatform>) -> Self {
         let size = vmo.size() / PAGE_SIZE;
         let written = (0..size).map(|_| (0..WRITERS).map(|_| AtomicU64::new(0)).collect()).collect();
-        Self { world, vmo, size, store: Store::new(size), written, over: AtomicBool::new(false), users: AtomicU64::new(0) }
+        Self {
+            world,
+            vmo,
+            size,
+            store: Store::new(size),
+            written,
+            over: AtomicBool::new(false),
+            users: AtomicU64::new(0),
+        }
     }
 
     fn user(&self) -> User<'_> {
@@ -96,11 +109,6 @@ impl<'a> Round<'a> {
 
     fn written(&self, page: u64, writer: u64) -> &AtomicU64 {
         &self.written[usize::try_from(page).unwrap()][usize::try_from(writer).unwrap()]
-    }
-
-    /// An access that must end before its deadline.
-    fn comes_home(&self, access: impl Future<Output = Result<()>>) -> Result<()> {
-        block_on_until(access, Some(soon())).expect("a thread did not come home")
     }
 
     /// Answers READs from the store until the round is over and nobody can wait any more. Now and
@@ -156,7 +164,7 @@ impl<'a> Round<'a> {
         while !self.is_over() {
             let page = random.below(self.size);
             number += 1;
-            match self.comes_home(self.vmo.write(at(page, writer * 8), &number.to_le_bytes())) {
+            match comes_home(self.vmo.write(at(page, writer * 8), &number.to_le_bytes())) {
                 Ok(()) => self.written(page, writer).store(number, Ordering::SeqCst),
                 Err(Status::Io) => {}
                 Err(status) => {
@@ -173,9 +181,8 @@ impl<'a> Round<'a> {
         let mut bytes = vec![0; PAGE];
         while !self.is_over() {
             let page = random.below(self.size);
-            let before: Vec<_> =
-                (0..WRITERS).map(|writer| self.written(page, writer).load(Ordering::SeqCst)).collect();
-            match self.comes_home(self.vmo.read(at(page, 0), &mut bytes)) {
+            let before: Vec<_> = (0..WRITERS).map(|writer| self.written(page, writer).load(Ordering::SeqCst)).collect();
+            match comes_home(self.vmo.read(at(page, 0), &mut bytes)) {
                 Ok(()) => {
                     for (writer, before) in (0..).zip(before) {
                         let found = word_of(&bytes, writer);
@@ -254,6 +261,7 @@ fn round(number: u64, size: u64, end: End) {
     let vmo = world.vmo(size);
     let round = Round::new(&world, &vmo);
     thread::scope(|scope| {
+        let _over = SetOnDrop(&round.over);
         let round = &round;
         for n in 0..2 {
             scope.spawn(move || round.serve(random(number, n), n == 0));
@@ -289,7 +297,6 @@ fn round(number: u64, size: u64, end: End) {
             }
             thread::sleep(Duration::from_millis(1));
         }
-        round.over.store(true, Ordering::SeqCst);
     });
     assert_eq!(vmo.counts().in_flight, 0, "nobody waits, so nothing is in flight");
     round.nothing_is_lost();
@@ -414,6 +421,7 @@ fn writers_of_one_page_lose_nothing_to_writeback() {
     let mut saved = vec![0; PAGE];
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
+        let _over = SetOnDrop(&over);
         let writers: Vec<_> = (0..2u64)
             .map(|writer| {
                 let vmo = &vmo;
@@ -434,7 +442,6 @@ fn writers_of_one_page_lose_nothing_to_writeback() {
         for writer in writers {
             writer.join().unwrap();
         }
-        over.store(true, Ordering::SeqCst);
     });
     // The page is clean, so what the service saved last is what the page has.
     assert_eq!([word_of(&saved, 0), word_of(&saved, 1)], [5000, 5000]);
@@ -446,6 +453,7 @@ fn vmos_come_and_go_on_one_port() {
     let completes = AtomicU64::new(0);
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
+        let _over = SetOnDrop(&over);
         let users: Vec<_> = (0..3u64)
             .map(|n| {
                 let world = &world;
@@ -479,7 +487,6 @@ fn vmos_come_and_go_on_one_port() {
         for user in users {
             user.join().unwrap();
         }
-        over.store(true, Ordering::SeqCst);
     });
     let rest = world.packets().iter().filter(|packet| packet.command() == Some(Command::Complete)).count();
     assert_eq!(completes.load(Ordering::SeqCst) + rest as u64, 600, "one COMPLETE for each VMO");

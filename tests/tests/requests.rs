@@ -339,10 +339,10 @@ fn no_waker_is_kept_when_all_is_over() {
     let world = World::new();
     let vmo = world.vmo(4);
     let wakes = Wakes::new();
-    let waker = wakes.waker();
+    let counting = wakes.waker();
     let fault = |page| {
         let mut task = Task::new(vmo.fault(PageIndex(page), Access::Read));
-        assert_eq!(task.poll_with(&waker), None);
+        assert_eq!(task.poll_with(&counting), None);
         task
     };
     let (supplied, failed, left, detached) = (fault(0), fault(1), fault(2), fault(3));
@@ -353,7 +353,7 @@ fn no_waker_is_kept_when_all_is_over() {
     world.pager.detach_vmo(&vmo).unwrap();
     assert_eq!(wakes.count(), 4);
     drop((supplied, failed, detached, joined));
-    assert_eq!(Arc::strong_count(&wakes), 2, "ours, and the one in `waker`");
+    assert_eq!(Arc::strong_count(&wakes), 2, "ours, and the one in `counting`");
 }
 
 #[test]

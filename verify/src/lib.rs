@@ -5,6 +5,8 @@
 
 #[cfg(loom)]
 pub mod cell;
+#[cfg(loom)]
+pub mod race;
 pub mod spec;
 #[cfg(loom)]
 pub mod world;

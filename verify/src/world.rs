@@ -15,8 +15,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use loom::sync::atomic::AtomicU8;
 use upager::sync::Arc;
 use upager::{
-    ByteOffset, ByteRange, Collector, Frame, Guard, OwnedFrame, PAGE_SIZE, Packet, Pager, PagerOp, Platform, Port,
-    Result, Status, Vmo, VmoOptions, Writeback,
+    ByteOffset, ByteRange, Collector, Command, Evict, Frame, Guard, OwnedFrame, PAGE_SIZE, Packet, PageCount,
+    PageIndex, Pager, PagerOp, Platform, Port, Result, Status, Vmo, VmoOptions, Writeback,
 };
 
 const FRAMES: usize = 6;
@@ -167,6 +167,16 @@ impl Waiting {
         }
     }
 
+    /// Gives up. Returns how often it had been woken.
+    #[must_use]
+    pub fn leave(self) -> usize {
+        let Self { future, wakes, pending } = self;
+        drop(future);
+        let wakes = wakes.0.load(Ordering::Relaxed);
+        assert!(wakes <= pending, "woken twice");
+        wakes
+    }
+
     /// Polls it as an executor would: only when it has been woken since it last said that it
     /// waits. `None`: it still waits.
     pub fn settle(&mut self) -> Option<Result<u8>> {
@@ -252,6 +262,45 @@ impl World {
     #[must_use]
     pub fn take_all(&self) -> Vec<Packet> {
         take_all(&self.port)
+    }
+
+    /// Evicts a page, if one is clean.
+    pub fn evict(&self) -> u64 {
+        self.vmo.evict(PageCount(1), Evict::Any).0
+    }
+
+    /// Lets the epoch move on as far as it can. The modelled one needs no help.
+    pub fn turn_epoch(&self) {
+        #[cfg(crossbeam_loom)]
+        for _ in 0..3 {
+            self.platform.pin().flush();
+        }
+    }
+
+    /// Reads a page as nobody may: it looks the frame up, unpins, and then copies.
+    #[must_use]
+    pub fn read_unpinned(&self, page: u64) -> Option<Result<u8>> {
+        let frame = self.vmo.lookup(&self.platform.pin(), PageIndex(page))?;
+        let mut byte = [0];
+        // SAFETY: none. This is the mistake that the model must notice.
+        unsafe { self.platform.copy_out(frame, 0, &mut byte) };
+        Some(Ok(byte[0]))
+    }
+
+    /// Takes what the port has, and checks that COMPLETE is there, once and last.
+    pub fn check_complete_is_last(&self) {
+        Self::check_complete_is_last_of(&self.take_all());
+    }
+
+    /// Checks that COMPLETE is in `packets`, once and last.
+    ///
+    /// # Panics
+    /// If it is not.
+    pub fn check_complete_is_last_of(packets: &[Packet]) {
+        let completes = packets.iter().filter(|packet| packet.command() == Some(Command::Complete)).count();
+        assert_eq!(completes, 1, "COMPLETE comes once: {packets:?}");
+        let last = packets.last().and_then(Packet::command);
+        assert_eq!(last, Some(Command::Complete), "COMPLETE comes last: {packets:?}");
     }
 
     /// Ends everything, and checks that no frame is left.

@@ -9,8 +9,9 @@
 //! must not add either is silence: a real epoch orders everything before the `defer` before the
 //! closure, and the end of a guard before the closure, and the closure before every later pin. One
 //! loom atomic carries that order: each unpin and defer writes it, each pin reads it. A pin that
-//! loom lets read an old value is a branch that the real one excludes (its fence does), and is
-//! skipped. So two pins commute, and everything else about guards is a step to explore.
+//! loom lets read an old value is a branch that the real one excludes (its fence does): it reads
+//! again by a write, which is never old, and that branch, a double of another, is not explored
+//! further. So two pins commute, and everything else about guards is a step to explore.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -103,6 +104,7 @@ impl Collector {
         let seen = self.0.order.load(Ordering::Acquire);
         if seen != self.lock().steps {
             loom::skip_branch();
+            self.0.order.fetch_add(0, Ordering::AcqRel);
         }
     }
 }

@@ -1,0 +1,140 @@
+//! Memory for the pager's own tables that cannot be had: each allocation that a fault or a supply
+//! makes fails once, and the call must say so and change nothing.
+//!
+//! This file has an allocator of its own, which fails on demand in the thread that demands it.
+//! Creating a VMO is not in it: that shares the VMO between pager and port, and the standard
+//! library's shared pointers end the program when there is no memory.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use upager::{Access, PageIndex, Status};
+use upager_tests::{Task, World, pages, read_packet};
+
+thread_local! {
+    /// How many more allocations of this thread succeed before one fails. None: all succeed.
+    static LEFT: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+struct Failing;
+
+#[global_allocator]
+static ALLOCATOR: Failing = Failing;
+
+// SAFETY: memory comes from the system's allocator or not at all.
+unsafe impl GlobalAlloc for Failing {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        match LEFT.get() {
+            Some(0) => {
+                LEFT.set(None);
+                return std::ptr::null_mut();
+            }
+            Some(left) => LEFT.set(Some(left - 1)),
+            None => {}
+        }
+        // SAFETY: the caller's promise is the system's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: as above; what we hand out is the system's.
+        unsafe { System.dealloc(memory, layout) };
+    }
+}
+
+/// Makes the call with its allocation number `nth` failing. False: it made fewer.
+fn with_failure<T>(nth: u64, call: impl FnOnce() -> T) -> (T, bool) {
+    LEFT.set(Some(nth));
+    let result = call();
+    (result, LEFT.replace(None).is_none())
+}
+
+/// Warms up what a thread allocates once: its place in the epoch.
+fn warm(world: &World) {
+    drop(upager::Platform::pin(&*world.platform));
+}
+
+#[test]
+fn a_fault_whose_allocation_fails_says_so_and_leaves_no_request() {
+    for first in [0, 5] {
+        let mut failures = 0;
+        for nth in 0.. {
+            let world = World::new();
+            warm(&world);
+            let vmo = world.vmo(1 << 30); // three levels of table
+            // Waiters that are there already, so that pools have to grow.
+            let mut waiters: Vec<_> =
+                (0..7).map(|n| Task::pending(vmo.fault(PageIndex(n * 2), Access::Read))).collect();
+            world.packets();
+            let page = PageIndex((1 << 29) + first);
+            let mut task = Task::new(vmo.fault(page, Access::Read));
+            let waker = upager_tests::Wakes::new().waker();
+            let before = vmo.counts();
+            let (outcome, failed) = with_failure(nth, || task.poll_with(&waker));
+            if !failed {
+                assert_eq!(outcome, None);
+                break;
+            }
+            failures += 1;
+            assert_eq!(outcome, Some(Err(Status::NoMemory)), "allocation {nth}");
+            assert_eq!(vmo.counts(), before);
+            assert_eq!(world.packets(), []);
+            // And the next one, with memory, is a fault like any other.
+            waiters.push(Task::pending(vmo.fault(page, Access::Read)));
+            assert_eq!(world.packets(), [read_packet(page.0, 1)]);
+            world.supply(&vmo, page.0, 1).unwrap();
+            assert_eq!(waiters.pop().unwrap().woken_with(), Ok(()));
+        }
+        assert!(failures >= 3, "a request and nodes of the table: {failures}");
+    }
+}
+
+#[test]
+fn a_join_whose_allocation_fails_says_so_and_harms_nobody() {
+    let mut failures = 0;
+    for waiting in 1..20 {
+        let world = World::new();
+        warm(&world);
+        let vmo = world.vmo(1);
+        let waiters: Vec<_> = (0..waiting).map(|_| Task::pending(vmo.fault(PageIndex(0), Access::Read))).collect();
+        let mut task = Task::new(vmo.fault(PageIndex(0), Access::Read));
+        let waker = upager_tests::Wakes::new().waker();
+        let (outcome, failed) = with_failure(0, || task.poll_with(&waker));
+        if failed {
+            failures += 1;
+            assert_eq!(outcome, Some(Err(Status::NoMemory)));
+            assert_eq!(vmo.counts().joins, waiting - 1);
+        }
+        world.supply(&vmo, 0, 1).unwrap();
+        for waiter in waiters {
+            assert_eq!(waiter.woken_with(), Ok(()));
+        }
+    }
+    assert!(failures > 0, "the pool never had to grow");
+}
+
+#[test]
+fn a_supply_whose_allocation_fails_says_so_and_frees_the_frames() {
+    let mut failures = 0;
+    for nth in 0.. {
+        let world = World::new();
+        warm(&world);
+        let vmo = world.vmo(1 << 30);
+        let first = (1 << 29) + 510;
+        let frames = world.frames(first, 4); // the last two lie in another leaf
+        let (supplied, failed) = with_failure(nth, || world.pager.supply_frames(&vmo, pages(first, 4), frames));
+        if !failed {
+            assert_eq!(supplied, Ok(()));
+            break;
+        }
+        failures += 1;
+        assert_eq!(supplied, Err(Status::NoMemory));
+        let there = (first..first + 4).filter(|page| world.is_resident(&vmo, *page)).count() as u64;
+        assert!(there == 0 || there == 2, "the pages before the missing node: {there}");
+        world.frames_become(there);
+        assert_eq!(vmo.counts().resident.0, there);
+        world.supply(&vmo, first, 4).unwrap();
+        world.frames_become(4);
+    }
+    assert!(failures >= 3, "{failures}");
+}

@@ -1,0 +1,116 @@
+//! How a named race is explored.
+//!
+//! The races in `tests/` run with either reclamation: modelled, or, with `--cfg crossbeam_loom`, the
+//! real crossbeam-epoch, which costs more steps. `RACE_BOUND` sets the preemption bound, 3 by
+//! default; `RACE_BOUND=none` explores without one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use upager::Result;
+
+use crate::world::{Waiting, World};
+
+/// An access that was polled as far as it got in its own thread.
+pub struct Settled {
+    waiting: Waiting,
+    result: Option<Result<u8>>,
+}
+
+/// Polls an access once, and again if it has been woken meanwhile.
+#[must_use]
+pub fn settled(mut waiting: Waiting) -> Settled {
+    let result = waiting.poll();
+    Settled { waiting, result }
+}
+
+impl Settled {
+    /// What the access has come to, now that the other threads have ended. `None`: it waits, and
+    /// has not been woken.
+    ///
+    /// # Panics
+    /// When it was woken more often than it waited.
+    #[must_use]
+    pub fn now(&self) -> Option<Result<u8>> {
+        self.result
+    }
+
+    fn wake(mut self) -> Self {
+        if self.result.is_none() {
+            self.result = self.waiting.settle();
+        }
+        self
+    }
+}
+
+/// A thread of a race.
+pub struct Racer<T>(loom::thread::JoinHandle<T>);
+
+/// What a thread brings home.
+pub trait Home {
+    /// What an executor would do for it after the race.
+    #[must_use]
+    fn home(self) -> Self;
+}
+
+impl Home for Settled {
+    fn home(self) -> Self {
+        self.wake()
+    }
+}
+
+macro_rules! as_it_is {
+    ($($t:ty),*) => {$(
+        impl Home for $t {
+            fn home(self) -> Self {
+                self
+            }
+        }
+    )*};
+}
+as_it_is!(usize, Option<Result<u8>>, Result<()>, Vec<upager::Packet>, ());
+
+impl World {
+    /// Runs a thread of the race.
+    pub fn spawn<T: Home + 'static>(&self, f: impl FnOnce(Self) -> T + 'static) -> Racer<T> {
+        let world = self.clone();
+        Racer(loom::thread::spawn(move || f(world)))
+    }
+}
+
+impl<T: Home> Racer<T> {
+    /// What the thread came to.
+    ///
+    /// # Errors
+    /// The thread panicked.
+    pub fn join(self) -> std::thread::Result<T> {
+        self.0.join().map(Home::home)
+    }
+}
+
+/// Explores every execution of a race on a VMO of one page, and says how many there were.
+pub fn explore(name: &'static str, race: impl Fn(World) + Send + Sync + 'static) {
+    let bound = match std::env::var("RACE_BOUND").as_deref() {
+        Ok("none") => None,
+        Ok(bound) => Some(bound.parse().expect("RACE_BOUND is a number, or none")),
+        Err(_) => Some(3),
+    };
+    let executions = Arc::new(AtomicU64::new(0));
+    let counter = executions.clone();
+    let begun = Instant::now();
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = bound;
+    model.max_branches = 100_000;
+    model.check(move || {
+        counter.fetch_add(1, Ordering::Relaxed);
+        race(World::new(1));
+    });
+    let bound = bound.map_or_else(|| "no bound".to_string(), |bound| format!("bound {bound}"));
+    let reclamation = if cfg!(crossbeam_loom) { "real epoch" } else { "modelled" };
+    println!(
+        "race {name}: {} executions, {bound}, {reclamation}, {:.1} s",
+        executions.load(Ordering::Relaxed),
+        begun.elapsed().as_secs_f64()
+    );
+}

@@ -1,0 +1,58 @@
+//! Eviction against a fault: the rescue.
+//!
+//! Threads: one evicts a clean page and lets the epoch move on, one reads it.
+//!
+//! Danger: the reader copies from a frame that is freed under it; or a page that was rescued and
+//! evicted again is freed by the first eviction's reclaim, inside the second's grace period.
+//!
+//! Must hold: the reader gets the byte, or waits for the service because the page had gone.
+#![cfg(loom)]
+
+use upager::Status;
+use upager_verify::race::{explore, settled};
+use upager_verify::world::World;
+
+#[test]
+fn evict_against_fault() {
+    explore("evict against fault", |world: World| {
+        world.supply(0, 5).expect("attached");
+        let reader = world.spawn(|world| settled(world.read(0)));
+        world.evict();
+        world.turn_epoch();
+        let read = reader.join().expect("the reader ends");
+        assert!(matches!(read.now(), None | Some(Ok(5))), "{:?}", read.now());
+        drop(read);
+        world.end_of_the_world();
+    });
+}
+
+#[test]
+fn evict_twice_against_fault() {
+    explore("evict twice against fault", |world: World| {
+        world.supply(0, 5).expect("attached");
+        let reader = world.spawn(|world| settled(world.read(0)));
+        world.evict();
+        world.evict();
+        world.turn_epoch();
+        let read = reader.join().expect("the reader ends");
+        assert!(matches!(read.now(), None | Some(Ok(5))), "{:?}", read.now());
+        assert_ne!(read.now(), Some(Err(Status::BadState)));
+        drop(read);
+        world.end_of_the_world();
+    });
+}
+
+/// The twin that must fail: a reader that does not stay pinned while it copies. If the model did
+/// not free frames in time, it would not notice, and the tests above would prove nothing.
+#[test]
+#[should_panic(expected = "use after free")]
+fn evict_against_a_reader_that_is_not_pinned() {
+    explore("evict against a reader that is not pinned (must fail)", |world: World| {
+        world.supply(0, 5).expect("attached");
+        let reader = world.spawn(|world| world.read_unpinned(0));
+        world.evict();
+        world.turn_epoch();
+        reader.join().expect("the reader ends");
+        world.end_of_the_world();
+    });
+}

@@ -1,0 +1,58 @@
+//! A write against BEGIN, END and eviction.
+//!
+//! Threads: one writes to a dirty page; the other begins its writeback, reads it as the service
+//! does, ends the writeback, and evicts.
+//!
+//! Danger: the write marks the page dirty before BEGIN and copies its byte after END, into a frame
+//! that is clean, or freed. The easiest way to lose data here.
+//!
+//! Must hold: the byte is in what the service read, or the page is dirty and has it.
+#![cfg(loom)]
+
+use upager::Status;
+use upager_verify::race::{explore, settled};
+use upager_verify::world::World;
+
+#[test]
+fn write_against_writeback_and_evict() {
+    explore("write against writeback and evict", |world: World| {
+        world.supply(0, 1).expect("attached");
+        assert_eq!(world.write(0, 2).poll(), Some(Ok(2)));
+        let writer = world.spawn(|world| settled(world.write(0, 3)));
+        world.begin(0).expect("a page of the VMO");
+        let written_back = world.read(0).poll();
+        world.end(0).expect("a page of the VMO");
+        let evicted = world.evict();
+        let write = writer.join().expect("the writer ends");
+        if write.now() == Some(Ok(3)) {
+            let kept = world.vmo.counts().dirty.0 == 1 && world.read(0).poll() == Some(Ok(3));
+            assert!(kept || written_back == Some(Ok(3)), "the byte is lost: written back {written_back:?}");
+        } else {
+            // The page had gone before the write came: it waits for the service.
+            assert_eq!((write.now(), evicted), (None, 1));
+            assert_eq!(written_back, Some(Ok(2)));
+        }
+        drop(write);
+        world.end_of_the_world();
+    });
+}
+
+#[test]
+fn write_to_a_clean_page_against_writeback_and_evict() {
+    explore("write to a clean page against writeback and evict", |world: World| {
+        world.supply(0, 1).expect("attached");
+        let writer = world.spawn(|world| settled(world.write(0, 3)));
+        world.begin(0).expect("a page of the VMO");
+        let written_back = world.read(0).poll();
+        world.end(0).expect("a page of the VMO");
+        world.evict();
+        let write = writer.join().expect("the writer ends");
+        if write.now() == Some(Ok(3)) {
+            let kept = world.vmo.counts().dirty.0 == 1 && world.read(0).poll() == Some(Ok(3));
+            assert!(kept || written_back == Some(Ok(3)), "the byte is lost: written back {written_back:?}");
+        }
+        assert!(!matches!(write.now(), Some(Err(Status::BadState))));
+        drop(write);
+        world.end_of_the_world();
+    });
+}
