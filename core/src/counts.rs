@@ -40,6 +40,7 @@ impl Counts {
         Self { resident: AtomicU16::new(0), dirty: AtomicU16::new(0) }
     }
 
+    #[inline]
     fn of(&self, kind: Kind) -> &AtomicU16 {
         match kind {
             Kind::Resident => &self.resident,
@@ -54,6 +55,7 @@ impl Counts {
 
     /// Counts `by` more, before they enter the state. `raise_parent` runs before a count that was
     /// zero becomes more, `lower_parent` if another thread was faster.
+    #[inline]
     pub(crate) fn raise(&self, kind: Kind, by: u16, raise_parent: impl Fn(), lower_parent: impl Fn()) {
         let count = self.of(kind);
         let mut seen = count.load(Acquire); // Acquire: as on failure
@@ -76,6 +78,7 @@ impl Counts {
     }
 
     /// One step down, after the pages have left.
+    #[inline]
     pub(crate) fn lower(&self, kind: Kind, by: u16, lower_parent: impl Fn()) {
         // AcqRel: the pages left before; the parent is lowered after
         if self.of(kind).fetch_sub(by, AcqRel) == by {

@@ -104,9 +104,9 @@ pub struct VmoOptions(u32);
 impl VmoOptions {
     /// Of fixed size, its pages made dirty by the first write.
     pub const NONE: Self = Self(0);
-    /// ZX_VMO_RESIZABLE. This version does not have it.
+    /// `ZX_VMO_RESIZABLE`. This version does not have it.
     pub const RESIZABLE: Self = Self(1 << 1);
-    /// ZX_VMO_TRAP_DIRTY. This version does not have it.
+    /// `ZX_VMO_TRAP_DIRTY`. This version does not have it.
     pub const TRAP_DIRTY: Self = Self(1 << 3);
 
     /// The options with these bits.
@@ -120,13 +120,13 @@ impl VmoOptions {
 /// What [`Pager::op_range`] does to a range.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum PagerOp {
-    /// ZX_PAGER_OP_FAIL, see [`Pager::fail_range`].
+    /// `ZX_PAGER_OP_FAIL`, see [`Pager::fail_range`].
     Fail(Status),
-    /// ZX_PAGER_OP_DIRTY. Only for VMOs that trap dirtying, which this version does not have.
+    /// `ZX_PAGER_OP_DIRTY`. Only for VMOs that trap dirtying, which this version does not have.
     Dirty,
-    /// ZX_PAGER_OP_WRITEBACK_BEGIN, see [`Pager::writeback_begin`].
+    /// `ZX_PAGER_OP_WRITEBACK_BEGIN`, see [`Pager::writeback_begin`].
     WritebackBegin(Writeback),
-    /// ZX_PAGER_OP_WRITEBACK_END, see [`Pager::writeback_end`].
+    /// `ZX_PAGER_OP_WRITEBACK_END`, see [`Pager::writeback_end`].
     WritebackEnd,
 }
 
@@ -209,14 +209,22 @@ impl<P: Platform> Pager<P> {
         let pages = PageCount(size.div_ceil(PAGE_SIZE));
         let table = Table::new(pages)?;
         let vmos = &self.shared.vmos;
-        let own = vmos.claim()?;
-        let made = port.shared().register(|entry| {
-            let source = Source::new(port.shared().clone(), entry, key)?;
-            let (platform, pager) = (self.shared.platform.clone(), self.shared.clone());
-            Ok(Arc::new(Inner { table, source, platform, pages, hand: Hint::default(), pager, entry: own }))
+        let entry = vmos.claim()?;
+        let made = port.shared().register(|port_entry| {
+            let source = Source::new(port.shared().clone(), port_entry, key)?;
+            let ours = &self.shared;
+            Ok(Arc::new(Inner {
+                table,
+                source,
+                platform: ours.platform.clone(),
+                pages,
+                hand: Hint::default(),
+                pager: ours.clone(),
+                entry,
+            }))
         });
-        let inner = made.inspect_err(|_| vmos.release(own))?;
-        if let Some(entry) = vmos.get(own) {
+        let inner = made.inspect_err(|_| vmos.release(entry))?;
+        if let Some(entry) = vmos.get(entry) {
             entry.put(&inner);
         }
         Ok(Vmo::new(inner))

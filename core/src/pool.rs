@@ -9,7 +9,8 @@
 //! # The rule of the walk
 //!
 //! [`claim`](Pool::claim) sets an entry's bit by a read-modify-write, and
-//! [`for_each_claimed`](Pool::for_each_claimed) reads the bits by one. The two are ordered: either
+//! [`for_each_claimed`](Pool::for_each_claimed) reads the bits by one; so they do with the word that
+//! says whether a segment is there. The two are ordered: either
 //! the claim comes first and the walk meets the entry, or the walk comes first and the claimer
 //! sees whatever the walker did before it walked. Detach lives on this: it marks the VMO, then
 //! walks; a faulter claims, then looks at the mark. One of the two notices the other.
@@ -82,10 +83,12 @@ const fn first_of(segment: usize) -> usize {
 }
 
 impl Place {
+    #[inline]
     const fn index(self, bit: u32) -> u32 {
         (first_of(self.segment) + self.word * WORD) as u32 + bit
     }
 
+    #[inline]
     const fn of(index: u32) -> (Self, u32) {
         let position = index as usize + entries_of(0);
         let segment = position.ilog2() as usize - POOL_BITS as usize;
@@ -99,6 +102,7 @@ impl<T: Default> Pool<T> {
         Self { segments: core::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())), hint: Hint::default() }
     }
 
+    #[inline]
     fn segment(&self, segment: usize) -> Option<&Segment<T>> {
         // Acquire: pairs with the publication in `grow`
         let at = self.segments[segment].load(Acquire);
@@ -130,12 +134,14 @@ impl<T: Default> Pool<T> {
     }
 
     /// The entry with a number that [`claim`](Self::claim) has returned at some time.
+    #[inline]
     pub(crate) fn get(&self, index: u32) -> Option<&T> {
         let (place, bit) = Place::of(index);
         self.segment(place.segment)?.entries.get(place.word * WORD + bit as usize)
     }
 
     /// Takes a free entry. Lock-free: it tries again only when another thread has claimed one.
+    #[inline]
     pub(crate) fn claim(&self) -> Result<u32> {
         let (hint, bit) = Place::of(self.hint.get() as u32);
         if let Some(index) = self.claim_in(hint, Some(bit)) {
@@ -155,6 +161,7 @@ impl<T: Default> Pool<T> {
     }
 
     /// Takes a free entry of one word, the one that `first` names if that is free.
+    #[inline]
     fn claim_in(&self, place: Place, first: Option<u32>) -> Option<u32> {
         if place.segment >= SEGMENTS {
             return None;
@@ -181,6 +188,7 @@ impl<T: Default> Pool<T> {
     }
 
     /// Gives an entry back. The caller must have claimed it, and not released it since.
+    #[inline]
     pub(crate) fn release(&self, index: u32) {
         let (place, bit) = Place::of(index);
         if let Some(segment) = self.segment(place.segment) {
@@ -190,6 +198,7 @@ impl<T: Default> Pool<T> {
         }
     }
 
+    #[inline]
     fn mark_word(&self, index: u32, mark: Mark) -> Option<(&AtomicU64, u64)> {
         let (place, bit) = Place::of(index);
         let words = self.segment(place.segment)?.words.get(place.word)?;
@@ -197,6 +206,7 @@ impl<T: Default> Pool<T> {
     }
 
     /// Sets a mark. True if it was not set.
+    #[inline]
     pub(crate) fn mark(&self, index: u32, mark: Mark) -> bool {
         let Some((word, bit)) = self.mark_word(index, mark) else { return false };
         // AcqRel: Release shows what was done before the mark to whoever finds it; Acquire takes
@@ -205,6 +215,7 @@ impl<T: Default> Pool<T> {
     }
 
     /// Clears a mark.
+    #[inline]
     pub(crate) fn unmark(&self, index: u32, mark: Mark) {
         if let Some((word, bit)) = self.mark_word(index, mark) {
             word.fetch_and(!bit, AcqRel); // AcqRel: as in `mark`
@@ -247,8 +258,11 @@ impl<T: Default> Pool<T> {
     /// Calls `f` for every entry that was claimed when the walk came by.
     pub(crate) fn for_each_claimed(&self, mut f: impl FnMut(u32, &T)) {
         for segment in 0..SEGMENTS {
-            // Segments are published in order, so the first gap is the end.
-            let Some(entries) = self.segment(segment) else { return };
+            // Segments are published in order, so the first gap is the end: if it is one in the
+            // order of the word's writes. AcqRel: whoever makes the segment later takes over from
+            // this exchange what we did before, as from the words below ("the rule of the walk").
+            let gap = self.segments[segment].compare_exchange(ptr::null_mut(), ptr::null_mut(), AcqRel, Acquire);
+            let (Err(_), Some(entries)) = (gap, self.segment(segment)) else { return };
             for word in 0..words_of(segment) {
                 // AcqRel on a write that changes nothing: see "the rule of the walk"
                 let mut claimed = entries.words[word].claimed.fetch_or(0, AcqRel);
@@ -283,8 +297,8 @@ pub(crate) fn try_box<T>(value: T) -> Result<Box<T>> {
 }
 
 /// A boxed slice of `len` made values, or `NoMemory`.
-pub(crate) fn try_boxed<T>(len: usize, mut make: impl FnMut() -> T) -> Result<Box<[T]>> {
-    try_boxed_from(len, core::iter::repeat_with(|| make()).take(len))
+pub(crate) fn try_boxed<T>(len: usize, make: impl FnMut() -> T) -> Result<Box<[T]>> {
+    try_boxed_from(len, core::iter::repeat_with(make).take(len))
 }
 
 fn try_boxed_from<T>(len: usize, values: impl Iterator<Item = T>) -> Result<Box<[T]>> {
@@ -318,7 +332,7 @@ mod tests {
         let mut met = Vec::new();
         pool.for_each_claimed(|index, _| met.push(index));
         assert_eq!(met, (0..1000).filter(|i| i % 3 == 0).collect::<Vec<_>>());
-        assert!(pool.claim().unwrap() % 3 != 0);
+        assert!(!pool.claim().unwrap().is_multiple_of(3));
     }
 
     #[test]

@@ -17,7 +17,7 @@
 //! # Who sleeps
 //!
 //! A sleeper announces itself, then looks at the marks once more; whoever marks looks for sleepers
-//! after it. Between the two steps of each stands a SeqCst fence: in the order of the fences one
+//! after it. Between the two steps of each stands a `SeqCst` fence: in the order of the fences one
 //! comes first, and the other then sees what was done before it. A waker is *called before* its
 //! sleeper is taken off the list, so a thread stopped in the middle of a wake-up has either woken
 //! it or left it to be woken by the next.
@@ -134,9 +134,9 @@ impl<P: Platform> Shared<P> {
             if woken || sleeper.state.load(Acquire) != ARMED {
                 return;
             }
-            // SAFETY: armed, and we are pinned: the cell is written again only after the grace
-            // period that follows the end of this sleep, so for now it is only read.
             sleeper.waker.with(|cell| {
+                // SAFETY: armed, and we are pinned: the cell is written again only after the grace
+                // period that follows the end of this sleep, so for now it is only read.
                 if let Some(waker) = unsafe { &*cell } {
                     waker.wake_by_ref();
                 }

@@ -110,6 +110,7 @@ impl Queue {
     }
 
     /// The last entry's link, and the tail that led there. Moves a tail that is behind.
+    #[inline]
     fn last<'a>(&self, requests: &'a Requests) -> (&'a AtomicU64, Link, Link) {
         loop {
             let tail = Self::load(&self.tail);
@@ -129,6 +130,7 @@ impl Queue {
     }
 
     /// Puts a request at the end. Fails when the queue is sealed. Lock-free.
+    #[inline]
     pub(crate) fn append(&self, requests: &Requests, id: RequestId) -> Result<(), Seal> {
         let Some(entry) = requests.get(id.index()) else { return Err(Seal::Silent) };
         let own = Self::load(&entry.link).to(NIL);

@@ -163,6 +163,7 @@ impl<P: Platform> Vmo<P> {
     ///
     /// Lock-free. Costs the resident pages that the hand passes: at most two turns for
     /// [`Evict::Unused`], one for [`Evict::Any`].
+    #[allow(clippy::must_use_candidate)] // how many may be of no interest
     pub fn evict(&self, max: PageCount, which: Evict) -> PageCount {
         let inner = self.inner();
         if inner.source.is_detached() {

@@ -29,9 +29,9 @@ use core::task::Waker;
 
 use crate::pool::Pool;
 use crate::status::{Result, Status};
-use crate::sync::{AcqRel, Acquire, AtomicU32, AtomicU64, Relaxed, Release};
+use crate::sync::{AcqRel, Acquire, AtomicU32, AtomicU64, Hint, Relaxed, Release};
 use crate::units::PageRange;
-use crate::wake::WakerCell;
+use crate::wake::{Fired, WakerCell};
 
 /// The most pages in one request: 32 GiB. What the span has room for.
 pub(crate) const MAX_RUN: u64 = (1 << RUN_BITS) - 1;
@@ -117,10 +117,12 @@ impl Fate {
         self.0 & CODE
     }
 
+    #[inline]
     const fn is_open(self, id: RequestId) -> bool {
         self.code() == OPEN && self.generation() == id.generation
     }
 
+    #[inline]
     fn outcome(self) -> Option<Outcome> {
         match self.code() {
             SUPPLIED => Some(Outcome::Supplied),
@@ -190,16 +192,19 @@ impl Default for Request {
 }
 
 impl Request {
+    #[inline]
     fn fate(&self) -> Fate {
         Fate(self.fate.load(Acquire)) // Acquire: pairs with `Requests::open` and `change`
     }
 
+    #[inline]
     fn change(&self, from: Fate, to: Fate) -> Result<(), Fate> {
         // AcqRel: Release publishes what the caller did for or with the request; Acquire takes
         // over what the others did. The last reference thereby comes after all the others.
         self.fate.compare_exchange(from.0, to.0, AcqRel, Acquire).map(drop).map_err(Fate)
     }
 
+    #[inline]
     fn pages(&self) -> PageRange {
         let span = self.span.load(Relaxed); // Relaxed: ordered by `fate`, or by the queue's links
         let start = span >> SPAN_START;
@@ -211,15 +216,38 @@ impl Request {
     }
 
     /// The request's name in its present life, and the pages it asks for.
+    #[inline]
     pub(crate) fn snapshot(&self, index: u32) -> (RequestId, PageRange) {
         (RequestId::new(index, self.fate().generation()), self.pages())
     }
+}
+
+/// What came of joining a request.
+pub(crate) enum Joined<'a> {
+    /// The waker is in place.
+    Waits(Wait),
+    /// The request is dead: look at the page again.
+    TooLate,
+    /// There is no entry to wait in. Nobody may be left who waits, and then the request is the
+    /// caller's to settle.
+    Refused(Status, Option<Resolving<'a>>),
+}
+
+/// A waiter's place in a wait list.
+enum Place {
+    /// In this entry.
+    In(u32),
+    /// The request was resolved first.
+    TooLate,
 }
 
 /// The requests of one page source.
 #[derive(Debug)]
 pub(crate) struct Requests {
     pool: Pool<Request>,
+    /// About how many waiters have left requests that are still open. Not 0: a joiner looks for the
+    /// place of one, so that a request which outlives many waiters does not use up the pool.
+    left: Hint,
 }
 
 /// The duty of who sealed a request: settle its pages, then [`wake`](Self::wake) its waiters.
@@ -236,11 +264,13 @@ impl Resolving<'_> {
     }
 
     /// The pages the request asked for.
+    #[inline]
     pub(crate) fn pages(&self) -> PageRange {
         self.requests.get(self.id.index).map_or(PageRange { start: 0, end: 0 }, Request::pages)
     }
 
     /// Seals the wait list and wakes everyone in it.
+    #[inline]
     pub(crate) fn wake(self) {
         if let Some(request) = self.requests.get(self.id.index) {
             self.requests.wake_all(request);
@@ -251,9 +281,10 @@ impl Resolving<'_> {
 
 impl Requests {
     pub(crate) fn new() -> Self {
-        Self { pool: Pool::new() }
+        Self { pool: Pool::new(), left: Hint::default() }
     }
 
+    #[inline]
     pub(crate) fn get(&self, index: u32) -> Option<&Request> {
         self.pool.get(index)
     }
@@ -269,6 +300,7 @@ impl Requests {
     /// A new request for `run` pages from `start` on, with its first waiter, who is still awake:
     /// [`fall_asleep`](Self::fall_asleep). The queue is taken to hold it from now on:
     /// [`unqueue`](Self::unqueue) it if it is not appended after all.
+    #[inline]
     pub(crate) fn open(&self, start: u64, run: u64) -> Result<Wait> {
         let index = self.pool.claim()?;
         let request = self.get(index).ok_or(Status::Internal)?;
@@ -286,33 +318,56 @@ impl Requests {
         Ok(Wait { id: RequestId::new(index, generation), node: index })
     }
 
-    /// Waits for a request that another faulter opened. `None`: it is dead, look at the page again.
-    pub(crate) fn join(&self, id: RequestId, waker: &Waker) -> Result<Option<Wait>> {
-        let Some(request) = self.get(id.index) else { return Ok(None) };
+    /// Waits for a request that another faulter opened.
+    pub(crate) fn join(&self, id: RequestId, waker: &Waker) -> Joined<'_> {
+        let Some(request) = self.get(id.index) else { return Joined::TooLate };
         let mut fate = request.fate();
-        if !fate.is_open(id) {
-            return Ok(None);
-        }
-        let node = self.pool.claim()?;
-        let waiter = self.get(node).ok_or(Status::Internal)?;
-        let spare = waiter.fate();
-        // Relaxed: nobody refers to a waiter by its fate; the mark is for the walk, which skips it
-        waiter.fate.store((spare.generation() << COUNT_BITS) | WAITER, Relaxed);
-        let release = || {
-            waiter.fate.store(spare.freed().0, Release); // Release: as in `free`
-            self.pool.release(node);
-        };
         loop {
             if !fate.is_open(id) {
-                release();
-                return Ok(None);
+                return Joined::TooLate;
             }
             match request.change(fate, Fate(fate.0 + REFERENCE)) {
                 Ok(()) => break,
                 Err(now) => fate = now,
             }
         }
-        let wait = Wait { id, node };
+        // From here on the reference keeps the request and its list.
+        match self.take_place(request, waker).map_or_else(|| self.add_place(request, waker), Ok) {
+            Ok(Place::In(node)) => Joined::Waits(Wait { id, node }),
+            Ok(Place::TooLate) => {
+                self.unref(id);
+                Joined::TooLate
+            }
+            Err(status) => Joined::Refused(status, self.one_less(id)),
+        }
+    }
+
+    /// Takes the place of a waiter that has left.
+    fn take_place(&self, request: &Request, waker: &Waker) -> Option<Place> {
+        if self.left.get() == 0 {
+            return None;
+        }
+        let mut node = request.waiters.load(Acquire) & !SEALED; // Acquire: pairs with the pushes
+        while node != NIL {
+            let entry = self.get(node)?;
+            if entry.waker.take_over() {
+                self.left.uncount();
+                // SAFETY: taken over, so the cell is ours, and not armed.
+                let sleeps = unsafe { entry.waker.arm(waker.clone()) };
+                return Some(if sleeps { Place::In(node) } else { Place::TooLate });
+            }
+            node = entry.older.load(Relaxed); // Relaxed: ordered by the load of `waiters`
+        }
+        None
+    }
+
+    /// Adds an entry to the wait list.
+    fn add_place(&self, request: &Request, waker: &Waker) -> Result<Place> {
+        let node = self.pool.claim()?;
+        let waiter = self.get(node).ok_or(Status::Internal)?;
+        let spare = waiter.fate();
+        // Relaxed: nobody refers to a waiter by its fate; the mark is for the walk, which skips it
+        waiter.fate.store((spare.generation() << COUNT_BITS) | WAITER, Relaxed);
         waiter.waker.reset();
         // SAFETY: the entry is claimed and in no list, so the cell is ours, and not armed.
         unsafe { waiter.waker.arm(waker.clone()) };
@@ -320,26 +375,28 @@ impl Requests {
         loop {
             if newest & SEALED != 0 {
                 drop(waiter.waker.disarm());
-                release();
-                self.unref(id);
-                return Ok(None);
+                waiter.fate.store(spare.freed().0, Release); // Release: as in `free`
+                self.pool.release(node);
+                return Ok(Place::TooLate);
             }
             waiter.older.store(newest, Relaxed); // Relaxed: published by the push
             // AcqRel: Release publishes the waker and the link to `wake_all`
             match request.waiters.compare_exchange(newest, node, AcqRel, Acquire) {
-                Ok(_) => return Ok(Some(wait)),
+                Ok(_) => return Ok(Place::In(node)),
                 Err(now) => newest = now,
             }
         }
     }
 
     /// How the request ended, if it did. The caller holds a [`Wait`] for it.
+    #[inline]
     pub(crate) fn outcome(&self, wait: &Wait) -> Option<Outcome> {
         self.get(wait.id.index)?.fate().outcome()
     }
 
     /// Has the first waiter of a request woken through `waker` from now on. False: the request was
     /// resolved before, and nobody was or will be woken for it.
+    #[inline]
     pub(crate) fn fall_asleep(&self, wait: &Wait, waker: &Waker) -> bool {
         // SAFETY: the cell is ours: the entry was opened for our Wait, and its cell emptied.
         self.get(wait.node).is_some_and(|entry| unsafe { entry.waker.arm(waker.clone()) })
@@ -356,23 +413,32 @@ impl Requests {
 
     /// The waiter leaves, woken or not. If it was the last one of an open request, that is
     /// withdrawn, and the caller settles its pages.
+    #[inline]
+    #[allow(clippy::needless_pass_by_value)] // the place is used up: no copy of it may depart again
     pub(crate) fn depart(&self, wait: Wait) -> Option<Resolving<'_>> {
-        if let Some(entry) = self.get(wait.node) {
-            drop(entry.waker.disarm());
+        let Wait { id, node } = wait;
+        if self.get(node).is_some_and(|entry| entry.waker.abandon()) {
+            self.left.count();
         }
-        let request = self.get(wait.id.index)?;
+        self.one_less(id)
+    }
+
+    /// One waiter less.
+    #[inline]
+    fn one_less(&self, id: RequestId) -> Option<Resolving<'_>> {
+        let request = self.get(id.index)?;
         let mut fate = request.fate();
         while fate.code() == OPEN {
             let last = fate.0 & REFERENCES == REFERENCE;
             // The last waiter's reference becomes that of the one who withdraws.
             let to = if last { fate.sealed(Outcome::Withdrawn) } else { Fate(fate.0 - REFERENCE) };
             match request.change(fate, to) {
-                Ok(()) if last => return Some(Resolving { requests: self, id: wait.id }),
+                Ok(()) if last => return Some(Resolving { requests: self, id }),
                 Ok(()) => return None,
                 Err(now) => fate = now,
             }
         }
-        self.unref(wait.id);
+        self.unref(id);
         None
     }
 
@@ -385,12 +451,14 @@ impl Requests {
     }
 
     /// Decides the outcome, unless somebody has.
+    #[inline]
     pub(crate) fn resolve(&self, id: RequestId, outcome: Outcome) -> Option<Resolving<'_>> {
         let request = self.get(id.index)?;
         self.seal(request, id, request.fate(), outcome).ok()
     }
 
     /// As [`resolve`](Self::resolve), from the fate that was seen; if it is decided, its fate now.
+    #[inline]
     fn seal(&self, request: &Request, id: RequestId, seen: Fate, outcome: Outcome) -> Result<Resolving<'_>, Fate> {
         let mut fate = seen;
         while fate.is_open(id) {
@@ -404,6 +472,7 @@ impl Requests {
 
     /// `pages` of the request's pages have arrived, or were never part of it. With the last of
     /// them it resolves.
+    #[inline]
     pub(crate) fn arrived(&self, id: RequestId, pages: u64) {
         let Some(request) = self.get(id.index) else { return };
         let mut remaining = request.remaining.load(Acquire); // Acquire: as on failure, below
@@ -412,9 +481,11 @@ impl Requests {
             if remaining >> COUNT_BITS != id.generation || pages > count {
                 return;
             }
+            if pages == count {
+                break; // the last ones: nobody else counts any more
+            }
             // AcqRel: the last arrival comes after all the others, so the waiter finds each page
             match request.remaining.compare_exchange(remaining, remaining - pages, AcqRel, Acquire) {
-                Ok(_) if pages == count => break,
                 Ok(_) => return,
                 Err(now) => remaining = now,
             }
@@ -433,20 +504,24 @@ impl Requests {
     }
 
     /// Whether the request still waits for an answer.
+    #[inline]
     pub(crate) fn is_open(&self, id: RequestId) -> bool {
         self.get(id.index).is_some_and(|request| request.fate().is_open(id))
     }
 
     /// The queue holds the entry no longer.
+    #[inline]
     pub(crate) fn unqueue(&self, index: u32) {
         self.let_go(index, QUEUED);
     }
 
+    #[inline]
     fn unref(&self, id: RequestId) {
         self.let_go(id.index, REFERENCE);
     }
 
     /// Subtracts from the fate what the caller held of it, and frees the entry after the last.
+    #[inline]
     fn let_go(&self, index: u32, held: u64) {
         let Some(request) = self.get(index) else { return };
         let mut fate = request.fate();
@@ -478,14 +553,17 @@ impl Requests {
         self.pool.release(index);
     }
 
+    #[inline]
     fn wake_all(&self, request: &Request) {
         // AcqRel: Acquire takes over the waiters; Release shows the outcome to those who come late
         let mut node = request.waiters.fetch_or(SEALED, AcqRel) & !SEALED;
         while node != NIL {
             let Some(waiter) = self.get(node) else { break };
             let older = waiter.older.load(Relaxed); // Relaxed: ordered by `waiters`
-            if let Some(waker) = waiter.waker.fire() {
-                waker.wake();
+            match waiter.waker.fire() {
+                Fired::Sleeper(waker) => waker.wake(),
+                Fired::Left => self.left.uncount(),
+                Fired::Nobody => {}
             }
             node = older;
         }

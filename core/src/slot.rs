@@ -43,7 +43,8 @@
 //! request turns its pages back, but nobody has to wait for that.
 //!
 //! The tags for trapped dirtying and for zero content are part of the layout, though no arrow of
-//! this version leads to them.
+//! this version leads to them. Two bits of a tag say what a lookup asks: content of the VMO's own
+//! (dirty, awaiting clean), and content that the service has too, which detach hides.
 
 use crate::platform::Frame;
 use crate::request::RequestId;
@@ -64,14 +65,17 @@ const KEPT: u64 = FRAME | RECLAIM | ACCESSED;
 const EMPTY: u64 = 0;
 const REQUESTED: u64 = 1;
 const EVICTING: u64 = 2;
-const CLEAN: u64 = 3;
-const DIRTY: u64 = 4;
-const AWAITING_CLEAN: u64 = 5;
-const CLEAN_DIRTY_REQUESTED: u64 = 6;
-const AWAITING_DIRTY_REQUESTED: u64 = 7;
-const ZERO_CLEAN: u64 = 8;
-const ZERO_DIRTY: u64 = 9;
-const ZERO_AWAITING: u64 = 10;
+const ZERO: u64 = 3;
+const CLEAN: u64 = 4;
+const CLEAN_DIRTY_REQUESTED: u64 = 5;
+const DIRTY: u64 = 8;
+const AWAITING_CLEAN: u64 = 9;
+const AWAITING_DIRTY_REQUESTED: u64 = 10;
+
+/// In the tags of content that may be read whatever the VMO's source is.
+const OWN: u64 = 8;
+/// In the tags of content that the service has too: of clean pages, which detach drops.
+pub(crate) const OF_PAGER: u32 = 4;
 
 /// The word of one page.
 #[derive(Debug)]
@@ -146,24 +150,24 @@ impl Slot {
     }
 
     /// What the page is.
+    #[inline]
     pub(crate) fn load(&self) -> State {
         // Acquire: pairs with the Release half of `change`, so that who sees a frame sees its
         // bytes, and who sees a request sees its fields.
         decode(self.0.load(Acquire))
     }
 
-    /// The frame of a page that may be read at once, and whether that depends on the VMO being
-    /// attached. The resident path: one load, no decoding of states that it does not serve.
+    /// The frame of a page that may be read at once. `hidden` is asked after the page was looked
+    /// at: [`OF_PAGER`] if content that the service has too counts as absent, and any other bits.
+    /// The resident path: one load, no decoding of states that it does not serve.
     #[inline]
-    pub(crate) fn resident(&self) -> Option<(Frame, NeedsPager)> {
+    pub(crate) fn resident(&self, hidden: impl FnOnce() -> u32) -> Option<Frame> {
         let word = self.0.load(Acquire); // Acquire: pairs with `Empty::supply`, for the frame's bytes
-        match word & TAG {
-            DIRTY | AWAITING_CLEAN | AWAITING_DIRTY_REQUESTED => Some((frame_of(word), NeedsPager::No)),
-            CLEAN | CLEAN_DIRTY_REQUESTED => Some((frame_of(word), NeedsPager::Yes)),
-            _ => None,
-        }
+        let served = u64::from(!hidden()) & (OWN | u64::from(OF_PAGER));
+        (word & served != 0).then(|| frame_of(word))
     }
 
+    #[inline]
     fn change(&self, from: u64, to: u64) -> Result<(), State> {
         // AcqRel: Release publishes what was written before the arrow (a frame's bytes, a
         // request's fields) to `load`; Acquire, also on failure, takes over what the last arrow
@@ -183,13 +187,7 @@ impl Slot {
     }
 }
 
-/// Whether content may be used only while the VMO is attached: clean pages, which detach drops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NeedsPager {
-    Yes,
-    No,
-}
-
+#[inline]
 const fn decode(word: u64) -> State {
     match word & TAG {
         REQUESTED => State::Requested(Requested(word)),
@@ -198,7 +196,7 @@ const fn decode(word: u64) -> State {
         DIRTY => State::Dirty(Dirty(word)),
         AWAITING_CLEAN => State::AwaitingClean(AwaitingClean(word)),
         CLEAN_DIRTY_REQUESTED | AWAITING_DIRTY_REQUESTED => State::DirtyRequested,
-        ZERO_CLEAN | ZERO_DIRTY | ZERO_AWAITING => State::Zero,
+        ZERO => State::Zero,
         _ => State::Empty(Empty(word)),
     }
 }
@@ -215,11 +213,13 @@ const fn supplied_word(frame: Frame) -> u64 {
 
 impl Empty {
     /// A READ now covers the page.
+    #[inline]
     pub(crate) fn request(self, slot: &Slot, id: RequestId) -> Result<(), State> {
         slot.change(self.0, requested_word(id))
     }
 
     /// Content arrives, unasked.
+    #[inline]
     pub(crate) fn supply(self, slot: &Slot, frame: Frame) -> Result<(), State> {
         slot.change(self.0, supplied_word(frame))
     }
@@ -231,11 +231,13 @@ impl Requested {
     }
 
     /// Another READ takes the page over from a dead one.
+    #[inline]
     pub(crate) fn request(self, slot: &Slot, id: RequestId) -> Result<(), State> {
         slot.change(self.0, requested_word(id))
     }
 
     /// The content asked for arrives.
+    #[inline]
     pub(crate) fn supply(self, slot: &Slot, frame: Frame) -> Result<(), State> {
         slot.change(self.0, supplied_word(frame))
     }
@@ -247,6 +249,7 @@ impl Requested {
 }
 
 impl Evicting {
+    #[inline]
     pub(crate) const fn frame(self) -> Frame {
         frame_of(self.0)
     }
@@ -268,10 +271,12 @@ impl Evicting {
 }
 
 impl Clean {
+    #[inline]
     pub(crate) const fn frame(self) -> Frame {
         frame_of(self.0)
     }
 
+    #[inline]
     pub(crate) const fn accessed(self) -> bool {
         self.0 & ACCESSED != 0
     }
@@ -318,6 +323,7 @@ impl OwesReclaim {
 }
 
 impl Dirty {
+    #[inline]
     pub(crate) const fn frame(self) -> Frame {
         frame_of(self.0)
     }
@@ -351,6 +357,7 @@ impl Dirty {
 }
 
 impl AwaitingClean {
+    #[inline]
     pub(crate) const fn frame(self) -> Frame {
         frame_of(self.0)
     }
@@ -426,7 +433,8 @@ mod tests {
         assert_eq!(page.id(), id);
         let frame = Frame::from_bits((1 << FRAME_BITS) - 1);
         page.supply(&slot, frame).unwrap();
-        assert_eq!(slot.resident(), Some((frame, NeedsPager::Yes)));
+        assert_eq!(slot.resident(|| 0), Some(frame));
+        assert_eq!(slot.resident(|| OF_PAGER), None);
     }
 
     #[test]

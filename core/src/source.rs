@@ -23,18 +23,19 @@ use crate::packet::{Command, Packet};
 use crate::platform::Platform;
 use crate::port::Shared as Port;
 use crate::queue::{Queue, Seal, Taken};
-use crate::request::{MAX_RUN, Outcome, RequestId, Requests, Wait};
-use crate::slot::State;
+use crate::request::{Joined, MAX_RUN, Outcome, RequestId, Requests, Resolving, Wait};
+use crate::slot::{OF_PAGER, State};
 use crate::status::{Result, Status};
 use crate::sync::{AcqRel, Acquire, Arc, AtomicU32, Guard, Hint, SeqCst, fence};
 use crate::table::Table;
 use crate::units::{PAGE_SIZE, PageIndex, PageRange};
 use crate::vmo::Inner;
 
-const DETACHED: u32 = 1;
-const CLOSED: u32 = 2;
+/// The bit by which [`Slot::resident`](crate::slot::Slot::resident) knows that clean pages are hidden.
+const DETACHED: u32 = OF_PAGER;
+const CLOSED: u32 = 1;
 /// The VMO's handle is gone. Not a state of the link, only of what is left to do for it.
-const ENDED: u32 = 4;
+const ENDED: u32 = 2;
 
 pub(crate) struct Source<P: Platform> {
     state: AtomicU32,
@@ -79,6 +80,12 @@ impl<P: Platform> Source<P> {
 
     fn mark(&self, mark: u32) {
         self.state.fetch_or(mark, AcqRel); // AcqRel: Release comes before the walk that follows
+    }
+
+    /// For [`Slot::resident`](crate::slot::Slot::resident).
+    #[inline]
+    pub(crate) fn hidden(&self) -> u32 {
+        self.state()
     }
 
     /// Whether detach has begun: clean pages count as absent.
@@ -140,11 +147,18 @@ impl<P: Platform> Source<P> {
     /// Waits for the page: joins the request that covers it, or opens one for it and for as many
     /// absent pages after it as there are up to `run`.
     pub(crate) fn ask(&self, table: &Table, page: PageIndex, run: u64, waker: &Waker) -> Result<Asked> {
-        if let Some(State::Requested(page)) = table.slot(page).map(|slot| slot.load())
-            && let Some(wait) = self.requests.join(page.id(), waker)?
-        {
-            self.joins.count();
-            return Ok(Asked::Asleep(wait));
+        if let Some(State::Requested(page)) = table.slot(page).map(super::slot::Slot::load) {
+            match self.requests.join(page.id(), waker) {
+                Joined::Waits(wait) => {
+                    self.joins.count();
+                    return Ok(Asked::Asleep(wait));
+                }
+                Joined::TooLate => {}
+                Joined::Refused(status, left) => {
+                    Self::settle(table, left);
+                    return Err(status);
+                }
+            }
         }
         let run = run.clamp(1, MAX_RUN);
         let wait = self.requests.open(page.0, run)?;
@@ -163,15 +177,11 @@ impl<P: Platform> Source<P> {
             Ok(claimed) if claimed < run => self.requests.shorten(id, claimed),
             Ok(_) => {}
         }
-        match self.queue.append(&self.requests, id) {
-            Ok(()) => self.port.ready(self.entry),
-            Err(_) => {
-                self.requests.unqueue(id.index());
-                if let Some(resolving) = self.requests.resolve(id, Outcome::Failed(Status::BadState)) {
-                    withdraw(table, resolving.id(), resolving.pages());
-                    resolving.wake();
-                }
-            }
+        if let Ok(()) = self.queue.append(&self.requests, id) {
+            self.port.ready(self.entry);
+        } else {
+            self.requests.unqueue(id.index());
+            Self::settle(table, self.requests.resolve(id, Outcome::Failed(Status::BadState)));
         }
         // Last of all: whatever happened to the request so far has woken nobody needlessly.
         let sleep = self.requests.fall_asleep(&wait, waker);
@@ -204,10 +214,7 @@ impl<P: Platform> Source<P> {
 
     /// The waiter leaves; the last one withdraws the request.
     pub(crate) fn leave(&self, table: &Table, wait: Wait) {
-        if let Some(resolving) = self.requests.depart(wait) {
-            withdraw(table, resolving.id(), resolving.pages());
-            resolving.wake();
-        }
+        Self::settle(table, self.requests.depart(wait));
     }
 
     /// Fails every open request that still waits for a page of the range.
@@ -216,15 +223,20 @@ impl<P: Platform> Source<P> {
             let within = pages.intersect(range);
             let waits = |page| {
                 let slot = table.slot(PageIndex(page));
-                matches!(slot.map(|slot| slot.load()), Some(State::Requested(page)) if page.id() == id)
+                matches!(slot.map(super::slot::Slot::load), Some(State::Requested(page)) if page.id() == id)
             };
-            if (within.start..within.end).any(waits)
-                && let Some(resolving) = self.requests.resolve(id, Outcome::Failed(status))
-            {
-                withdraw(table, id, pages);
-                resolving.wake();
+            if (within.start..within.end).any(waits) {
+                Self::settle(table, self.requests.resolve(id, Outcome::Failed(status)));
             }
         });
+    }
+
+    /// Ends a request that failed or was withdrawn: its pages are absent again, its waiters wake.
+    fn settle(table: &Table, sealed: Option<Resolving<'_>>) {
+        if let Some(resolving) = sealed {
+            withdraw(table, resolving.id(), resolving.pages());
+            resolving.wake();
+        }
     }
 
     /// Fills `packets` from the queue, adjacent READs as one packet, and takes at most as many

@@ -56,8 +56,8 @@ pub enum Status {
 }
 
 impl Status {
-    /// The reasons a service may give when it fails a range: IO, IO_DATA_INTEGRITY, BAD_STATE,
-    /// NO_SPACE and BUFFER_TOO_SMALL (`zx_pager_op_range()`, ZX_PAGER_OP_FAIL).
+    /// The reasons a service may give when it fails a range: IO, `IO_DATA_INTEGRITY`, `BAD_STATE`,
+    /// `NO_SPACE` and `BUFFER_TOO_SMALL` (`zx_pager_op_range()`, `ZX_PAGER_OP_FAIL`).
     #[must_use]
     pub const fn may_fail_a_request(self) -> bool {
         matches!(self, Self::Io | Self::IoDataIntegrity | Self::BadState | Self::NoSpace | Self::BufferTooSmall)

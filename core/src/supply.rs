@@ -94,7 +94,7 @@ impl<P: Platform> Pager<P> {
     /// Errors: [`InvalidArgs`](Status::InvalidArgs): the VMO is not this pager's, the range is not
     /// aligned, or the status is not one that a service may give
     /// ([`Status::may_fail_a_request`]); [`OutOfRange`](Status::OutOfRange)
-    /// (`zx_pager_op_range()`, ZX_PAGER_OP_FAIL).
+    /// (`zx_pager_op_range()`, `ZX_PAGER_OP_FAIL`).
     ///
     /// Lock-free. Costs the requests in flight.
     pub fn fail_range(&self, vmo: &Vmo<P>, range: ByteRange, status: Status) -> Result<()> {

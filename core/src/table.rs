@@ -37,6 +37,26 @@ pub(crate) struct Table {
     root: Box<Node>,
     /// Nodes on the way to a leaf, the root included.
     height: u32,
+    /// The root's children if they are leaves, else nothing: the whole of the usual lookup.
+    leaves: Leaves,
+}
+
+/// A second way to the words of a root whose children are leaves.
+#[derive(Debug)]
+struct Leaves(ptr::NonNull<[AtomicPtr<()>]>);
+
+// SAFETY: only followed to shared data that the table keeps alive, see `Leaves::get`.
+unsafe impl Send for Leaves {}
+// SAFETY: as for Send.
+unsafe impl Sync for Leaves {}
+
+impl Leaves {
+    #[inline]
+    fn get(&self, leaf: u64) -> Option<&AtomicPtr<()>> {
+        // SAFETY: the words are boxed by the root, which the table that has `self` owns and never
+        // replaces.
+        unsafe { self.0.as_ref() }.get(leaf as usize)
+    }
 }
 
 #[derive(Debug)]
@@ -84,12 +104,14 @@ impl Above {
         unsafe { self.parent.as_ref() }.map(|node| (node, self.child))
     }
 
+    #[inline]
     fn raise(self, kind: Kind) {
         if let Some((node, child)) = self.node() {
             node.counts[child].raise(kind, 1, || node.above.raise(kind), || node.above.lower(kind));
         }
     }
 
+    #[inline]
     fn lower(self, kind: Kind) {
         if let Some((node, child)) = self.node() {
             node.counts[child].lower(kind, 1, || node.above.lower(kind));
@@ -151,7 +173,10 @@ impl Table {
             height += 1;
         }
         let children = pages.0.div_ceil(1 << span_bits(height - 1)) as usize;
-        Ok(Self { root: Node::new(children, Above::ROOT)?, height })
+        let root = Node::new(children, Above::ROOT)?;
+        let leaves: &[AtomicPtr<()>] = if height == 1 { &root.children } else { &[] };
+        let leaves = Leaves(ptr::NonNull::from(leaves));
+        Ok(Self { root, height, leaves })
     }
 
     /// The page's slot, if its leaf was made. Wait-free.
@@ -162,12 +187,21 @@ impl Table {
     }
 
     /// The page's place, if its leaf was made. Wait-free.
+    #[inline]
     pub(crate) fn find(&self, page: PageIndex) -> Option<At<'_>> {
         Some(At { leaf: self.leaf(page)?, slot: page.0 as usize % LEAF })
     }
 
     #[inline]
     fn leaf(&self, page: PageIndex) -> Option<&Leaf> {
+        let Some(child) = self.leaves.get(page.0 >> LEAF_BITS) else { return self.leaf_below(page) };
+        // Acquire: pairs with `publish`, for the leaf's words
+        // SAFETY: a child at level 0 is a Leaf; published ones live as long as the table.
+        unsafe { child.load(Acquire).cast::<Leaf>().as_ref() }
+    }
+
+    #[cold]
+    fn leaf_below(&self, page: PageIndex) -> Option<&Leaf> {
         let mut node = &*self.root;
         let mut child = (page.0 >> span_bits(self.height - 1)) as usize;
         for level in (0..self.height - 1).rev() {
@@ -180,6 +214,7 @@ impl Table {
     }
 
     /// The page's place, making what is missing on the way. Lock-free.
+    #[inline]
     pub(crate) fn find_or_make(&self, page: PageIndex) -> Result<At<'_>> {
         if let Some(at) = self.find(page) {
             return Ok(at);
@@ -311,20 +346,24 @@ impl Drop for Table {
 }
 
 impl<'a> At<'a> {
+    #[inline]
     pub(crate) fn slot(self) -> &'a Slot {
         &self.leaf.slots[self.slot]
     }
 
+    #[inline]
     fn counts(self) -> &'a Counts {
         &self.leaf.counts[self.slot / GROUP]
     }
 
     /// The page is about to enter the state. See [`counts`](crate::counts).
+    #[inline]
     pub(crate) fn raise(self, kind: Kind) {
         self.counts().raise(kind, 1, || self.leaf.above.raise(kind), || self.leaf.above.lower(kind));
     }
 
     /// The page has left the state, or did not enter it after all.
+    #[inline]
     pub(crate) fn lower(self, kind: Kind) {
         self.counts().lower(kind, 1, || self.leaf.above.lower(kind));
     }

@@ -18,7 +18,7 @@ use crate::counts::Kind;
 use crate::pager;
 use crate::platform::{Frame, Platform, VmoId};
 use crate::reclaim::Retired;
-use crate::slot::{Clean, NeedsPager, State};
+use crate::slot::{Clean, State};
 use crate::source::Source;
 use crate::status::{Result, Status};
 use crate::sync::{Arc, Guard, Hint};
@@ -152,10 +152,7 @@ impl<P: Platform> Vmo<P> {
     pub fn lookup(&self, guard: &Guard, page: PageIndex) -> Option<Frame> {
         let _ = guard;
         let inner = &*self.inner;
-        match inner.table.slot(page)?.resident()? {
-            (_, NeedsPager::Yes) if inner.source.is_detached() => None,
-            (frame, _) => Some(frame),
-        }
+        inner.table.slot(page)?.resident(|| inner.source.hidden())
     }
 
     /// Figures of the VMO. Costs the groups of pages that are not empty, and the requests.
@@ -232,7 +229,7 @@ impl<P: Platform> Vmo<P> {
     ///
     /// # Errors
     /// [`NoResources`](Status::NoResources): 2^18 - 1 writers hold the page.
-    pub(crate) fn write_access<'a>(&'a self, page: PageIndex, hold: Hold) -> Result<Option<(At<'a>, Frame)>> {
+    pub(crate) fn write_access(&self, page: PageIndex, hold: Hold) -> Result<Option<(At<'_>, Frame)>> {
         let Some(at) = self.inner.table.find(page) else { return Ok(None) };
         let slot = at.slot();
         loop {

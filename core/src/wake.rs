@@ -2,10 +2,12 @@
 //!
 //! ```text
 //!   empty --arm--> armed --fire--> fired
-//!     |             |  ^
-//!     |      disarm |  | arm
-//!     +-----fire    +--+
+//!     ^   <-disarm-  |
+//!     |              | abandon
+//!     +--take_over- left
 //! ```
+//!
+//! A cell that is empty or left is fired too, with nobody to wake.
 //!
 //! The owner arms the cell with a waker, and may take it out again; the resolver fires the cell.
 //! Each arrow is one read-modify-write, so exactly one of the two gets the waker: it is never woken
@@ -19,6 +21,17 @@ use crate::sync::{AcqRel, Acquire, AtomicU32, Cell, Relaxed};
 const EMPTY: u32 = 0;
 const ARMED: u32 = 1;
 const FIRED: u32 = 2;
+const LEFT: u32 = 3;
+
+/// Whom a [`fire`](WakerCell::fire) found.
+pub(crate) enum Fired {
+    /// One to wake.
+    Sleeper(Waker),
+    /// The place of one that had left.
+    Left,
+    /// Nobody: not asleep yet, or fired before.
+    Nobody,
+}
 
 #[derive(Debug)]
 pub(crate) struct WakerCell {
@@ -40,6 +53,7 @@ impl Default for WakerCell {
 
 impl WakerCell {
     /// Makes a cell of an earlier life empty.
+    #[inline]
     pub(crate) fn reset(&self) {
         self.state.store(EMPTY, Relaxed); // Relaxed: published with the entry that the cell is in
     }
@@ -48,6 +62,7 @@ impl WakerCell {
     ///
     /// # Safety
     /// The caller owns the cell (nobody else may arm it) and it is not armed.
+    #[inline]
     pub(crate) unsafe fn arm(&self, waker: Waker) -> bool {
         // SAFETY: not armed, so by the type's rule only the owner, who is the caller, touches it:
         // `fire` does only if it finds it armed.
@@ -62,20 +77,48 @@ impl WakerCell {
     }
 
     /// The owner takes the waker out. `None`: it was not armed, or was fired.
+    #[inline]
     pub(crate) fn disarm(&self) -> Option<Waker> {
         // AcqRel: Acquire, on failure, shows what led to the firing; on success the cell stays ours
         self.state.compare_exchange(ARMED, EMPTY, AcqRel, Acquire).ok()?;
         self.take()
     }
 
-    /// The resolver takes the waker out, to wake it, and nobody will wait here any more.
-    pub(crate) fn fire(&self) -> Option<Waker> {
+    /// The owner leaves. True if the cell may be [taken over](Self::take_over) by another.
+    #[inline]
+    pub(crate) fn abandon(&self) -> bool {
+        // Relaxed: a cell that was fired stays so, and there is nothing left to take or to see
+        if self.state.load(Relaxed) != ARMED {
+            return false;
+        }
+        // AcqRel: Release leaves the cell to whoever takes it over, once `take` below is done with
+        // it; so first out of `armed`, then to `left`.
+        if self.disarm().is_none() {
+            return false;
+        }
+        self.state.compare_exchange(EMPTY, LEFT, AcqRel, Acquire).is_ok()
+    }
+
+    /// Becomes the owner of a cell that was left. False: it was not.
+    pub(crate) fn take_over(&self) -> bool {
+        // AcqRel: Acquire takes the cell over from `abandon`
+        self.state.compare_exchange(LEFT, EMPTY, AcqRel, Acquire).is_ok()
+    }
+
+    /// The resolver ends the wait: nobody will wait here any more.
+    #[inline]
+    pub(crate) fn fire(&self) -> Fired {
         // AcqRel: Acquire takes the waker over from `arm`; Release shows what led here to an owner
         // who comes to arm it
-        if self.state.swap(FIRED, AcqRel) == ARMED { self.take() } else { None }
+        match self.state.swap(FIRED, AcqRel) {
+            ARMED => self.take().map_or(Fired::Nobody, Fired::Sleeper),
+            LEFT => Fired::Left,
+            _ => Fired::Nobody,
+        }
     }
 
     /// Only for the one whose read-modify-write took the cell out of `armed`.
+    #[inline]
     fn take(&self) -> Option<Waker> {
         // SAFETY: this call's caller took the cell out of `armed`. After `disarm` only the owner,
         // who is the caller, touches it. After `fire` nobody else does, until the entry's next

@@ -52,7 +52,7 @@ pub struct DirtyRanges {
     pub available: usize,
 }
 
-/// Which dirty pages a writeback is about (`data` of ZX_PAGER_OP_WRITEBACK_BEGIN).
+/// Which dirty pages a writeback is about (`data` of `ZX_PAGER_OP_WRITEBACK_BEGIN`).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Writeback {
     /// All of the range.
@@ -111,7 +111,7 @@ impl<P: Platform> Pager<P> {
     ///
     /// Errors: [`InvalidArgs`](crate::Status::InvalidArgs): the VMO is not this pager's, or the
     /// range is not aligned; [`OutOfRange`](crate::Status::OutOfRange)
-    /// (`zx_pager_op_range()`, ZX_PAGER_OP_WRITEBACK_BEGIN).
+    /// (`zx_pager_op_range()`, `ZX_PAGER_OP_WRITEBACK_BEGIN`).
     ///
     /// Lock-free. Costs the groups of 64 pages that hold a dirty one.
     pub fn writeback_begin(&self, vmo: &Vmo<P>, range: ByteRange, which: Writeback) -> Result<()> {
@@ -140,7 +140,7 @@ impl<P: Platform> Pager<P> {
     /// `range` that were not written to since become clean; in a detached VMO they go.
     ///
     /// Errors: as of [`writeback_begin`](Self::writeback_begin)
-    /// (`zx_pager_op_range()`, ZX_PAGER_OP_WRITEBACK_END).
+    /// (`zx_pager_op_range()`, `ZX_PAGER_OP_WRITEBACK_END`).
     ///
     /// Lock-free. Costs the groups of 64 pages that hold a dirty one.
     pub fn writeback_end(&self, vmo: &Vmo<P>, range: ByteRange) -> Result<()> {

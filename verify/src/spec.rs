@@ -87,9 +87,9 @@ enum Complete {
 impl Spec {
     /// A VMO of so many pages, all absent.
     #[must_use]
-    pub fn new(pages: u64) -> Self {
+    pub fn new(pages: usize) -> Self {
         Self {
-            pages: vec![Page::Absent; pages as usize],
+            pages: vec![Page::Absent; pages],
             link: Link::Attached,
             requests: BTreeMap::new(),
             outcomes: BTreeMap::new(),
@@ -101,7 +101,12 @@ impl Spec {
     /// The state of a page.
     #[must_use]
     pub fn page(&self, page: u64) -> Page {
-        self.pages[page as usize]
+        usize::try_from(page).map_or(Page::Absent, |page| self.pages[page])
+    }
+
+    fn state(&mut self, page: u64) -> &mut Page {
+        let page = usize::try_from(page).unwrap_or(usize::MAX);
+        &mut self.pages[page]
     }
 
     fn request_of(&self, page: u64) -> Option<usize> {
@@ -122,7 +127,7 @@ impl Spec {
         if page >= self.pages.len() as u64 {
             return Access::Failed(Status::OutOfRange);
         }
-        let state = &mut self.pages[page as usize];
+        let state = self.state(page);
         match (*state, write) {
             (Page::Absent, _) => self.ask(page, run, write),
             (_, Some(byte)) => {
@@ -197,7 +202,7 @@ impl Spec {
         if self.is_detached() {
             return Err(Status::BadState);
         }
-        let state = &mut self.pages[page as usize];
+        let state = self.state(page);
         match *state {
             Page::Absent => *state = Page::Clean(byte),
             Page::Evicting(kept) => *state = Page::Clean(kept),
@@ -223,7 +228,7 @@ impl Spec {
 
     /// Begins writeback of a page.
     pub fn writeback_begin(&mut self, page: u64) {
-        let state = &mut self.pages[page as usize];
+        let state = self.state(page);
         if let Page::Dirty(byte) = *state {
             *state = Page::AwaitingClean(byte);
         }
@@ -232,7 +237,7 @@ impl Spec {
     /// Ends writeback of a page.
     pub fn writeback_end(&mut self, page: u64) {
         let detached = self.is_detached();
-        let state = &mut self.pages[page as usize];
+        let state = self.state(page);
         if let Page::AwaitingClean(byte) = *state {
             *state = if detached { Page::Absent } else { Page::Clean(byte) };
         }
@@ -240,7 +245,7 @@ impl Spec {
 
     /// Begins to evict a page. True: it was clean.
     pub fn evict(&mut self, page: u64) -> bool {
-        let state = &mut self.pages[page as usize];
+        let state = self.state(page);
         if let Page::Clean(byte) = *state {
             *state = Page::Evicting(byte);
             return true;
@@ -250,7 +255,7 @@ impl Spec {
 
     /// Ends an eviction, unless the page was rescued.
     pub fn reclaim(&mut self, page: u64) {
-        let state = &mut self.pages[page as usize];
+        let state = self.state(page);
         if let Page::Evicting(_) = *state {
             *state = Page::Absent;
         }

@@ -89,6 +89,7 @@ impl HeapPlatform {
 }
 
 impl Platform for HeapPlatform {
+    #[inline]
     fn pin(&self) -> Guard {
         crossbeam_epoch::pin()
     }

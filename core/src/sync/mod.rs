@@ -71,6 +71,11 @@ impl Hint {
         self.0.store(value, Relaxed); // Relaxed: as above
     }
 
+    /// Counts one event less.
+    pub(crate) fn uncount(&self) {
+        self.0.fetch_sub(1, Relaxed); // Relaxed: as below
+    }
+
     /// Counts one event, for statistics.
     pub(crate) fn count(&self) {
         self.0.fetch_add(1, Relaxed); // Relaxed: a statistic orders nothing
@@ -98,4 +103,5 @@ impl<T> Cell<T> {
     }
 }
 #[cfg(loom)]
+#[allow(clippy::unsafe_removed_from_name)] // the same name as in an ordinary build
 pub(crate) use loom::cell::UnsafeCell as Cell;
