@@ -80,7 +80,10 @@ pub(crate) enum Taken {
     Closed,
 }
 
+/// On lines of its own: faults and the service write it, and must not slow down lookups, which
+/// read what lies beside it.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(crate) struct Queue {
     head: AtomicU64,
     tail: AtomicU64,

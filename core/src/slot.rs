@@ -27,10 +27,10 @@
 //! | bits | in `Requested` | in `Dirty` | in the other states with a frame |
 //! | --- | --- | --- | --- |
 //! | 0..4 | tag | tag | tag |
-//! | 4..44 | generation of the request (36 bits) | frame | frame |
-//! | 44..62 | index of the request | writers that hold the page | index of the DIRTY request, where there is one |
-//! | 62 | 0 | reclaim pending | reclaim pending |
-//! | 63 | 0 | accessed | accessed |
+//! | 4 | 0 | accessed | accessed |
+//! | 5 | 0 | reclaim pending | reclaim pending |
+//! | 6..24 | index of the request | writers that hold the page | index of the DIRTY request, where there is one |
+//! | 24..64 | generation of the request (36 bits) | frame | frame |
 //!
 //! *Reclaim pending* says that an earlier eviction, from which the page was rescued, has left a
 //! reclaim that will still run. It makes "how many reclaims are on their way for this page" part
@@ -50,16 +50,15 @@ use crate::platform::Frame;
 use crate::request::RequestId;
 use crate::sync::{AcqRel, Acquire, AtomicU64, Release};
 
-const TAG_BITS: u32 = 4;
-const TAG: u64 = (1 << TAG_BITS) - 1;
-const FRAME_BITS: u32 = 40;
-const HIGH: u32 = TAG_BITS + FRAME_BITS;
+const TAG: u64 = 0xf;
+const ACCESSED: u64 = 1 << 4;
+const RECLAIM: u64 = 1 << 5;
 const INDEX_BITS: u32 = 18;
-const PIN: u64 = 1 << HIGH;
-const PINS: u64 = ((1 << INDEX_BITS) - 1) << HIGH;
-const RECLAIM: u64 = 1 << 62;
-const ACCESSED: u64 = 1 << 63;
-const FRAME: u64 = ((1 << FRAME_BITS) - 1) << TAG_BITS;
+const INDEX_AT: u32 = 6;
+const PIN: u64 = 1 << INDEX_AT;
+const PINS: u64 = ((1 << INDEX_BITS) - 1) << INDEX_AT;
+const FRAME_AT: u32 = 24;
+const FRAME: u64 = u64::MAX << FRAME_AT;
 const KEPT: u64 = FRAME | RECLAIM | ACCESSED;
 
 const EMPTY: u64 = 0;
@@ -73,9 +72,9 @@ const AWAITING_CLEAN: u64 = 9;
 const AWAITING_DIRTY_REQUESTED: u64 = 10;
 
 /// In the tags of content that may be read whatever the VMO's source is.
-const OWN: u64 = 8;
+pub(crate) const OWN: u64 = 8;
 /// In the tags of content that the service has too: of clean pages, which detach drops.
-pub(crate) const OF_PAGER: u32 = 4;
+pub(crate) const OF_PAGER: u64 = 4;
 
 /// The word of one page.
 #[derive(Debug)]
@@ -137,11 +136,11 @@ pub(crate) enum Reclaimed {
 }
 
 const fn frame_of(word: u64) -> Frame {
-    Frame::from_bits((word & FRAME) >> TAG_BITS)
+    Frame::from_bits(word >> FRAME_AT)
 }
 
 const fn frame_bits(frame: Frame) -> u64 {
-    frame.to_bits() << TAG_BITS
+    frame.to_bits() << FRAME_AT
 }
 
 impl Slot {
@@ -157,14 +156,13 @@ impl Slot {
         decode(self.0.load(Acquire))
     }
 
-    /// The frame of a page that may be read at once. `hidden` is asked after the page was looked
-    /// at: [`OF_PAGER`] if content that the service has too counts as absent, and any other bits.
+    /// The frame of a page that may be read at once. `shown` is asked after the page was looked
+    /// at, for what of the VMO's content counts as there: [`OWN`], and [`OF_PAGER`] or not.
     /// The resident path: one load, no decoding of states that it does not serve.
     #[inline]
-    pub(crate) fn resident(&self, hidden: impl FnOnce() -> u32) -> Option<Frame> {
+    pub(crate) fn resident(&self, shown: impl FnOnce() -> u64) -> Option<Frame> {
         let word = self.0.load(Acquire); // Acquire: pairs with `Empty::supply`, for the frame's bytes
-        let served = u64::from(!hidden()) & (OWN | u64::from(OF_PAGER));
-        (word & served != 0).then(|| frame_of(word))
+        (word & shown() != 0).then(|| frame_of(word))
     }
 
     #[inline]
@@ -202,7 +200,7 @@ const fn decode(word: u64) -> State {
 }
 
 const fn requested_word(id: RequestId) -> u64 {
-    REQUESTED | (id.generation() << TAG_BITS) | ((id.index() as u64) << HIGH)
+    REQUESTED | (id.generation() << FRAME_AT) | ((id.index() as u64) << INDEX_AT)
 }
 
 const fn supplied_word(frame: Frame) -> u64 {
@@ -227,7 +225,7 @@ impl Empty {
 
 impl Requested {
     pub(crate) const fn id(self) -> RequestId {
-        RequestId::new(((self.0 & PINS) >> HIGH) as u32, (self.0 & FRAME) >> TAG_BITS)
+        RequestId::new(((self.0 & PINS) >> INDEX_AT) as u32, self.0 >> FRAME_AT)
     }
 
     /// Another READ takes the page over from a dead one.
@@ -431,10 +429,10 @@ mod tests {
         page.request(&slot, id).unwrap();
         let State::Requested(page) = slot.load() else { panic!() };
         assert_eq!(page.id(), id);
-        let frame = Frame::from_bits((1 << FRAME_BITS) - 1);
+        let frame = Frame::from_bits((1 << 40) - 1);
         page.supply(&slot, frame).unwrap();
-        assert_eq!(slot.resident(|| 0), Some(frame));
-        assert_eq!(slot.resident(|| OF_PAGER), None);
+        assert_eq!(slot.resident(|| OWN | OF_PAGER), Some(frame));
+        assert_eq!(slot.resident(|| OWN), None);
     }
 
     #[test]

@@ -24,20 +24,25 @@ use crate::platform::Platform;
 use crate::port::Shared as Port;
 use crate::queue::{Queue, Seal, Taken};
 use crate::request::{Joined, MAX_RUN, Outcome, RequestId, Requests, Resolving, Wait};
-use crate::slot::{OF_PAGER, State};
+use crate::slot::{OF_PAGER, OWN, State};
 use crate::status::{Result, Status};
-use crate::sync::{AcqRel, Acquire, Arc, AtomicU32, Guard, Hint, SeqCst, fence};
+use crate::sync::{AcqRel, Acquire, Arc, AtomicU32, AtomicU64, Guard, Hint, SeqCst, fence};
 use crate::table::Table;
 use crate::units::{PAGE_SIZE, PageIndex, PageRange};
 use crate::vmo::Inner;
 
-/// The bit by which [`Slot::resident`](crate::slot::Slot::resident) knows that clean pages are hidden.
-const DETACHED: u32 = OF_PAGER;
+/// What an attached VMO shows, see [`Slot::resident`](crate::slot::Slot::resident). A detached one
+/// shows its own content only.
+const ATTACHED: u64 = OWN | OF_PAGER;
+const DETACHED: u64 = OWN;
+
 const CLOSED: u32 = 1;
 /// The VMO's handle is gone. Not a state of the link, only of what is left to do for it.
 const ENDED: u32 = 2;
 
 pub(crate) struct Source<P: Platform> {
+    /// [`ATTACHED`] or [`DETACHED`]. A word of its own, since every lookup reads it.
+    shown: AtomicU64,
     state: AtomicU32,
     pub(crate) requests: Requests,
     queue: Queue,
@@ -62,7 +67,8 @@ impl<P: Platform> Source<P> {
     pub(crate) fn new(port: Arc<Port<P>>, entry: u32, key: u64) -> Result<Self> {
         let requests = Requests::new();
         let queue = Queue::new(&requests)?;
-        Ok(Self { state: AtomicU32::new(0), requests, queue, joins: Hint::default(), key, port, entry })
+        let (shown, state) = (AtomicU64::new(ATTACHED), AtomicU32::new(0));
+        Ok(Self { shown, state, requests, queue, joins: Hint::default(), key, port, entry })
     }
 
     pub(crate) const fn key(&self) -> u64 {
@@ -84,14 +90,14 @@ impl<P: Platform> Source<P> {
 
     /// For [`Slot::resident`](crate::slot::Slot::resident).
     #[inline]
-    pub(crate) fn hidden(&self) -> u32 {
-        self.state()
+    pub(crate) fn shown(&self) -> u64 {
+        self.shown.load(Acquire) // Acquire: pairs with `detach`; see the module's text
     }
 
     /// Whether detach has begun: clean pages count as absent.
     #[inline]
     pub(crate) fn is_detached(&self) -> bool {
-        self.state() & DETACHED != 0
+        self.shown() == DETACHED
     }
 
     /// Whether the service can be asked.
@@ -99,14 +105,14 @@ impl<P: Platform> Source<P> {
     /// # Errors
     /// [`BadState`](Status::BadState): detached, or the pager is closed.
     pub(crate) fn attached(&self) -> Result<()> {
-        if self.state() == 0 { Ok(()) } else { Err(Status::BadState) }
+        if self.shown() == ATTACHED && self.state() & CLOSED == 0 { Ok(()) } else { Err(Status::BadState) }
     }
 
     /// Marks the VMO detached, has COMPLETE delivered last, and fails what is in flight. Returns
     /// how many requests this call failed. Detaching again finishes what a detacher that was
     /// stopped half-way left.
     pub(crate) fn detach(&self) -> u64 {
-        self.mark(DETACHED);
+        self.shown.swap(DETACHED, AcqRel); // AcqRel: as in `mark`
         self.complete();
         self.requests.fail_all(Status::BadState)
     }

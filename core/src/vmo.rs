@@ -152,7 +152,7 @@ impl<P: Platform> Vmo<P> {
     pub fn lookup(&self, guard: &Guard, page: PageIndex) -> Option<Frame> {
         let _ = guard;
         let inner = &*self.inner;
-        inner.table.slot(page)?.resident(|| inner.source.hidden())
+        inner.table.slot(page)?.resident(|| inner.source.shown())
     }
 
     /// Figures of the VMO. Costs the groups of pages that are not empty, and the requests.

@@ -35,7 +35,7 @@ const GOALS: [Goal; 4] = [
     goal("resident/random", "pinned", "flat", AtMost(2.0)),
     goal("resident/random", "own_pin", "flat", AtMost(4.0)),
     goal("resident/random", "pinned", "dashmap", AtLeast(5.0)),
-    goal("missing/scattered", "upager", "dashmap_channel", AtLeast(2.5)),
+    goal("missing/scattered", "upager", "dashmap_channel_condvar", AtLeast(2.5)),
 ];
 
 /// Nanoseconds an element, by group and function.
