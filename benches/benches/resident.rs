@@ -1,7 +1,7 @@
 //! Lookups of resident pages, 1 Mi of them, in order and in one random order.
 //!
 //! - `pinned`: [`Vmo::lookup`](upager::Vmo::lookup) inside a pin that the caller holds.
-//! - `own_pin`: the same, with a pin for each lookup.
+//! - `own_pin`: [`Vmo::pin_lookup`](upager::Vmo::pin_lookup), a pin for each lookup.
 //!
 //! Against them: `flat`, an array of words indexed by page, is the floor: nothing that finds a page
 //! does less. `dashmap`, `papaya` and `rwlock_hashbrown` are the maps that a user would reach for,
@@ -70,7 +70,7 @@ fn lookups(criterion: &mut Criterion, name: &str, order: &[u32]) {
         let guard = world.platform.pin();
         lookups.measure("pinned", |page| find(&guard, page));
     }
-    lookups.measure("own_pin", |page| find(&world.platform.pin(), page));
+    lookups.measure("own_pin", |page| vmo.pin_lookup(PageIndex(page.into())).map(|(_guard, frame)| frame.number()));
     drop(world);
 
     let pages = || (0..PAGES).map(|page| (page, u64::from(page)));

@@ -21,7 +21,7 @@ use crate::reclaim::Retired;
 use crate::slot::{Clean, State};
 use crate::source::Source;
 use crate::status::{Result, Status};
-use crate::sync::{Arc, Guard, Hint};
+use crate::sync::{Arc, Guard, Hint, prefetch};
 use crate::table::{At, Table};
 use crate::units::{PAGE_SIZE, PageCount, PageIndex};
 
@@ -153,6 +153,35 @@ impl<P: Platform> Vmo<P> {
         let _ = guard;
         let inner = &*self.inner;
         inner.table.slot(page)?.resident(|| inner.source.shown())
+    }
+
+    /// Pins, and looks a page up: for the caller who looks up one. The frame stays allocated while
+    /// the guard lives.
+    ///
+    /// The slot is on its way to the processor while it pins, so this is faster than the two calls.
+    ///
+    /// Wait-free but for the platform's pin.
+    ///
+    /// ```
+    /// # use upager::*;
+    /// # use std::sync::Arc;
+    /// # let platform = Arc::new(HeapPlatform::new());
+    /// # let (pager, port) = (Pager::new(platform.clone()), Port::new(platform.clone()));
+    /// # let vmo = pager.create_vmo(&port, 1, VmoOptions::NONE, 4096)?;
+    /// assert!(vmo.pin_lookup(PageIndex(0)).is_none());
+    /// pager.supply_frames(&vmo, ByteRange::new(0, 4096), [OwnedFrame::new(&*platform)?])?;
+    /// let (_guard, frame) = vmo.pin_lookup(PageIndex(0)).expect("it is resident");
+    /// # let _ = frame;
+    /// # Ok::<(), Status>(())
+    /// ```
+    #[must_use]
+    #[inline]
+    pub fn pin_lookup(&self, page: PageIndex) -> Option<(Guard, Frame)> {
+        let slot = self.inner.table.slot(page)?; // the table needs no pin, only the frame does
+        prefetch(slot);
+        let guard = self.inner.platform.pin();
+        let frame = slot.resident(|| self.inner.source.shown())?;
+        Some((guard, frame))
     }
 
     /// Figures of the VMO. Costs the groups of pages that are not empty, and the requests.

@@ -3,9 +3,10 @@
 //! Plain code and plain collections. A page's content is one byte. An access that must wait
 //! becomes a [`Waiter`]; [`Spec::resume`] is what its thread does when it has been woken.
 //!
-//! Two calls of the pager are more than one step here, because they promise no more:
+//! Three calls of the pager are more than one step here, because they promise no more:
 //! an eviction ([`evict`](Spec::evict), later [`reclaim`](Spec::reclaim), and in between the page
-//! can be rescued), and an access to several pages, which goes page by page.
+//! can be rescued), an access to several pages, which goes page by page, and, for who looks while
+//! it is under way, a [`detach`](Spec::detach).
 
 use std::collections::BTreeMap;
 
@@ -23,7 +24,7 @@ pub enum Page {
 }
 
 /// The VMO's link to its pager.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Link {
     Attached,
     Detached,
@@ -34,7 +35,7 @@ pub enum Link {
 }
 
 /// A READ in flight.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Request {
     start: u64,
     end: u64,
@@ -45,7 +46,7 @@ struct Request {
 }
 
 /// An access that waits.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Waiter {
     page: u64,
     run: u64,
@@ -65,7 +66,7 @@ pub enum Access {
 pub type Packet = (Command, u64, u64);
 
 /// One VMO, its pager and its port.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Spec {
     pages: Vec<Page>,
     link: Link,
@@ -77,7 +78,7 @@ pub struct Spec {
     complete: Complete,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Complete {
     NotYet,
     Queued,
@@ -263,18 +264,32 @@ impl Spec {
 
     /// Detaches. True: it was not detached before.
     pub fn detach(&mut self) -> bool {
+        let first = self.begin_detach();
+        if first {
+            self.end_detach();
+        }
+        first
+    }
+
+    /// The one instant of a detach: from now on nobody can ask, and the clean pages are gone. What
+    /// is in flight still is. True: it was attached.
+    pub fn begin_detach(&mut self) -> bool {
         if self.link != Link::Attached {
             return false;
         }
         self.link = Link::Detached;
-        self.fail_all();
         for state in &mut self.pages {
             if let Page::Clean(_) | Page::Evicting(_) = state {
                 *state = Page::Absent;
             }
         }
-        self.complete();
         true
+    }
+
+    /// What is done when a detach returns: everything in flight has failed, and COMPLETE is there.
+    pub fn end_detach(&mut self) {
+        self.fail_all();
+        self.complete();
     }
 
     fn fail_all(&mut self) {

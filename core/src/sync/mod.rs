@@ -82,6 +82,19 @@ impl Hint {
     }
 }
 
+/// Has the processor fetch what `at` names, if it can be told to. Changes nothing.
+#[inline]
+pub(crate) fn prefetch<T>(at: &T) {
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse"))]
+    // SAFETY: a prefetch accesses nothing, and the instruction is part of SSE, checked above.
+    unsafe {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(core::ptr::from_ref(at).cast());
+    }
+    #[cfg(not(all(target_arch = "x86_64", target_feature = "sse")))]
+    let _ = at;
+}
+
 /// `UnsafeCell` with loom's interface: the pointer is lent to a closure, so that loom can check
 /// that no two accesses overlap.
 #[cfg(not(loom))]

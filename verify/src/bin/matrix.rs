@@ -38,6 +38,13 @@ mod explore {
         /// The preemption bound of the cells that take longer.
         #[arg(long, default_value_t = 4)]
         bound: usize,
+        /// A file that names cells, one a line, which are known to take longer: they are explored
+        /// with the bound of `--bound` at once.
+        #[arg(long)]
+        slow: Option<std::path::PathBuf>,
+        /// Explore only the cells that `--slow` names, without a bound.
+        #[arg(long, requires = "slow")]
+        only_slow: bool,
         /// Explore every cell with this bound at once.
         #[arg(long)]
         only_bound: Option<usize>,
@@ -59,6 +66,15 @@ mod explore {
     pub fn main() -> ExitCode {
         let args = Args::parse();
         let cells: Vec<Cell> = Cell::all().into_iter().filter(|cell| cell.to_string().contains(&args.filter)).collect();
+        let slow = match args.slow.as_ref().map(std::fs::read_to_string).transpose() {
+            Ok(slow) => slow.unwrap_or_default(),
+            Err(error) => {
+                eprintln!("cannot read the list of slow cells: {error}");
+                return ExitCode::from(2);
+            }
+        };
+        let is_slow = |cell: &Cell| slow.lines().any(|line| line == cell.to_string());
+        let cells: Vec<Cell> = cells.into_iter().filter(|cell| !args.only_slow || is_slow(cell)).collect();
         let begun = Instant::now();
         let next = AtomicUsize::new(0);
         let done: Mutex<BTreeMap<usize, Explored>> = Mutex::default();
@@ -69,7 +85,8 @@ mod explore {
                     loop {
                         let at = next.fetch_add(1, Ordering::Relaxed);
                         let Some(cell) = cells.get(at) else { return };
-                        let explored = explore(cell, &args);
+                        let bounded = !args.only_slow && is_slow(cell);
+                        let explored = explore(cell, &args, bounded);
                         if let Explored::Failed(why) = &explored {
                             eprintln!("FAILED {cell}\n{why}");
                         }
@@ -95,11 +112,11 @@ mod explore {
         totals(&results, begun.elapsed())
     }
 
-    fn explore(cell: &Cell, args: &Args) -> Explored {
+    fn explore(cell: &Cell, args: &Args, bounded: bool) -> Explored {
         if let Some(reason) = cell.skipped() {
             return Explored::Skipped(reason);
         }
-        if let Some(bound) = args.only_bound {
+        if let Some(bound) = args.only_bound.or(bounded.then_some(args.bound)) {
             return check(cell, Some(bound), None).unwrap_or_else(|explored| explored);
         }
         let limit = (args.seconds > 0).then(|| Duration::from_secs(args.seconds));

@@ -1,0 +1,559 @@
+//! Random histories of one thread, compared after each step with the specification; and calls with
+//! arbitrary arguments, which never panic and, when they fail, change nothing.
+//!
+//! `PROPTEST_CASES` sets how many of each. A history that fails is shrunk to a short one.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+use upager::{
+    Access, ByteOffset, ByteRange, Command, DirtyRange, Evict, Frame, Guard, HeapPlatform, MAX_VMO_SIZE, OwnedFrame,
+    PAGE_SIZE, Packet, PageCount, PageIndex, Pager, PagerOp, Platform, Port, Result, Status, Vmo, VmoCounts,
+    VmoOptions, Writeback,
+};
+use upager_tests::{KEY, Task, World, at, pages, read_packet, soon};
+use upager_verify::spec::{self, Page, Spec, Waiter};
+
+fn config(cases: u32) -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(cases);
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+/// The first byte of a page that a lookup finds.
+fn byte_of(platform: &HeapPlatform, vmo: &Vmo<HeapPlatform>, page: u64) -> Option<u8> {
+    let guard = platform.pin();
+    let frame = vmo.lookup(&guard, PageIndex(page))?;
+    let mut byte = [0];
+    // SAFETY: the guard, from before the lookup, keeps the frame allocated; one byte lies within.
+    unsafe { platform.copy_out(frame, 0, &mut byte) };
+    Some(byte[0])
+}
+
+/// Waits until so many frames are left: what was retired is freed after a grace period.
+fn frames_become(platform: &HeapPlatform, frames: u64) {
+    let deadline = soon();
+    while platform.frames() != PageCount(frames) {
+        platform.pin().flush();
+        assert!(Instant::now() < deadline, "{:?} are left, not {frames}", platform.frames());
+        thread::yield_now();
+    }
+}
+
+// Histories.
+
+const PAGES: u64 = 8;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Read { page: u64, run: u64 },
+    Write { page: u64, run: u64, byte: u8 },
+    Poll(Index),
+    Leave(Index),
+    Supply { start: u64, end: u64, byte: u8 },
+    Fail { start: u64, end: u64, status: Status },
+    Begin { start: u64, end: u64 },
+    End { start: u64, end: u64 },
+    Evict,
+    /// Keeps what is evicted from now on from being reclaimed, so that it can be rescued.
+    Pin,
+    Unpin,
+    Query { offset: u64, length: u64, buffer: usize },
+    Take,
+    Detach,
+    Close,
+}
+
+/// A run of pages inside the VMO, which may be empty.
+fn run() -> impl Strategy<Value = (u64, u64)> {
+    (0..=PAGES, 0..=4u64).prop_map(|(start, count)| (start, (start + count).min(PAGES)))
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let status = prop::sample::select(vec![Status::Io, Status::BadState, Status::NoSpace]);
+    // One page past the end too, and a run that goes on there.
+    prop_oneof![
+        12 => (0..=PAGES, 1..=4u64).prop_map(|(page, run)| Step::Read { page, run }),
+        12 => (0..=PAGES, 1..=4u64, any::<u8>()).prop_map(|(page, run, byte)| Step::Write { page, run, byte }),
+        12 => any::<Index>().prop_map(Step::Poll),
+        4 => any::<Index>().prop_map(Step::Leave),
+        14 => (run(), any::<u8>()).prop_map(|((start, end), byte)| Step::Supply { start, end, byte }),
+        3 => (run(), status).prop_map(|((start, end), status)| Step::Fail { start, end, status }),
+        6 => run().prop_map(|(start, end)| Step::Begin { start, end }),
+        6 => run().prop_map(|(start, end)| Step::End { start, end }),
+        6 => Just(Step::Evict),
+        3 => Just(Step::Pin),
+        3 => Just(Step::Unpin),
+        5 => (0..=PAGES * PAGE_SIZE, 0..=PAGES * PAGE_SIZE, 0..=5usize)
+            .prop_map(|(offset, length, buffer)| Step::Query { offset, length, buffer }),
+        8 => Just(Step::Take),
+        1 => Just(Step::Detach),
+        1 => Just(Step::Close),
+    ]
+}
+
+/// An access that waits, here and in the specification.
+struct Waiting<'v> {
+    task: Task<'v, Result<u8>>,
+    waiter: Waiter,
+    /// How often it has gone to sleep.
+    sleeps: usize,
+}
+
+/// The pager and the specification, side by side.
+struct Pair<'v> {
+    spec: Spec,
+    platform: &'v HeapPlatform,
+    pager: Option<Pager<HeapPlatform>>,
+    port: &'v Port<HeapPlatform>,
+    vmo: &'v Vmo<HeapPlatform>,
+    waiting: Vec<Waiting<'v>>,
+    guard: Option<Guard>,
+}
+
+impl<'v> Pair<'v> {
+    fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Read { page, run } => {
+                let vmo = self.vmo;
+                let task = Task::new(async move {
+                    vmo.fault_run(PageIndex(page), PageCount(run), Access::Read).await?;
+                    let mut byte = [0];
+                    vmo.read(at(page, 0), &mut byte).await.map(|()| byte[0])
+                });
+                let expected = self.spec.read(page, run);
+                self.poll(task, expected, 1);
+            }
+            Step::Write { page, run, byte } => {
+                let vmo = self.vmo;
+                let task = Task::new(async move {
+                    vmo.fault_run(PageIndex(page), PageCount(run), Access::Read).await?;
+                    vmo.write(at(page, 0), &[byte]).await.map(|()| byte)
+                });
+                let expected = self.spec.write(page, run, byte);
+                self.poll(task, expected, 1);
+            }
+            Step::Poll(which) if !self.waiting.is_empty() => {
+                let Waiting { task, waiter, sleeps } = self.waiting.remove(which.index(self.waiting.len()));
+                let sleeps = sleeps + usize::from(self.spec.is_woken(&waiter));
+                let expected = self.spec.resume(waiter);
+                self.poll(task, expected, sleeps);
+            }
+            Step::Leave(which) if !self.waiting.is_empty() => {
+                let left = self.waiting.remove(which.index(self.waiting.len()));
+                self.spec.leave(&left.waiter);
+            }
+            Step::Evict => {
+                let clean = (0..PAGES).filter(|page| self.spec.evict(*page)).count();
+                assert_eq!(self.vmo.evict(PageCount(PAGES), Evict::Any), PageCount(clean as u64));
+                self.reclaim();
+            }
+            Step::Pin => self.guard = self.guard.take().or_else(|| Some(self.platform.pin())),
+            Step::Unpin => {
+                self.guard = None;
+                self.reclaim();
+            }
+            Step::Take => self.take(),
+            Step::Close => {
+                if self.pager.take().is_some() {
+                    self.spec.close_pager();
+                }
+            }
+            _ => self.call_pager(step),
+        }
+    }
+
+    /// The calls that need a pager.
+    fn call_pager(&mut self, step: &Step) {
+        let Some(pager) = &self.pager else { return };
+        match *step {
+            Step::Supply { start, end, byte } => {
+                let frames: Vec<_> = (start..end)
+                    .map(|_| {
+                        let frame = OwnedFrame::new(self.platform).expect("a frame");
+                        frame.write(0, &[byte]).expect("fits");
+                        frame
+                    })
+                    .collect();
+                let expected = if self.spec.is_detached() { Err(Status::BadState) } else { Ok(()) };
+                for page in start..end {
+                    assert_eq!(self.spec.supply(page, byte), expected);
+                }
+                assert_eq!(pager.supply_frames(self.vmo, pages(start, end - start), frames), expected);
+            }
+            Step::Fail { start, end, status } => {
+                self.spec.fail(start, end, status);
+                assert_eq!(pager.fail_range(self.vmo, pages(start, end - start), status), Ok(()));
+            }
+            Step::Begin { start, end } => {
+                (start..end).for_each(|page| self.spec.writeback_begin(page));
+                assert_eq!(pager.writeback_begin(self.vmo, pages(start, end - start), Writeback::All), Ok(()));
+            }
+            Step::End { start, end } => {
+                (start..end).for_each(|page| self.spec.writeback_end(page));
+                assert_eq!(pager.writeback_end(self.vmo, pages(start, end - start)), Ok(()));
+            }
+            Step::Query { offset, length, buffer } => self.query(pager, ByteRange::new(offset, length), buffer),
+            Step::Detach => {
+                self.spec.detach();
+                assert!(pager.detach_vmo(self.vmo).is_ok());
+            }
+            _ => {}
+        }
+    }
+
+    /// Polls an access, which has been sent to sleep so often if it is to wait now.
+    fn poll(&mut self, mut task: Task<'v, Result<u8>>, expected: spec::Access, sleeps: usize) {
+        match (task.poll(), expected) {
+            (Some(Ok(byte)), spec::Access::Done(expected)) => assert_eq!(byte, expected),
+            (Some(Err(status)), spec::Access::Failed(expected)) => assert_eq!(status, expected),
+            (None, spec::Access::Waits(waiter)) => self.waiting.push(Waiting { task, waiter, sleeps }),
+            (came, expected) => panic!("{came:?}, not {expected:?}"),
+        }
+    }
+
+    fn reclaim(&mut self) {
+        if self.guard.is_none() {
+            (0..PAGES).for_each(|page| self.spec.reclaim(page));
+        }
+    }
+
+    fn take(&mut self) {
+        let expected: Vec<Packet> = self
+            .spec
+            .take()
+            .into_iter()
+            .map(|(command, start, count)| match command {
+                Command::Read => read_packet(start, count),
+                _ => Packet::page_request(KEY, command, 0, 0),
+            })
+            .collect();
+        let mut packets = [Packet::default(); 64];
+        let taken = self.port.take(&mut packets);
+        assert_eq!(packets[..taken], expected);
+    }
+
+    fn query(&self, pager: &Pager<HeapPlatform>, range: ByteRange, size: usize) {
+        let mut buffer = vec![DirtyRange::default(); size];
+        let found = pager.query_dirty_ranges(self.vmo, range, &mut buffer);
+        let end = range.offset + range.length;
+        if end > PAGES * PAGE_SIZE {
+            assert_eq!(found, Err(Status::OutOfRange));
+            return;
+        }
+        let found = found.expect("in range");
+        let runs = self.spec.dirty_runs(range.offset / PAGE_SIZE, end.div_ceil(PAGE_SIZE));
+        assert_eq!((found.actual, found.available), (runs.len().min(size), runs.len()));
+        for (entry, (start, count)) in buffer[..found.actual].iter().zip(runs) {
+            let expected = DirtyRange { offset: start * PAGE_SIZE, length: count * PAGE_SIZE, options: 0 };
+            assert_eq!(*entry, expected);
+        }
+    }
+
+    /// Everything that can be seen is as the specification says.
+    fn compare(&self) {
+        let (resident, dirty, in_flight) = self.spec.counts();
+        let counts = self.vmo.counts();
+        assert_eq!((counts.resident.0, counts.dirty.0, counts.in_flight), (resident, dirty, in_flight), "counts");
+        for page in 0..=PAGES {
+            let expected = match page {
+                PAGES => None,
+                _ => match self.spec.page(page) {
+                    Page::Clean(byte) | Page::Dirty(byte) | Page::AwaitingClean(byte) => Some(byte),
+                    Page::Absent | Page::Evicting(_) => None,
+                },
+            };
+            assert_eq!(byte_of(self.platform, self.vmo, page), expected, "page {page}");
+        }
+        if let Some(pager) = &self.pager {
+            self.query(pager, ByteRange::new(0, PAGES * PAGE_SIZE), 8);
+        }
+        for Waiting { task, waiter, sleeps } in &self.waiting {
+            assert_eq!(task.wakes(), sleeps - usize::from(!self.spec.is_woken(waiter)), "woken once each sleep");
+        }
+        if self.guard.is_none() {
+            frames_become(self.platform, resident);
+        }
+    }
+}
+
+/// Runs a history.
+fn run_history(steps: &[Step]) {
+    let world = World::new();
+    let vmo = world.vmo(PAGES);
+    let World { platform, pager, port } = world;
+    let mut pair = Pair {
+        spec: Spec::new(usize::try_from(PAGES).expect("few")),
+        platform: &platform,
+        pager: Some(pager),
+        port: &port,
+        vmo: &vmo,
+        waiting: Vec::new(),
+        guard: None,
+    };
+    for step in steps {
+        pair.step(step);
+        pair.compare();
+    }
+    drop(pair);
+    drop(vmo);
+    drop(port);
+    frames_become(&platform, 0);
+}
+
+// Arguments.
+
+/// A number near one of those where something may go wrong, or any other.
+fn number() -> impl Strategy<Value = u64> {
+    let edges = vec![0, PAGE_SIZE, 2 * PAGE_SIZE, SCENE * PAGE_SIZE, MAX_VMO_SIZE, 1 << 32, 1 << 63, u64::MAX];
+    prop_oneof![
+        3 => (0..=SCENE).prop_map(|page| page * PAGE_SIZE),
+        2 => (prop::sample::select(edges), -2..=2i64).prop_map(|(edge, by)| edge.wrapping_add_signed(by)),
+        1 => any::<u64>().prop_map(|any| any / PAGE_SIZE * PAGE_SIZE),
+        1 => any::<u64>(),
+    ]
+}
+
+fn range() -> impl Strategy<Value = ByteRange> {
+    (number(), number()).prop_map(|(offset, length)| ByteRange::new(offset, length))
+}
+
+#[derive(Clone, Debug)]
+enum Call {
+    Read(u64, usize),
+    Write(u64, usize),
+    Fault { page: u64, run: u64, access: Access },
+    Lookup(u64),
+    Supply(ByteRange, usize),
+    Fail(ByteRange, i32),
+    Op { op: u32, data: u64, range: ByteRange },
+    Query(ByteRange, usize),
+    Evict(u64, Evict),
+    Create { options: u32, size: u64 },
+    FrameWrite(u64, usize),
+    FrameNew(u64),
+    Take(usize),
+    WaitInThePast(usize),
+}
+
+fn call() -> impl Strategy<Value = Call> {
+    let length = || prop_oneof![0..=2usize, 4094..=4098usize, 0..=20_000usize];
+    let access = prop::sample::select(vec![Access::Read, Access::Write]);
+    let which = prop::sample::select(vec![Evict::Any, Evict::Unused]);
+    let data = prop_oneof![number(), (-60..=2i64).prop_map(i64::cast_unsigned)];
+    let page = || prop_oneof![0..=SCENE + 1, number()];
+    prop_oneof![
+        (number(), length()).prop_map(|(offset, length)| Call::Read(offset, length)),
+        (number(), length()).prop_map(|(offset, length)| Call::Write(offset, length)),
+        (page(), number(), access).prop_map(|(page, run, access)| Call::Fault { page, run, access }),
+        page().prop_map(Call::Lookup),
+        (range(), 0..=6usize).prop_map(|(range, frames)| Call::Supply(range, frames)),
+        (range(), prop_oneof![-60..=1i32, any::<i32>()]).prop_map(|(range, status)| Call::Fail(range, status)),
+        (prop_oneof![0..=6u32, any::<u32>()], data, range())
+            .prop_map(|(op, data, range)| Call::Op { op, data, range }),
+        (range(), 0..=3usize).prop_map(|(range, size)| Call::Query(range, size)),
+        (number(), which).prop_map(|(max, which)| Call::Evict(max, which)),
+        (prop_oneof![0..=16u32, any::<u32>()], number()).prop_map(|(options, size)| Call::Create { options, size }),
+        (number(), length()).prop_map(|(offset, length)| Call::FrameWrite(offset, length)),
+        number().prop_map(Call::FrameNew),
+        (0..=3usize).prop_map(Call::Take),
+        (0..=3usize).prop_map(Call::WaitInThePast),
+    ]
+}
+
+const SCENE: u64 = 6;
+
+/// A VMO with a page in each state: absent, requested, clean, dirty, awaiting clean, evicting.
+struct Scene {
+    platform: Arc<HeapPlatform>,
+    pager: Pager<HeapPlatform>,
+    stranger: Pager<HeapPlatform>,
+    port: Port<HeapPlatform>,
+    /// Keeps the page that is being evicted.
+    _guard: Guard,
+}
+
+/// All of a scene that a call could change.
+#[derive(PartialEq, Debug)]
+struct Snapshot {
+    counts: VmoCounts,
+    bytes: Vec<Option<u8>>,
+    dirty: Vec<(u64, u64)>,
+    frames: PageCount,
+    wakes: usize,
+}
+
+/// What the range of a call comes to.
+fn verdict(range: ByteRange, aligned: bool) -> Result<()> {
+    let misaligned = !range.offset.is_multiple_of(PAGE_SIZE) || !range.length.is_multiple_of(PAGE_SIZE);
+    if aligned && misaligned {
+        Err(Status::InvalidArgs)
+    } else if u128::from(range.offset) + u128::from(range.length) > u128::from(SCENE * PAGE_SIZE) {
+        Err(Status::OutOfRange)
+    } else {
+        Ok(())
+    }
+}
+
+impl Scene {
+    fn new() -> (Self, Vmo<HeapPlatform>) {
+        let world = World::new();
+        let vmo = world.vmo(SCENE);
+        let guard = world.platform.pin();
+        world.supply(&vmo, 5, 1).expect("attached");
+        vmo.evict(PageCount(1), Evict::Any);
+        world.make_dirty(&vmo, 3, 2, 0xd);
+        world.pager.writeback_begin(&vmo, pages(4, 1), Writeback::All).expect("in range");
+        world.supply(&vmo, 2, 1).expect("attached");
+        let World { platform, pager, port } = world;
+        (Self { stranger: Pager::new(platform.clone()), platform, pager, port, _guard: guard }, vmo)
+    }
+
+    fn snapshot(&self, vmo: &Vmo<HeapPlatform>, waiter: &Task<'_, Result<()>>) -> Snapshot {
+        Snapshot {
+            counts: vmo.counts(),
+            bytes: (0..SCENE).map(|page| byte_of(&self.platform, vmo, page)).collect(),
+            dirty: upager_tests::dirty_ranges(&self.pager, vmo),
+            frames: self.platform.frames(),
+            wakes: waiter.wakes(),
+        }
+    }
+
+    fn supply(&self, pager: &Pager<HeapPlatform>, vmo: &Vmo<HeapPlatform>, to: ByteRange, frames: usize) -> Result<()> {
+        let frames: Vec<_> = (0..frames).map(|_| OwnedFrame::new(&*self.platform).expect("a frame")).collect();
+        pager.supply_frames(vmo, to, frames)
+    }
+
+    /// Makes the call, and checks its result where the arguments alone decide it.
+    fn call(&self, vmo: &Vmo<HeapPlatform>, call: &Call) -> Result<()> {
+        match *call {
+            Call::Read(offset, length) => {
+                let mut bytes = vec![0; length];
+                let came = Task::new(vmo.read(ByteOffset(offset), &mut bytes)).poll();
+                let expected = verdict(ByteRange::new(offset, length as u64), false);
+                came.inspect(|came| assert_eq!(*came, expected)).unwrap_or(Ok(()))
+            }
+            Call::Write(offset, length) => {
+                let came = Task::new(vmo.write(ByteOffset(offset), &vec![7; length])).poll();
+                let expected = verdict(ByteRange::new(offset, length as u64), false);
+                came.inspect(|came| assert_eq!(*came, expected)).unwrap_or(Ok(()))
+            }
+            Call::Fault { page, run, access } => {
+                let came = Task::new(vmo.fault_run(PageIndex(page), PageCount(run), access)).poll();
+                let expected = if page < SCENE { Ok(()) } else { Err(Status::OutOfRange) };
+                came.inspect(|came| assert_eq!(*came, expected)).unwrap_or(Ok(()))
+            }
+            Call::Lookup(page) => {
+                let found = vmo.lookup(&self.platform.pin(), PageIndex(page)).is_some();
+                assert!(!found || page < SCENE);
+                found.then_some(()).ok_or(Status::NotFound)
+            }
+            Call::Supply(range, frames) => {
+                let came = self.supply(&self.pager, vmo, range, frames);
+                let fits = range.length / PAGE_SIZE == frames as u64;
+                let expected = verdict(range, true).and(if fits { Ok(()) } else { Err(Status::InvalidArgs) });
+                assert_eq!(came, expected);
+                came
+            }
+            Call::Fail(range, raw) => {
+                let Some(status) = Status::from_raw(raw) else { return Ok(()) };
+                let came = self.pager.fail_range(vmo, range, status);
+                let expected = if status.may_fail_a_request() { Ok(()) } else { Err(Status::InvalidArgs) };
+                assert_eq!(came, expected.and(verdict(range, true)));
+                came
+            }
+            Call::Op { op, data, range } => {
+                let op = PagerOp::from_raw(op, data)?;
+                let came = self.pager.op_range(vmo, op, range);
+                let expected = if op == PagerOp::Dirty { Err(Status::NotSupported) } else { verdict(range, true) };
+                assert_eq!(came, expected);
+                came
+            }
+            Call::Query(range, size) => {
+                let came = self.pager.query_dirty_ranges(vmo, range, &mut vec![DirtyRange::default(); size]);
+                assert_eq!(came.map(drop), verdict(range, false));
+                came.map(drop)
+            }
+            Call::Evict(max, which) => {
+                let evicted = vmo.evict(PageCount(max), which);
+                assert!(evicted.0 <= max);
+                Ok(())
+            }
+            Call::Create { options, size } => {
+                let options = VmoOptions::from_bits(options)?;
+                let made = self.pager.create_vmo(&self.port, 1, options, size)?;
+                assert!(size <= MAX_VMO_SIZE && options == VmoOptions::NONE);
+                assert_eq!(made.size(), size.next_multiple_of(PAGE_SIZE));
+                Ok(())
+            }
+            Call::FrameWrite(offset, length) => {
+                let frame = OwnedFrame::new(&*self.platform).expect("a frame");
+                let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+                let came = frame.write(offset, &vec![1; length]);
+                let fits = offset.checked_add(length).is_some_and(|end| end as u64 <= PAGE_SIZE);
+                assert_eq!(came.is_ok(), fits);
+                came
+            }
+            Call::FrameNew(number) => {
+                assert_eq!(Frame::new(number).map(Frame::number), (number < 1 << 40).then_some(number));
+                Ok(())
+            }
+            Call::Take(size) => {
+                self.port.take(&mut vec![Packet::default(); size]);
+                Ok(())
+            }
+            Call::WaitInThePast(size) => {
+                self.port.wait_until(Some(Instant::now()), &mut vec![Packet::default(); size]).map(drop)
+            }
+        }
+    }
+
+    /// Makes the call for a pager that the VMO is not of, if a pager makes it.
+    fn call_as_a_stranger(&self, vmo: &Vmo<HeapPlatform>, call: &Call) -> Option<Result<()>> {
+        let pager = &self.stranger;
+        Some(match *call {
+            Call::Supply(range, frames) => self.supply(pager, vmo, range, frames),
+            Call::Fail(range, raw) => pager.fail_range(vmo, range, Status::from_raw(raw)?),
+            Call::Op { range, .. } => {
+                assert_eq!(pager.writeback_begin(vmo, range, Writeback::All), Err(Status::InvalidArgs));
+                pager.writeback_end(vmo, range)
+            }
+            Call::Query(range, size) => {
+                pager.query_dirty_ranges(vmo, range, &mut vec![DirtyRange::default(); size]).map(drop)
+            }
+            Call::Evict(..) => pager.detach_vmo(vmo).map(drop),
+            _ => return None,
+        })
+    }
+}
+
+fn make_calls(calls: &[Call]) {
+    let (scene, vmo) = Scene::new();
+    let waiter = Task::pending(vmo.fault(PageIndex(1), Access::Read));
+    for call in calls {
+        let before = scene.snapshot(&vmo, &waiter);
+        if let Some(came) = scene.call_as_a_stranger(&vmo, call) {
+            assert_eq!(came, Err(Status::InvalidArgs), "a stranger");
+            assert_eq!(scene.snapshot(&vmo, &waiter), before, "a stranger changed something");
+        }
+        if let Err(status) = scene.call(&vmo, call) {
+            assert_eq!(scene.snapshot(&vmo, &waiter), before, "changed, though it failed with {status:?}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(config(256))]
+
+    #[test]
+    fn a_history_of_one_thread_is_that_of_the_specification(steps in prop::collection::vec(step(), 1..100)) {
+        run_history(&steps);
+    }
+
+    #[test]
+    fn no_argument_panics_and_no_failed_call_changes_anything(calls in prop::collection::vec(call(), 1..40)) {
+        make_calls(&calls);
+    }
+}
