@@ -97,6 +97,17 @@ impl Place {
     }
 }
 
+impl<T> Segment<T> {
+    /// Calls `f` for the entries of one word whose bits are set.
+    fn visit(&self, place: Place, mut bits: u64, f: &mut impl FnMut(u32, &T)) {
+        while bits != 0 {
+            let bit = bits.trailing_zeros();
+            bits &= bits - 1;
+            f(place.index(bit), &self.entries[place.word * WORD + bit as usize]);
+        }
+    }
+}
+
 impl<T: Default> Pool<T> {
     pub(crate) fn new() -> Self {
         Self { segments: core::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())), hint: Hint::default() }
@@ -255,7 +266,19 @@ impl<T: Default> Pool<T> {
         earlier.chain(rest).find_map(|place| self.marked_in(place, u64::MAX))
     }
 
-    /// Calls `f` for every entry that was claimed when the walk came by.
+    /// Calls `f` for every entry that is seen claimed: each that was claimed before the caller came
+    /// to know of it, and perhaps others. Unlike the walk it orders nothing and writes nothing.
+    pub(crate) fn glance(&self, mut f: impl FnMut(u32, &T)) {
+        for segment in 0..SEGMENTS {
+            let Some(entries) = self.segment(segment) else { return };
+            for word in 0..words_of(segment) {
+                let claimed = entries.words[word].claimed.load(Acquire); // Acquire: pairs with `claim`
+                entries.visit(Place { segment, word }, claimed, &mut f);
+            }
+        }
+    }
+
+    /// Calls `f` for every entry that was claimed when the walk came by. See "the rule of the walk".
     pub(crate) fn for_each_claimed(&self, mut f: impl FnMut(u32, &T)) {
         for segment in 0..SEGMENTS {
             // Segments are published in order, so the first gap is the end: if it is one in the
@@ -265,12 +288,8 @@ impl<T: Default> Pool<T> {
             let (Err(_), Some(entries)) = (gap, self.segment(segment)) else { return };
             for word in 0..words_of(segment) {
                 // AcqRel on a write that changes nothing: see "the rule of the walk"
-                let mut claimed = entries.words[word].claimed.fetch_or(0, AcqRel);
-                while claimed != 0 {
-                    let bit = claimed.trailing_zeros();
-                    claimed &= claimed - 1;
-                    f(Place { segment, word }.index(bit), &entries.entries[word * WORD + bit as usize]);
-                }
+                let claimed = entries.words[word].claimed.fetch_or(0, AcqRel);
+                entries.visit(Place { segment, word }, claimed, &mut f);
             }
         }
     }

@@ -129,7 +129,7 @@ impl<P: Platform> Shared<P> {
         }
         let _guard = self.platform.pin();
         let mut woken = false;
-        self.sleepers.for_each_claimed(|_, sleeper| {
+        self.sleepers.glance(|_, sleeper| {
             // Acquire: pairs with `sleep`, for the waker
             if woken || sleeper.state.load(Acquire) != ARMED {
                 return;

@@ -604,7 +604,7 @@ impl Requests {
 
     /// Calls `f` with every open request and its pages.
     pub(crate) fn for_each_open(&self, mut f: impl FnMut(RequestId, PageRange)) {
-        self.pool.for_each_claimed(|index, request| {
+        self.pool.glance(|index, request| {
             let fate = request.fate();
             if fate.code() == OPEN {
                 f(RequestId::new(index, fate.generation()), request.pages());

@@ -261,7 +261,7 @@ impl Cell {
             // The second step is the end of the grace period. In `Evicting` that is the end of the
             // guard which everyone waits for.
             Op::Evict if self.start != Start::Evicting => 2,
-            // The service takes until there is nothing: what comes in between is taken too.
+            // The service takes until it finds nothing: what comes in between is taken too.
             Op::PortTake => 2,
             _ => 1,
         }
@@ -556,7 +556,7 @@ impl Actor {
                 let evicted = vmo.expect("the operation has the VMO").evict(PageCount(1), Evict::Any);
                 Ok(Came::Evicted(evicted.0))
             }
-            Op::PortTake => Ok(Came::Packets(take_all(&port))),
+            Op::PortTake => Ok(Came::Packets(take(&port))),
             Op::Detach => {
                 let world = world(pager, vmo);
                 Ok(world.pager.detach_vmo(&world.vmo).map(drop).into())
@@ -578,7 +578,17 @@ impl Actor {
 /// # Panics
 /// When something follows COMPLETE.
 fn take_all(port: &Port<ModelPlatform>) -> Vec<Packet> {
-    let packets = crate::world::take_all(port);
+    in_words(&crate::world::take_all(port))
+}
+
+/// What one call takes.
+fn take(port: &Port<ModelPlatform>) -> Vec<Packet> {
+    let mut packets = [upager::Packet::default(); 4];
+    let taken = port.take(&mut packets);
+    in_words(&packets[..taken])
+}
+
+fn in_words(packets: &[upager::Packet]) -> Vec<Packet> {
     let mut all: Vec<Packet> = Vec::new();
     for packet in packets {
         assert!(!matches!(all.last(), Some((Command::Complete, _, _))), "a packet after COMPLETE");
