@@ -27,7 +27,7 @@
 //! | bits | in `Requested` | in `Dirty` | in the other states with a frame |
 //! | --- | --- | --- | --- |
 //! | 0..4 | tag | tag | tag |
-//! | 4 | 0 | accessed | accessed |
+//! | 4 | 0 | accessed | accessed; in `Evicting`: condemned, an access has failed on it |
 //! | 5 | 0 | reclaim pending | reclaim pending |
 //! | 6..24 | index of the request | writers that hold the page | index of the DIRTY request, where there is one |
 //! | 24..64 | generation of the request (36 bits) | frame | frame |
@@ -250,6 +250,17 @@ impl Evicting {
     #[inline]
     pub(crate) const fn frame(self) -> Frame {
         frame_of(self.0)
+    }
+
+    /// Whether an access has failed on the page, which is therefore beyond rescue.
+    pub(crate) const fn is_condemned(self) -> bool {
+        self.0 & ACCESSED != 0
+    }
+
+    /// An access to a detached VMO is about to fail on the page: whoever saw the VMO attached, and
+    /// is about to rescue it, finds the word changed. Every arrow into `Evicting` clears the bit.
+    pub(crate) fn condemn(self, slot: &Slot) -> Result<(), State> {
+        slot.change(self.0, self.0 | ACCESSED)
     }
 
     /// An access came before the grace period was over: the page stays.

@@ -9,8 +9,10 @@
 //!
 //! In a detached VMO a clean page *counts as absent*, from the moment of the mark on. Detach drops
 //! them all; but whoever meets one that it has not reached, or that a supply which began earlier
-//! puts there later, drops it himself and fails like everyone else. So the mark is the one instant
-//! at which all clean pages go, and no page that failed an access after it can come back.
+//! puts there later, drops it himself and fails like everyone else. A page on its way out is
+//! condemned the same way before an access fails on it. So the mark is the one instant at which all
+//! clean pages go, and no page that failed an access after it can come back: the access that failed
+//! has changed its word, and whoever saw the VMO attached before finds his compare-and-swap fail.
 
 use core::fmt;
 
@@ -239,9 +241,11 @@ impl<P: Platform> Vmo<P> {
                 }
                 State::Dirty(dirty) => return Some(dirty.frame()),
                 State::AwaitingClean(awaiting) => return Some(awaiting.frame()),
+                State::Evicting(evicting) if evicting.is_condemned() => return None,
                 State::Evicting(evicting) => {
                     if self.inner.source.is_detached() {
-                        return None;
+                        let _ = evicting.condemn(at.slot()); // failing: look again
+                        continue;
                     }
                     at.raise(Kind::Resident);
                     if evicting.rescue(at.slot()).is_ok() {
@@ -275,9 +279,11 @@ impl<P: Platform> Vmo<P> {
                     }
                     at.lower(Kind::Dirty);
                 }
+                State::Evicting(evicting) if evicting.is_condemned() => return Ok(None),
                 State::Evicting(evicting) => {
                     if self.inner.source.is_detached() {
-                        return Ok(None);
+                        let _ = evicting.condemn(slot); // failing: look again
+                        continue;
                     }
                     at.raise(Kind::Resident);
                     at.raise(Kind::Dirty);

@@ -75,3 +75,8 @@ pub use task::{Task, Wakes, now};
 pub use world::{
     KEY, SetOnDrop, World, at, bytes_of, complete_packet, dirty_ranges, pages, pattern, read_packet, soon,
 };
+
+/// The example of the project's README, as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -48,19 +48,44 @@ const PAGES: u64 = 8;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Read { page: u64, run: u64 },
-    Write { page: u64, run: u64, byte: u8 },
+    Read {
+        page: u64,
+        run: u64,
+    },
+    Write {
+        page: u64,
+        run: u64,
+        byte: u8,
+    },
     Poll(Index),
     Leave(Index),
-    Supply { start: u64, end: u64, byte: u8 },
-    Fail { start: u64, end: u64, status: Status },
-    Begin { start: u64, end: u64 },
-    End { start: u64, end: u64 },
+    Supply {
+        start: u64,
+        end: u64,
+        byte: u8,
+    },
+    Fail {
+        start: u64,
+        end: u64,
+        status: Status,
+    },
+    Begin {
+        start: u64,
+        end: u64,
+    },
+    End {
+        start: u64,
+        end: u64,
+    },
     Evict,
     /// Keeps what is evicted from now on from being reclaimed, so that it can be rescued.
     Pin,
     Unpin,
-    Query { offset: u64, length: u64, buffer: usize },
+    Query {
+        offset: u64,
+        length: u64,
+        buffer: usize,
+    },
     Take,
     Detach,
     Close,
@@ -351,8 +376,7 @@ fn call() -> impl Strategy<Value = Call> {
         page().prop_map(Call::Lookup),
         (range(), 0..=6usize).prop_map(|(range, frames)| Call::Supply(range, frames)),
         (range(), prop_oneof![-60..=1i32, any::<i32>()]).prop_map(|(range, status)| Call::Fail(range, status)),
-        (prop_oneof![0..=6u32, any::<u32>()], data, range())
-            .prop_map(|(op, data, range)| Call::Op { op, data, range }),
+        (prop_oneof![0..=6u32, any::<u32>()], data, range()).prop_map(|(op, data, range)| Call::Op { op, data, range }),
         (range(), 0..=3usize).prop_map(|(range, size)| Call::Query(range, size)),
         (number(), which).prop_map(|(max, which)| Call::Evict(max, which)),
         (prop_oneof![0..=16u32, any::<u32>()], number()).prop_map(|(options, size)| Call::Create { options, size }),
