@@ -1,8 +1,8 @@
 //! How a named race is explored.
 //!
 //! The races in `tests/` run with either reclamation: modelled, or, with `--cfg crossbeam_loom`, the
-//! real crossbeam-epoch, which costs more steps. `RACE_BOUND` sets the preemption bound, 3 by
-//! default; `RACE_BOUND=none` explores without one.
+//! real crossbeam-epoch, which costs more steps. `RACE_BOUND` sets another preemption bound than the
+//! race's own; `RACE_BOUND=none` explores without one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use upager::Result;
 
-use crate::world::{Waiting, World};
+use crate::world::{Waiting, World, leave_epoch};
 
 /// An access that was polled as far as it got in its own thread.
 pub struct Settled {
@@ -75,7 +75,11 @@ impl World {
     /// Runs a thread of the race.
     pub fn spawn<T: Home + 'static>(&self, f: impl FnOnce(Self) -> T + 'static) -> Racer<T> {
         let world = self.clone();
-        Racer(loom::thread::spawn(move || f(world)))
+        Racer(loom::thread::spawn(move || {
+            let home = f(world);
+            leave_epoch();
+            home
+        }))
     }
 }
 
@@ -89,12 +93,32 @@ impl<T: Home> Racer<T> {
     }
 }
 
+/// How many threads race, and so to which preemption bound they can be explored in seconds.
+#[derive(Clone, Copy, Debug)]
+pub enum Threads {
+    /// Bound 3; 2 with the real epoch.
+    Two,
+    /// Bound 2; 1 with the real epoch.
+    Three,
+}
+
+impl Threads {
+    const fn bound(self) -> usize {
+        match self {
+            Self::Two if cfg!(crossbeam_loom) => 2,
+            Self::Two => 3,
+            Self::Three if cfg!(crossbeam_loom) => 1,
+            Self::Three => 2,
+        }
+    }
+}
+
 /// Explores every execution of a race on a VMO of one page, and says how many there were.
-pub fn explore(name: &'static str, race: impl Fn(World) + Send + Sync + 'static) {
+pub fn explore(name: &'static str, threads: Threads, race: impl Fn(World) + Send + Sync + 'static) {
     let bound = match std::env::var("RACE_BOUND").as_deref() {
         Ok("none") => None,
         Ok(bound) => Some(bound.parse().expect("RACE_BOUND is a number, or none")),
-        Err(_) => Some(3),
+        Err(_) => Some(threads.bound()),
     };
     let executions = Arc::new(AtomicU64::new(0));
     let counter = executions.clone();

@@ -9,12 +9,12 @@
 #![cfg(loom)]
 
 use upager::Status;
-use upager_verify::race::{explore, settled};
+use upager_verify::race::{Threads, explore, settled};
 use upager_verify::world::World;
 
 #[test]
 fn detach_against_late_answer() {
-    explore("detach against a late answer", |world: World| {
+    explore("detach against a late answer", Threads::Two, |world: World| {
         let mut waiter = world.read(0);
         assert_eq!(waiter.poll(), None);
         assert_eq!(world.take_all().len(), 1);

@@ -9,12 +9,12 @@
 #![cfg(loom)]
 
 use upager::Status;
-use upager_verify::race::{explore, settled};
+use upager_verify::race::{Threads, explore, settled};
 use upager_verify::world::World;
 
 #[test]
 fn supply_against_supply() {
-    explore("supply against supply", |world: World| {
+    explore("supply against supply", Threads::Two, |world: World| {
         let mut waiter = world.read(0);
         assert_eq!(waiter.poll(), None);
         let other = world.spawn(|world| {
