@@ -3,6 +3,16 @@
 //! - [`spec`]: the pager as a sequential program, one screen a call. The oracle for everything else.
 //! - `world`, `cell` (under `--cfg loom`): models of the shipped core, explored exhaustively.
 
+#![cfg_attr(
+    loom,
+    allow(
+        clippy::missing_panics_doc,         // a model's panic is its verdict
+        clippy::cast_possible_truncation,   // numbers of a handful of frames
+        clippy::trivially_copy_pass_by_ref, // a cell is passed as the thing it is
+        clippy::similar_names               // pager and page
+    )
+)]
+
 #[cfg(loom)]
 pub mod cell;
 #[cfg(loom)]

@@ -12,6 +12,7 @@ use upager::Result;
 
 use crate::world::{Waiting, World, leave_epoch};
 
+#[allow(missing_debug_implementations)] // as for `Waiting`
 /// An access that was polled as far as it got in its own thread.
 pub struct Settled {
     waiting: Waiting,
@@ -44,6 +45,7 @@ impl Settled {
     }
 }
 
+#[allow(missing_debug_implementations)] // as for `Waiting`
 /// A thread of a race.
 pub struct Racer<T>(loom::thread::JoinHandle<T>);
 

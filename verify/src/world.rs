@@ -49,7 +49,13 @@ impl ModelPlatform {
     }
 
     fn check(&self, frame: Frame) {
-        assert!(self.allocated()[frame.number() as usize], "use after free of {frame:?}");
+        assert!(self.is_allocated(frame), "use after free of {frame:?}");
+    }
+
+    /// Whether the frame is allocated.
+    #[must_use]
+    pub fn is_allocated(&self, frame: Frame) -> bool {
+        self.allocated()[frame.number() as usize]
     }
 
     /// Checks, when everything has ended, that no frame is allocated and no reclaim is owed. The real
@@ -73,7 +79,7 @@ impl ModelPlatform {
 
 #[cfg(crossbeam_loom)]
 loom::thread_local! {
-    static HANDLE: std::cell::RefCell<Option<upager::LocalHandle>> = std::cell::RefCell::new(None);
+    static HANDLE: std::cell::RefCell<Option<std::rc::Rc<upager::LocalHandle>>> = std::cell::RefCell::new(None);
 }
 
 /// The thread takes no part in the epoch any more. Loom does not count on thread-local destructors.
@@ -95,7 +101,10 @@ impl Platform for ModelPlatform {
 
     #[cfg(crossbeam_loom)]
     fn pin(&self) -> Guard {
-        HANDLE.with(|handle| handle.borrow_mut().get_or_insert_with(|| self.collector.register()).pin())
+        let register = || std::rc::Rc::new(self.collector.register());
+        // Pinning may reclaim, and reclaiming pins: the cell is not borrowed meanwhile.
+        let handle = HANDLE.with(|handle| handle.borrow_mut().get_or_insert_with(register).clone());
+        handle.pin()
     }
 
     fn allocate(&self) -> Result<Frame> {
@@ -132,6 +141,7 @@ impl Wake for Wakes {
 }
 
 /// An access that may have to wait, polled by hand.
+#[allow(missing_debug_implementations)] // a future says nothing of itself
 pub struct Waiting {
     future: Pin<Box<dyn Future<Output = Result<u8>>>>,
     wakes: StdArc<Wakes>,
@@ -205,6 +215,7 @@ impl Waiting {
 }
 
 /// One pager, one port, one VMO.
+#[derive(Debug)]
 pub struct World {
     pub platform: Arc<ModelPlatform>,
     pub pager: Arc<Pager<ModelPlatform>>,
@@ -284,6 +295,7 @@ impl World {
     }
 
     /// Evicts a page, if one is clean.
+    #[allow(clippy::must_use_candidate)] // how many may be of no interest
     pub fn evict(&self) -> u64 {
         self.vmo.evict(PageCount(1), Evict::Any).0
     }
@@ -291,19 +303,32 @@ impl World {
     /// Lets the epoch move on as far as it can. The modelled one needs no help.
     pub fn turn_epoch(&self) {
         #[cfg(crossbeam_loom)]
-        for _ in 0..3 {
+        for _ in 0..5 {
             self.platform.pin().flush();
         }
     }
 
-    /// Reads a page as nobody may: it looks the frame up, unpins, and then copies.
+    /// Looks a page up, and unpins.
+    #[must_use]
+    pub fn look_up_unpinned(&self, page: u64) -> Option<Frame> {
+        self.vmo.lookup(&self.platform.pin(), PageIndex(page))
+    }
+
+    /// Copies out of a frame, allowed or not.
+    #[must_use]
+    pub fn copy_out(&self, frame: Frame) -> u8 {
+        let mut byte = [0];
+        // SAFETY: none where the caller is not pinned. That is the mistake that a model must notice,
+        // and the platform checks for it.
+        unsafe { self.platform.copy_out(frame, 0, &mut byte) };
+        byte[0]
+    }
+
+    /// Reads a page as nobody may: looks the frame up, unpins, and then copies.
     #[must_use]
     pub fn read_unpinned(&self, page: u64) -> Option<Result<u8>> {
-        let frame = self.vmo.lookup(&self.platform.pin(), PageIndex(page))?;
-        let mut byte = [0];
-        // SAFETY: none. This is the mistake that the model must notice.
-        unsafe { self.platform.copy_out(frame, 0, &mut byte) };
-        Some(Ok(byte[0]))
+        let frame = self.look_up_unpinned(page)?;
+        Some(Ok(self.copy_out(frame)))
     }
 
     /// Takes what the port has, and checks that COMPLETE is there, once and last.

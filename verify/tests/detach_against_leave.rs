@@ -8,7 +8,7 @@
 #![cfg(loom)]
 
 use upager::Status;
-use upager_verify::race::{Threads, explore, settled};
+use upager_verify::race::{Threads, explore};
 use upager_verify::world::World;
 
 #[test]

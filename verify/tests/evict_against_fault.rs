@@ -47,7 +47,11 @@ fn evict_again_after_a_rescue_against_fault() {
 
 /// The twin that must fail: a reader that does not stay pinned while it copies. If the model did
 /// not free frames in time, it would not notice, and the tests above would prove nothing.
+///
+/// Modelled only: with the real epoch it is not found within bound 2. That the real one frees in time
+/// when nobody is pinned, the next test shows in one thread.
 #[test]
+#[cfg_attr(crossbeam_loom, ignore = "not found within bound 2")]
 #[should_panic(expected = "use after free")]
 fn evict_against_a_reader_that_is_not_pinned() {
     explore("evict against a reader that is not pinned (must fail)", Threads::Two, |world: World| {
@@ -56,6 +60,20 @@ fn evict_against_a_reader_that_is_not_pinned() {
         world.evict();
         world.turn_epoch();
         reader.join().expect("the reader ends");
+        world.end_of_the_world();
+    });
+}
+
+/// What the twin needs: when nobody is pinned, a few turns free the frame, with either epoch.
+#[test]
+fn an_evicted_frame_is_freed_in_time() {
+    explore("an evicted frame is freed in time", Threads::Two, |world: World| {
+        world.supply(0, 5).expect("attached");
+        let frame = world.look_up_unpinned(0).expect("it is resident");
+        world.evict();
+        assert!(!cfg!(crossbeam_loom) || world.platform.is_allocated(frame));
+        world.turn_epoch();
+        assert!(!world.platform.is_allocated(frame));
         world.end_of_the_world();
     });
 }

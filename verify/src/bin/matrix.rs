@@ -15,6 +15,7 @@ fn main() -> std::process::ExitCode {
 }
 
 #[cfg(loom)]
+#[allow(clippy::trivially_copy_pass_by_ref)] // as in the library
 mod explore {
     use std::collections::BTreeMap;
     use std::process::ExitCode;
@@ -63,7 +64,7 @@ mod explore {
         Failed(String),
     }
 
-    pub fn main() -> ExitCode {
+    pub(crate) fn main() -> ExitCode {
         let args = Args::parse();
         let cells: Vec<Cell> = Cell::all().into_iter().filter(|cell| cell.to_string().contains(&args.filter)).collect();
         let slow = match args.slow.as_ref().map(std::fs::read_to_string).transpose() {
@@ -121,9 +122,8 @@ mod explore {
         }
         let limit = (args.seconds > 0).then(|| Duration::from_secs(args.seconds));
         match check(cell, None, limit) {
-            Ok(explored) => explored,
             Err(Explored::Passed { .. }) => check(cell, Some(args.bound), None).unwrap_or_else(|explored| explored),
-            Err(explored) => explored,
+            Ok(explored) | Err(explored) => explored,
         }
     }
 
