@@ -2,7 +2,7 @@
 //!
 //! An ordinary build gets `core::sync::atomic` and `crossbeam-epoch`. Under `--cfg loom` the same
 //! names are loom's, so that the models in `verify/` explore the shipped source and not a copy of
-//! it. Reclamation has two forms there: the modelled one ([`model`]), small enough to explore
+//! it. Reclamation has two forms there: the modelled one (`model.rs`), small enough to explore
 //! without bound and quick to notice a use after free, and, with `--cfg crossbeam_loom` besides,
 //! the real crossbeam-epoch.
 //!
