@@ -1,8 +1,8 @@
 //! How a named race is explored.
 //!
 //! The races in `tests/` run with either reclamation: modelled, or, with `--cfg crossbeam_loom`, the
-//! real crossbeam-epoch, which costs more steps. `RACE_BOUND` sets another preemption bound than the
-//! race's own; `RACE_BOUND=none` explores without one.
+//! real crossbeam-epoch, which costs more steps. `RACE_BOUND=4` sets another preemption bound than the
+//! race's own, `RACE_BOUND=+1` raises it, and `RACE_BOUND=none` explores without one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -95,33 +95,39 @@ impl<T: Home> Racer<T> {
     }
 }
 
-/// How many threads race, and so to which preemption bound they can be explored in seconds.
+/// To which preemption bound a race is explored, with either reclamation. The bounds are the
+/// largest that take seconds: the real epoch takes more steps, and so does a third thread.
 #[derive(Clone, Copy, Debug)]
-pub enum Threads {
-    /// Bound 3; 2 with the real epoch.
-    Two,
-    /// Bound 2; 1 with the real epoch.
-    Three,
+pub struct Bounds {
+    pub modelled: usize,
+    pub real: usize,
 }
 
-impl Threads {
-    const fn bound(self) -> usize {
-        match self {
-            Self::Two if cfg!(crossbeam_loom) => 2,
-            Self::Two => 3,
-            Self::Three if cfg!(crossbeam_loom) => 1,
-            Self::Three => 2,
+impl Bounds {
+    pub const TWO_THREADS: Self = Self { modelled: 3, real: 3 };
+    pub const THREE_THREADS: Self = Self { modelled: 2, real: 1 };
+
+    /// The bound to explore to, as `RACE_BOUND` has it.
+    fn chosen(self) -> Option<usize> {
+        let own = if cfg!(crossbeam_loom) { self.real } else { self.modelled };
+        let Ok(asked) = std::env::var("RACE_BOUND") else { return Some(own) };
+        let number = |text: &str| text.parse::<usize>().expect("RACE_BOUND is a number, +number, or none");
+        match asked.strip_prefix('+') {
+            _ if asked == "none" => None,
+            Some(more) => Some(own + number(more)),
+            None => Some(number(&asked)),
         }
     }
 }
 
 /// Explores every execution of a race on a VMO of one page, and says how many there were.
-pub fn explore(name: &'static str, threads: Threads, race: impl Fn(World) + Send + Sync + 'static) {
-    let bound = match std::env::var("RACE_BOUND").as_deref() {
-        Ok("none") => None,
-        Ok(bound) => Some(bound.parse().expect("RACE_BOUND is a number, or none")),
-        Err(_) => Some(threads.bound()),
-    };
+pub fn explore(name: &'static str, bounds: Bounds, race: impl Fn(World) + Send + Sync + 'static) {
+    explore_pages(name, bounds, 1, race);
+}
+
+/// As [`explore`], on a VMO of so many pages.
+pub fn explore_pages(name: &'static str, bounds: Bounds, pages: u64, race: impl Fn(World) + Send + Sync + 'static) {
+    let bound = bounds.chosen();
     let executions = Arc::new(AtomicU64::new(0));
     let counter = executions.clone();
     let begun = Instant::now();
@@ -130,7 +136,7 @@ pub fn explore(name: &'static str, threads: Threads, race: impl Fn(World) + Send
     model.max_branches = 100_000;
     model.check(move || {
         counter.fetch_add(1, Ordering::Relaxed);
-        race(World::new(1));
+        race(World::new(pages));
     });
     let bound = bound.map_or_else(|| "no bound".to_string(), |bound| format!("bound {bound}"));
     let reclamation = if cfg!(crossbeam_loom) { "real epoch" } else { "modelled" };

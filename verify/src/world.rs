@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use loom::sync::atomic::AtomicU8;
 use upager::sync::Arc;
 use upager::{
-    ByteOffset, ByteRange, Collector, Command, Evict, Frame, Guard, OwnedFrame, PAGE_SIZE, Packet, PageCount,
+    Access, ByteOffset, ByteRange, Collector, Command, Evict, Frame, Guard, OwnedFrame, PAGE_SIZE, Packet, PageCount,
     PageIndex, Pager, PagerOp, Platform, Port, Result, Status, Vmo, VmoOptions, Writeback,
 };
 
@@ -167,6 +167,13 @@ impl Waiting {
             vmo.read(ByteOffset(page * PAGE_SIZE), &mut byte).await?;
             Ok(byte[0])
         })
+    }
+
+    /// Begins to wait for a page, with one request for it and those after it, `run` in all. Comes to
+    /// 0, not a byte.
+    #[must_use]
+    pub fn fault_run(vmo: Arc<Vmo<ModelPlatform>>, page: u64, run: u64) -> Self {
+        Self::new(async move { vmo.fault_run(PageIndex(page), PageCount(run), Access::Read).await.map(|()| 0) })
     }
 
     /// Begins to write the first byte of a page.

@@ -9,12 +9,15 @@
 #![cfg(loom)]
 
 use upager::Platform;
-use upager_verify::race::{Threads, explore, settled};
+use upager_verify::race::{Bounds, explore, settled};
 use upager_verify::world::World;
+
+/// The real epoch does much in each turn.
+const BOUNDS: Bounds = Bounds { modelled: 3, real: 2 };
 
 #[test]
 fn evict_against_fault() {
-    explore("evict against fault", Threads::Two, |world: World| {
+    explore("evict against fault", BOUNDS, |world: World| {
         world.supply(0, 5).expect("attached");
         let reader = world.spawn(|world| settled(world.read(0)));
         world.evict();
@@ -29,7 +32,7 @@ fn evict_against_fault() {
 /// The page was evicted and rescued before, and the first eviction's reclaim is still to come.
 #[test]
 fn evict_again_after_a_rescue_against_fault() {
-    explore("evict again after a rescue, against fault", Threads::Two, |world: World| {
+    explore("evict again after a rescue, against fault", BOUNDS, |world: World| {
         world.supply(0, 5).expect("attached");
         let guard = world.platform.pin();
         assert_eq!(world.evict(), 1);
@@ -54,7 +57,7 @@ fn evict_again_after_a_rescue_against_fault() {
 #[cfg_attr(crossbeam_loom, ignore = "not found within bound 2")]
 #[should_panic(expected = "use after free")]
 fn evict_against_a_reader_that_is_not_pinned() {
-    explore("evict against a reader that is not pinned (must fail)", Threads::Two, |world: World| {
+    explore("evict against a reader that is not pinned (must fail)", BOUNDS, |world: World| {
         world.supply(0, 5).expect("attached");
         let reader = world.spawn(|world| world.read_unpinned(0));
         world.evict();
@@ -67,7 +70,7 @@ fn evict_against_a_reader_that_is_not_pinned() {
 /// What the twin needs: when nobody is pinned, a few turns free the frame, with either epoch.
 #[test]
 fn an_evicted_frame_is_freed_in_time() {
-    explore("an evicted frame is freed in time", Threads::Two, |world: World| {
+    explore("an evicted frame is freed in time", BOUNDS, |world: World| {
         world.supply(0, 5).expect("attached");
         let frame = world.look_up_unpinned(0).expect("it is resident");
         world.evict();

@@ -1,20 +1,21 @@
-//! A supply against a supply of the same page, with somebody waiting for it.
+//! A supply against a supply, with somebody waiting.
 //!
-//! Threads: two service threads, which both supply the page.
+//! Threads: two service threads, which both supply the page; or each one page of a request for two.
 //!
-//! Danger: the page is counted as arrived twice, and the request of two pages resolves with one
-//! of them; the frame of the loser is leaked, or the winner's is replaced under a reader.
+//! Danger: the frame of the loser is leaked, or the winner's is replaced under a reader. A request
+//! of two pages resolves with the first of them, or with neither.
 //!
 //! Must hold: the waiter gets one of the two bytes, is woken once, and the page never changes after.
+//! Who waited for two pages finds both.
 #![cfg(loom)]
 
 use upager::Status;
-use upager_verify::race::{Threads, explore};
-use upager_verify::world::World;
+use upager_verify::race::{Bounds, explore, explore_pages};
+use upager_verify::world::{Waiting, World};
 
 #[test]
 fn supply_against_supply() {
-    explore("supply against supply", Threads::Two, |world: World| {
+    explore("supply against supply", Bounds::TWO_THREADS, |world: World| {
         let mut waiter = world.read(0);
         assert_eq!(waiter.poll(), None);
         let other = world.spawn(|world| {
@@ -29,6 +30,26 @@ fn supply_against_supply() {
         assert!(matches!(read, Some(Ok(5 | 6))), "{read:?}");
         assert_eq!((seen, seen_by_other), (read, read), "the page is what it was supplied with first");
         assert_ne!(read, Some(Err(Status::BadState)));
+        drop(waiter);
+        world.end_of_the_world();
+    });
+}
+
+#[test]
+fn supply_of_one_page_against_supply_of_the_next() {
+    explore_pages("supply of one page against supply of the next", Bounds::TWO_THREADS, 2, |world: World| {
+        let mut waiter = Waiting::fault_run(world.vmo.clone(), 0, 2);
+        assert_eq!(waiter.poll(), None);
+        let other = world.spawn(|world| world.supply(1, 6));
+        world.supply(0, 5).expect("attached");
+        let early = waiter.poll();
+        if early.is_some() {
+            assert_eq!(world.read(1).poll(), Some(Ok(6)), "woken before the last page came");
+        }
+        other.join().expect("the other ends").expect("attached");
+        let came = early.or_else(|| waiter.settle());
+        assert_eq!(came, Some(Ok(0)), "both pages came, and the waiter sleeps");
+        assert_eq!((world.read(0).poll(), world.read(1).poll()), (Some(Ok(5)), Some(Ok(6))));
         drop(waiter);
         world.end_of_the_world();
     });

@@ -10,12 +10,12 @@
 #![cfg(loom)]
 
 use upager::Status;
-use upager_verify::race::{Threads, explore, settled};
+use upager_verify::race::{Bounds, explore, settled};
 use upager_verify::world::World;
 
 #[test]
 fn write_against_writeback_and_evict() {
-    explore("write against writeback and evict", Threads::Two, |world: World| {
+    explore("write against writeback and evict", Bounds::TWO_THREADS, |world: World| {
         world.supply(0, 1).expect("attached");
         assert_eq!(world.write(0, 2).poll(), Some(Ok(2)));
         let writer = world.spawn(|world| settled(world.write(0, 3)));
@@ -39,7 +39,7 @@ fn write_against_writeback_and_evict() {
 
 #[test]
 fn write_to_a_clean_page_against_writeback_and_evict() {
-    explore("write to a clean page against writeback and evict", Threads::Two, |world: World| {
+    explore("write to a clean page against writeback and evict", Bounds::TWO_THREADS, |world: World| {
         world.supply(0, 1).expect("attached");
         let writer = world.spawn(|world| settled(world.write(0, 3)));
         world.begin(0).expect("a page of the VMO");
