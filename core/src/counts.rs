@@ -53,10 +53,10 @@ impl Counts {
         self.of(kind).load(Acquire) // Acquire: pairs with `raise`, for the counts below
     }
 
-    /// Counts `by` more, before they enter the state. `raise_parent` runs before a count that was
-    /// zero becomes more, `lower_parent` if another thread was faster.
+    /// Counts one more, before it enters the state. `raise_parent` runs before a count that was zero
+    /// becomes one, `lower_parent` if another thread was faster.
     #[inline]
-    pub(crate) fn raise(&self, kind: Kind, by: u16, raise_parent: impl Fn(), lower_parent: impl Fn()) {
+    pub(crate) fn raise(&self, kind: Kind, raise_parent: impl Fn(), lower_parent: impl Fn()) {
         let count = self.of(kind);
         let mut seen = count.load(Acquire); // Acquire: as on failure
         loop {
@@ -65,7 +65,7 @@ impl Counts {
             }
             // AcqRel: Release shows the parent's count to whoever sees this one; Acquire takes
             // over the path that another thread raised, since this one relies on it.
-            match count.compare_exchange(seen, seen.saturating_add(by), AcqRel, Acquire) {
+            match count.compare_exchange(seen, seen.saturating_add(1), AcqRel, Acquire) {
                 Ok(_) => return,
                 Err(now) => {
                     if seen == 0 {
@@ -77,11 +77,11 @@ impl Counts {
         }
     }
 
-    /// One step down, after the pages have left.
+    /// Counts one less, after it has left.
     #[inline]
-    pub(crate) fn lower(&self, kind: Kind, by: u16, lower_parent: impl Fn()) {
-        // AcqRel: the pages left before; the parent is lowered after
-        if self.of(kind).fetch_sub(by, AcqRel) == by {
+    pub(crate) fn lower(&self, kind: Kind, lower_parent: impl Fn()) {
+        // AcqRel: the page left before; the parent is lowered after
+        if self.of(kind).fetch_sub(1, AcqRel) == 1 {
             lower_parent();
         }
     }

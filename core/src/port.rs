@@ -260,9 +260,7 @@ impl<P: Platform> Port<P> {
     pub fn wait_until(&self, deadline: Option<std::time::Instant>, packets: &mut [Packet]) -> Result<usize> {
         crate::block::block_on_until(self.wait(packets), deadline).ok_or(Status::TimedOut)
     }
-}
 
-impl<P: Platform> Port<P> {
     /// The sleep is over. True if somebody had ended it.
     fn wake_up(&self, index: u32) -> bool {
         let shared = &self.shared;

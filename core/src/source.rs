@@ -24,14 +24,14 @@ use crate::platform::Platform;
 use crate::port::Shared as Port;
 use crate::queue::{Queue, Seal, Taken};
 use crate::request::{Joined, MAX_RUN, Outcome, RequestId, Requests, Resolving, Wait};
-use crate::slot::{OF_PAGER, OWN, State};
+use crate::slot::{OF_PAGER, OWN, Slot, State};
 use crate::status::{Result, Status};
 use crate::sync::{AcqRel, Acquire, Arc, AtomicU32, AtomicU64, Guard, Hint, SeqCst, fence};
 use crate::table::Table;
 use crate::units::{PAGE_SIZE, PageIndex, PageRange};
 use crate::vmo::Inner;
 
-/// What an attached VMO shows, see [`Slot::resident`](crate::slot::Slot::resident). A detached one
+/// What an attached VMO shows, see [`Slot::resident`]. A detached one
 /// shows its own content only.
 const ATTACHED: u64 = OWN | OF_PAGER;
 const DETACHED: u64 = OWN;
@@ -88,7 +88,7 @@ impl<P: Platform> Source<P> {
         self.state.fetch_or(mark, AcqRel); // AcqRel: Release comes before the walk that follows
     }
 
-    /// For [`Slot::resident`](crate::slot::Slot::resident).
+    /// For [`Slot::resident`].
     #[inline]
     pub(crate) fn shown(&self) -> u64 {
         self.shown.load(Acquire) // Acquire: pairs with `detach`; see the module's text
@@ -153,7 +153,7 @@ impl<P: Platform> Source<P> {
     /// Waits for the page: joins the request that covers it, or opens one for it and for as many
     /// absent pages after it as there are up to `run`.
     pub(crate) fn ask(&self, table: &Table, page: PageIndex, run: u64, waker: &Waker) -> Result<Asked> {
-        if let Some(State::Requested(page)) = table.slot(page).map(super::slot::Slot::load) {
+        if let Some(State::Requested(page)) = table.slot(page).map(Slot::load) {
             match self.requests.join(page.id(), waker) {
                 Joined::Waits(wait) => {
                     self.joins.count();
@@ -229,7 +229,7 @@ impl<P: Platform> Source<P> {
             let within = pages.intersect(range);
             let waits = |page| {
                 let slot = table.slot(PageIndex(page));
-                matches!(slot.map(super::slot::Slot::load), Some(State::Requested(page)) if page.id() == id)
+                matches!(slot.map(Slot::load), Some(State::Requested(page)) if page.id() == id)
             };
             if (within.start..within.end).any(waits) {
                 Self::settle(table, self.requests.resolve(id, Outcome::Failed(status)));

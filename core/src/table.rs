@@ -107,14 +107,14 @@ impl Above {
     #[inline]
     fn raise(self, kind: Kind) {
         if let Some((node, child)) = self.node() {
-            node.counts[child].raise(kind, 1, || node.above.raise(kind), || node.above.lower(kind));
+            node.counts[child].raise(kind, || node.above.raise(kind), || node.above.lower(kind));
         }
     }
 
     #[inline]
     fn lower(self, kind: Kind) {
         if let Some((node, child)) = self.node() {
-            node.counts[child].lower(kind, 1, || node.above.lower(kind));
+            node.counts[child].lower(kind, || node.above.lower(kind));
         }
     }
 }
@@ -359,13 +359,13 @@ impl<'a> At<'a> {
     /// The page is about to enter the state. See [`counts`](crate::counts).
     #[inline]
     pub(crate) fn raise(self, kind: Kind) {
-        self.counts().raise(kind, 1, || self.leaf.above.raise(kind), || self.leaf.above.lower(kind));
+        self.counts().raise(kind, || self.leaf.above.raise(kind), || self.leaf.above.lower(kind));
     }
 
     /// The page has left the state, or did not enter it after all.
     #[inline]
     pub(crate) fn lower(self, kind: Kind) {
-        self.counts().lower(kind, 1, || self.leaf.above.lower(kind));
+        self.counts().lower(kind, || self.leaf.above.lower(kind));
     }
 }
 

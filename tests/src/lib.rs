@@ -67,10 +67,12 @@
 #![allow(clippy::must_use_candidate, reason = "these are called for their result or for their checks")]
 
 mod hooked;
+mod random;
 mod task;
 mod world;
 
 pub use hooked::Hooked;
+pub use random::Random;
 pub use task::{Task, Wakes, now};
 pub use world::{
     KEY, SetOnDrop, World, at, bytes_of, complete_packet, dirty_ranges, pages, pattern, read_packet, soon,

@@ -28,7 +28,7 @@ use upager::{
     Command, Evict, Frame, Guard, HeapPlatform, OwnedFrame, PAGE_SIZE, Packet, PageCount, PageIndex, Platform, Result,
     Status, Vmo, VmoId, Writeback,
 };
-use upager_tests::{Task, World, at, pages};
+use upager_tests::{Random, Task, World, at, pages};
 use upager_verify::spec::{Access, Page, Spec, Waiter};
 
 /// A call. Bytes are different in each supply and write of a history.
@@ -372,19 +372,6 @@ impl History {
 }
 
 // Real threads.
-
-/// A small random number generator (Marsaglia's xorshift): the same histories in each run, as far
-/// as the calls go.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end
-    }
-}
 
 /// A heap on which threads are often interrupted in the middle of a call.
 #[derive(Default)]

@@ -16,21 +16,9 @@ use upager::{
     Access, ByteOffset, ByteRange, Command, DirtyRange, Evict, HeapPlatform, OwnedFrame, PAGE_SIZE, Packet, PageCount,
     PageIndex, Pager, Port, Result, Status, Vmo, VmoOptions, Writeback, block_on, block_on_until,
 };
-use upager_tests::{SetOnDrop, World, at, pages, soon};
+use upager_tests::{Random, SetOnDrop, World, at, pages, soon};
 
 const PAGE: usize = 4096;
-
-/// A small random number generator (Marsaglia's xorshift), so that rounds differ.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end
-    }
-}
 
 /// What the service keeps: the content of each page, words of zero at first.
 struct Store(Vec<Mutex<Vec<u8>>>);

@@ -12,14 +12,15 @@ use upager::Result;
 
 use crate::world::{Waiting, World, leave_epoch};
 
-#[allow(missing_debug_implementations)] // as for `Waiting`
 /// An access that was polled as far as it got in its own thread.
+#[allow(missing_debug_implementations)] // as for `Waiting`
 pub struct Settled {
     waiting: Waiting,
     result: Option<Result<u8>>,
 }
 
-/// Polls an access once, and again if it has been woken meanwhile.
+/// Polls an access once. When its thread [comes home](Racer::join) it is polled again if it has been
+/// woken meanwhile.
 #[must_use]
 pub fn settled(mut waiting: Waiting) -> Settled {
     let result = waiting.poll();
@@ -45,8 +46,8 @@ impl Settled {
     }
 }
 
-#[allow(missing_debug_implementations)] // as for `Waiting`
 /// A thread of a race.
+#[allow(missing_debug_implementations)] // as for `Waiting`
 pub struct Racer<T>(loom::thread::JoinHandle<T>);
 
 /// What a thread brings home.
