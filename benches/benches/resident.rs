@@ -20,7 +20,7 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use dashmap::DashMap;
 use foldhash::fast::FixedState;
-use upager::{Frame, Guard, PageIndex, Platform};
+use upager::{Frame, PageIndex, Platform};
 use upager_benches::{World, shuffled};
 
 const PAGES: u32 = 1 << 20;
@@ -65,10 +65,9 @@ fn lookups(criterion: &mut Criterion, name: &str, order: &[u32]) {
 
     let world = World::resident(PAGES);
     let vmo = &world.vmo;
-    let find = move |guard: &Guard, page: u32| vmo.lookup(guard, PageIndex(page.into())).map(Frame::number);
     {
         let guard = world.platform.pin();
-        lookups.measure("pinned", |page| find(&guard, page));
+        lookups.measure("pinned", |page| vmo.lookup(&guard, PageIndex(page.into())).map(Frame::number));
     }
     lookups.measure("own_pin", |page| vmo.pin_lookup(PageIndex(page.into())).map(|(_guard, frame)| frame.number()));
     drop(world);

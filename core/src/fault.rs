@@ -174,6 +174,7 @@ fn pages_left(offset: ByteOffset, len: usize, done: usize) -> (PageIndex, PageCo
 }
 
 impl<P: Platform> Fault<'_, P> {
+    #[inline]
     fn is_here(&self) -> Result<bool> {
         Ok(match self.access {
             Access::Read => self.vmo.read_access(self.page).is_some(),
@@ -194,6 +195,7 @@ impl<P: Platform> Fault<'_, P> {
         Some(outcome)
     }
 
+    #[inline]
     fn leave(&mut self) {
         if let Some(wait) = self.wait.take() {
             self.vmo.inner().source.leave(&self.vmo.inner().table, wait);

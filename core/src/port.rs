@@ -113,20 +113,26 @@ impl<P: Platform> Shared<P> {
     }
 
     /// The VMO's queue has something.
+    #[inline]
     pub(crate) fn ready(&self, entry: u32) {
         self.vmos.mark(entry, READY);
         self.notify();
     }
 
     /// Wakes a sleeper, if there is one.
+    #[inline]
     fn notify(&self) {
         // Pairs with the fence in `Wait::poll`: either the sleeper sees the mark that was set
         // before this, or we see the sleeper.
         fence(SeqCst);
         // Relaxed: the fence orders it
-        if self.armed.load(Relaxed) == 0 {
-            return;
+        if self.armed.load(Relaxed) != 0 {
+            self.wake_one();
         }
+    }
+
+    #[cold]
+    fn wake_one(&self) {
         let _guard = self.platform.pin();
         let mut woken = false;
         self.sleepers.glance(|_, sleeper| {

@@ -102,10 +102,12 @@ impl Queue {
         Ok(Self { head: AtomicU64::new(first), tail: AtomicU64::new(first) })
     }
 
+    #[inline]
     fn load(word: &AtomicU64) -> Link {
         Link(word.load(Acquire)) // Acquire: pairs with `swap`, for the entry that the link names
     }
 
+    #[inline]
     fn swap(word: &AtomicU64, from: Link, to: Link) -> bool {
         // AcqRel: Release publishes the entry linked, and passes on what was read on the way to
         // it; Acquire, on failure, is the load of the next turn.

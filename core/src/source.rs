@@ -104,6 +104,7 @@ impl<P: Platform> Source<P> {
     ///
     /// # Errors
     /// [`BadState`](Status::BadState): detached, or the pager is closed.
+    #[inline]
     pub(crate) fn attached(&self) -> Result<()> {
         if self.shown() == ATTACHED && self.state() & CLOSED == 0 { Ok(()) } else { Err(Status::BadState) }
     }
@@ -195,6 +196,7 @@ impl<P: Platform> Source<P> {
     }
 
     /// Makes absent pages refer to the request, from `first` on, until one is not absent.
+    #[inline]
     fn claim_run(&self, table: &Table, first: PageIndex, run: u64, id: RequestId) -> Result<u64> {
         for claimed in 0..run {
             let at = match table.find_or_make(PageIndex(first.0 + claimed)) {
@@ -219,6 +221,7 @@ impl<P: Platform> Source<P> {
     }
 
     /// The waiter leaves; the last one withdraws the request.
+    #[inline]
     pub(crate) fn leave(&self, table: &Table, wait: Wait) {
         Self::settle(table, self.requests.depart(wait));
     }
@@ -238,6 +241,7 @@ impl<P: Platform> Source<P> {
     }
 
     /// Ends a request that failed or was withdrawn: its pages are absent again, its waiters wake.
+    #[inline]
     fn settle(table: &Table, sealed: Option<Resolving<'_>>) {
         if let Some(resolving) = sealed {
             withdraw(table, resolving.id(), resolving.pages());
