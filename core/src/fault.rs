@@ -19,11 +19,11 @@ use core::pin::Pin;
 use core::task::{Context, Poll};
 
 use crate::platform::Platform;
-use crate::request::{Outcome, Wait};
+use crate::request::{Kind, Outcome, Wait};
 use crate::source::Asked;
 use crate::status::{Result, Status};
 use crate::units::{ByteOffset, ByteRange, PAGE_SIZE, PageCount, PageIndex};
-use crate::vmo::{Access, Hold, Vmo};
+use crate::vmo::{Access, Hold, Vmo, Writable};
 
 /// Waits until a page can be accessed. See [`Vmo::fault`].
 #[must_use = "a fault does nothing until it is polled"]
@@ -47,7 +47,8 @@ impl<P: Platform> fmt::Debug for Fault<'_, P> {
 }
 
 impl<P: Platform> Vmo<P> {
-    /// Brings a page in, and makes it dirty for [`Access::Write`].
+    /// Brings a page in, and makes it dirty for [`Access::Write`], with the service's leave where the
+    /// VMO traps dirtying.
     ///
     /// Ready with `Ok` says that the page was there at that moment; it may be evicted in the next.
     /// To use its frame, pin and [`lookup`](Self::lookup), and fault again if it has gone.
@@ -115,8 +116,10 @@ impl<P: Platform> Vmo<P> {
                 return Ok(());
             }
             let (page, run) = pages_left(offset, from.len(), done);
-            // Brings it in only: the write itself makes it dirty, and holds it while it copies.
-            self.fault_run(page, run, Access::Read).await?;
+            // Brings it in only, where nobody must be asked: the write itself makes it dirty, and holds
+            // it while it copies.
+            let access = if self.inner().traps { Access::Write } else { Access::Read };
+            self.fault_run(page, run, access).await?;
         }
     }
 
@@ -148,7 +151,7 @@ impl<P: Platform> Vmo<P> {
         while done < from.len() {
             let at = ByteOffset(offset.0 + done as u64);
             let (within, n) = part_of_page(at, from.len() - done);
-            let Some((place, frame)) = self.write_access(at.page(), Hold::Copying)? else { break };
+            let Writable::Dirty(place, frame) = self.write_access(at.page(), Hold::Copying)? else { break };
             // SAFETY: the page is dirty and held, so its frame is neither evicted nor freed; the
             // part lies within the page.
             unsafe { inner.platform.copy_in(frame, within, &from[done..done + n]) };
@@ -174,11 +177,16 @@ fn pages_left(offset: ByteOffset, len: usize, done: usize) -> (PageIndex, PageCo
 }
 
 impl<P: Platform> Fault<'_, P> {
+    /// What the pager has to be asked for. `None`: nothing, the page is here.
     #[inline]
-    fn is_here(&self) -> Result<bool> {
+    fn lacks(&self) -> Result<Option<Kind>> {
         Ok(match self.access {
-            Access::Read => self.vmo.read_access(self.page).is_some(),
-            Access::Write => self.vmo.write_access(self.page, Hold::Mapped)?.is_some(),
+            Access::Read => self.vmo.read_access(self.page).is_none().then_some(Kind::Read),
+            Access::Write => match self.vmo.write_access(self.page, Hold::Mapped)? {
+                Writable::Dirty(..) => None,
+                Writable::Absent => Some(Kind::Read),
+                Writable::Trapped => Some(Kind::Dirty),
+            },
         })
     }
 
@@ -216,17 +224,17 @@ impl<P: Platform> Future for Fault<'_, P> {
                 match this.outcome(cx) {
                     None => return Poll::Pending,
                     Some(Outcome::Failed(status)) => return Poll::Ready(Err(status)),
-                    Some(Outcome::Supplied | Outcome::Withdrawn) => {}
+                    Some(Outcome::Supplied | Outcome::Granted | Outcome::Withdrawn) => {}
                 }
             }
-            let here = this.is_here();
-            match here {
-                Ok(false) => {}
-                Ok(true) => return Poll::Ready(Ok(())),
+            let kind = match this.lacks() {
+                Ok(Some(kind)) => kind,
+                Ok(None) => return Poll::Ready(Ok(())),
                 Err(status) => return Poll::Ready(Err(status)),
-            }
-            let run = this.run.0.min(this.vmo.inner().pages.0 - this.page.0);
-            match this.vmo.inner().source.ask(&this.vmo.inner().table, this.page, run, cx.waker()) {
+            };
+            let inner = this.vmo.inner();
+            let run = this.run.0.min(inner.pages.0 - this.page.0);
+            match inner.source.ask(inner, kind, this.page, run, cx.waker()) {
                 Ok(Asked::Asleep(wait)) => {
                     this.wait = Some(wait);
                     return Poll::Pending;

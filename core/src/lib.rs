@@ -54,6 +54,7 @@ mod supply;
 #[doc(hidden)]
 pub mod sync;
 mod table;
+mod trap;
 mod units;
 mod vmo;
 mod wake;

@@ -106,7 +106,8 @@ impl VmoOptions {
     pub const NONE: Self = Self(0);
     /// `ZX_VMO_RESIZABLE`. This version does not have it.
     pub const RESIZABLE: Self = Self(1 << 1);
-    /// `ZX_VMO_TRAP_DIRTY`. This version does not have it.
+    /// `ZX_VMO_TRAP_DIRTY`: the service is asked before a page becomes dirty, and answers with
+    /// [`Pager::dirty_range`].
     pub const TRAP_DIRTY: Self = Self(1 << 3);
 
     /// The options with these bits.
@@ -115,6 +116,10 @@ impl VmoOptions {
     pub const fn from_bits(bits: u32) -> Result<Self> {
         if bits & !(Self::RESIZABLE.0 | Self::TRAP_DIRTY.0) == 0 { Ok(Self(bits)) } else { Err(Status::InvalidArgs) }
     }
+
+    const fn has(self, option: Self) -> bool {
+        self.0 & option.0 != 0
+    }
 }
 
 /// What [`Pager::op_range`] does to a range.
@@ -122,7 +127,7 @@ impl VmoOptions {
 pub enum PagerOp {
     /// `ZX_PAGER_OP_FAIL`, see [`Pager::fail_range`].
     Fail(Status),
-    /// `ZX_PAGER_OP_DIRTY`. Only for VMOs that trap dirtying, which this version does not have.
+    /// `ZX_PAGER_OP_DIRTY`, see [`Pager::dirty_range`].
     Dirty,
     /// `ZX_PAGER_OP_WRITEBACK_BEGIN`, see [`Pager::writeback_begin`].
     WritebackBegin(Writeback),
@@ -203,7 +208,7 @@ impl<P: Platform> Pager<P> {
         if size > MAX_VMO_SIZE {
             return Err(Status::OutOfRange);
         }
-        if options != VmoOptions::NONE {
+        if options.has(VmoOptions::RESIZABLE) {
             return Err(Status::NotSupported);
         }
         let pages = PageCount(size.div_ceil(PAGE_SIZE));
@@ -218,6 +223,7 @@ impl<P: Platform> Pager<P> {
                 source,
                 platform: ours.platform.clone(),
                 pages,
+                traps: options.has(VmoOptions::TRAP_DIRTY),
                 hand: Hint::default(),
                 pager: ours.clone(),
                 entry,
@@ -254,7 +260,7 @@ impl<P: Platform> Pager<P> {
     pub fn detach_vmo(&self, vmo: &Vmo<P>) -> Result<Detached> {
         self.owns(vmo)?;
         let inner = vmo.inner();
-        let failed_requests = inner.source.detach();
+        let failed_requests = inner.source.detach(&inner.table);
         // Pairs with the fences in `supply_frames` and `writeback_end`: a page that they put or
         // leave here is seen by the sweep below, or they see the mark that `detach` has made.
         fence(SeqCst);
@@ -264,12 +270,11 @@ impl<P: Platform> Pager<P> {
 
     /// One call for the operations on a range (`zx_pager_op_range()`).
     ///
-    /// Errors: those of the operation; [`NotSupported`](Status::NotSupported) for
-    /// [`PagerOp::Dirty`], since no VMO traps dirtying.
+    /// Errors: those of the operation.
     pub fn op_range(&self, vmo: &Vmo<P>, op: PagerOp, range: ByteRange) -> Result<()> {
         match op {
             PagerOp::Fail(status) => self.fail_range(vmo, range, status),
-            PagerOp::Dirty => self.owns(vmo).and(Err(Status::NotSupported)),
+            PagerOp::Dirty => self.dirty_range(vmo, range),
             PagerOp::WritebackBegin(which) => self.writeback_begin(vmo, range, which),
             PagerOp::WritebackEnd => self.writeback_end(vmo, range),
         }
@@ -281,7 +286,7 @@ impl<P: Platform> Drop for Pager<P> {
         let guard = self.shared.platform.pin();
         self.shared.vmos.for_each_claimed(|_, entry| {
             if let Some(vmo) = entry.get(&guard) {
-                vmo.source.close();
+                vmo.source.close(&vmo.table);
                 entry.clear(vmo, &guard);
             }
         });

@@ -20,7 +20,7 @@
 //! Nobody waits for anybody: who finds the tail behind moves it on; a taker stopped in the middle
 //! has taken what its one swap of the head covers, and nothing else.
 
-use crate::request::{RequestId, Requests};
+use crate::request::{Kind, RequestId, Requests};
 use crate::status::{Result, Status};
 use crate::sync::{AcqRel, Acquire, AtomicU64, Release};
 use crate::units::PageRange;
@@ -184,12 +184,7 @@ impl Queue {
 
     /// Takes up to `limit` requests and hands those that are still open to `deliver`, in order.
     /// Lock-free; each turn takes up to [`BATCH`] with one swap.
-    pub(crate) fn take(
-        &self,
-        requests: &Requests,
-        limit: usize,
-        mut deliver: impl FnMut(RequestId, PageRange),
-    ) -> Taken {
+    pub(crate) fn take(&self, requests: &Requests, limit: usize, mut deliver: impl FnMut(Kind, PageRange)) -> Taken {
         let mut left = limit;
         loop {
             let head = Self::load(&self.head);
@@ -245,9 +240,9 @@ impl Queue {
             }
             for (id, pages) in batch {
                 // Only now: a request withdrawn before the swap was never delivered.
-                if requests.is_open(*id) {
+                if let Some(kind) = requests.open_kind(*id) {
                     left -= 1;
-                    deliver(*id, *pages);
+                    deliver(kind, *pages);
                 }
             }
             requests.unqueue(head.index());

@@ -17,18 +17,19 @@ use core::ops::ControlFlow;
 
 use crate::counts::Kind;
 use crate::platform::Platform;
-use crate::slot::{Clean, OwesReclaim, Reclaimed, State};
+use crate::slot::{Clean, DirtyRequested, OwesReclaim, Reclaimed, State};
 use crate::sync::Arc;
 use crate::table::At;
+use crate::trap::Trapped;
 use crate::units::{PageCount, PageIndex, PageRange};
 use crate::vmo::{Inner, Vmo};
 
 /// Which pages an eviction may take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Evict {
-    /// Clean pages that were not accessed since the hand last came by.
+    /// Clean pages that were not accessed since the hand last came by, and that nobody waits to write.
     Unused,
-    /// Any clean page.
+    /// Any clean page. Whoever waits to write one asks for it anew.
     Any,
 }
 
@@ -107,6 +108,28 @@ impl<'a, P: Platform> Retired<'a, P> {
         true
     }
 
+    /// As [`evict`](Self::evict), of a page under a DIRTY request, whose waiters look again.
+    fn evict_asked(&mut self, page: PageIndex, at: At<'_>, seen: DirtyRequested) -> bool {
+        let Ok(owes) = seen.evict(at.slot()) else { return false };
+        at.lower(Kind::Resident);
+        self.retire(page, owes);
+        self.vmo.source.left(&self.vmo.table, seen.index());
+        true
+    }
+
+    /// Phase 1 for a page under a DIRTY request or a permit, in a VMO that is detached or gone. Such a
+    /// page counts as absent unless its permit was granted. False: it is not what it was.
+    pub(crate) fn drop_trapped(&mut self, page: PageIndex, at: At<'_>) -> bool {
+        match self.vmo.trapped(at) {
+            None => false,
+            Some(Trapped::Asked(seen, _)) => self.evict_asked(page, at, seen),
+            Some(Trapped::Permitted(_, permit)) => {
+                self.vmo.refuse(permit);
+                false
+            }
+        }
+    }
+
     fn retire(&mut self, page: PageIndex, owes: OwesReclaim) {
         self.vmo.platform.unmap(self.vmo.id(), page);
         if owes == OwesReclaim::Yes {
@@ -114,15 +137,18 @@ impl<'a, P: Platform> Retired<'a, P> {
         }
     }
 
-    /// Evicts every clean page of the range. Returns how many.
+    /// Evicts every clean page of the range of a VMO that is detached or gone. Returns how many.
     pub(crate) fn evict_clean(&mut self, range: PageRange) -> u64 {
         let mut evicted = 0;
         let vmo = self.vmo;
         let _: ControlFlow<()> = vmo.table.scan(Kind::Resident, range, |page, at| {
-            while let State::Clean(clean) = at.slot().load() {
-                if self.evict(page, at, clean) {
-                    evicted += 1;
-                }
+            loop {
+                let gone = match at.slot().load() {
+                    State::Clean(clean) => self.evict(page, at, clean),
+                    State::DirtyRequested(trapped) if !trapped.is_awaiting() => self.drop_trapped(page, at),
+                    _ => break,
+                };
+                evicted += u64::from(gone);
             }
             ControlFlow::Continue(())
         });
@@ -137,6 +163,7 @@ impl<'a, P: Platform> Retired<'a, P> {
             let discarded = match at.slot().load() {
                 State::Dirty(dirty) => dirty.discard(at.slot()),
                 State::AwaitingClean(awaiting) => awaiting.discard(at.slot()),
+                State::DirtyRequested(trapped) => trapped.discard(at.slot()),
                 _ => return ControlFlow::Continue(()),
             };
             if let Ok(owes) = discarded {
@@ -186,11 +213,25 @@ impl<P: Platform> Vmo<P> {
                 if evicted == max.0 {
                     return ControlFlow::Break(page);
                 }
-                if let State::Clean(clean) = at.slot().load() {
-                    if which == Evict::Unused && clean.accessed() {
-                        let _ = clean.age(at.slot()); // failing: the page is in use
-                    } else if retired.evict(page, at, clean) {
+                loop {
+                    let gone = match at.slot().load() {
+                        State::Clean(clean) if which == Evict::Unused && clean.accessed() => {
+                            let _ = clean.age(at.slot()); // failing: the page is in use
+                            break;
+                        }
+                        State::Clean(clean) => retired.evict(page, at, clean),
+                        State::DirtyRequested(_) => match inner.trapped(at) {
+                            Some(Trapped::Asked(seen, _)) if which == Evict::Any && !seen.is_awaiting() => {
+                                retired.evict_asked(page, at, seen)
+                            }
+                            Some(_) => break,
+                            None => false,
+                        },
+                        _ => break,
+                    };
+                    if gone {
                         evicted += 1;
+                        break;
                     }
                 }
                 ControlFlow::Continue(())

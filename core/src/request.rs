@@ -3,7 +3,7 @@
 //! A request's life is one word, its *fate*:
 //!
 //! ```text
-//!   free --open--> open --resolve--> sealed(outcome) --last reference--> free, next generation
+//!   free --open--> open(kind) --resolve--> sealed(outcome) --last reference--> free, next generation
 //!                   |  ^
 //!                   +--+ join, depart (not the last)
 //! ```
@@ -67,11 +67,25 @@ impl RequestId {
     }
 }
 
+/// What a request is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    /// Content of pages.
+    Read,
+    /// Leave to make pages dirty.
+    Dirty,
+    /// Not asked of the service, but its answer to DIRTY, from the moment it is given until it has
+    /// taken effect: see [`trap`](crate::trap). No queue holds it.
+    Permit,
+}
+
 /// How a request ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Outcome {
-    /// Every page of it arrived. Look again: one may have left since.
+    /// Every page of it arrived, or may be dirty. Look again: it may have changed since.
     Supplied,
+    /// Of a permit: its pages are dirty, whether their words say so yet or not.
+    Granted,
     /// The last waiter had left. Who joined too late asks anew.
     Withdrawn,
     /// It will not be answered.
@@ -101,10 +115,13 @@ const REFERENCE: u64 = 1 << 8;
 const REFERENCES: u64 = ((1 << 20) - 1) << 8;
 
 const FREE: u64 = 0;
-const OPEN: u64 = 1;
-const WAITER: u64 = 2;
-const SUPPLIED: u64 = 3;
-const WITHDRAWN: u64 = 4;
+const WAITER: u64 = 1;
+const OPEN_READ: u64 = 2;
+const OPEN_DIRTY: u64 = 3;
+const OPEN_PERMIT: u64 = 4;
+const SUPPLIED: u64 = 5;
+const WITHDRAWN: u64 = 6;
+const GRANTED: u64 = 7;
 /// Failed, with the negated status in the low six bits.
 const FAILED: u64 = 0x40;
 
@@ -117,9 +134,20 @@ impl Fate {
         self.0 & CODE
     }
 
+    /// What it is about, while it is open.
+    #[inline]
+    const fn open_kind(self) -> Option<Kind> {
+        match self.code() {
+            OPEN_READ => Some(Kind::Read),
+            OPEN_DIRTY => Some(Kind::Dirty),
+            OPEN_PERMIT => Some(Kind::Permit),
+            _ => None,
+        }
+    }
+
     #[inline]
     const fn is_open(self, id: RequestId) -> bool {
-        self.code() == OPEN && self.generation() == id.generation
+        self.open_kind().is_some() && self.generation() == id.generation
     }
 
     #[inline]
@@ -127,6 +155,7 @@ impl Fate {
         match self.code() {
             SUPPLIED => Some(Outcome::Supplied),
             WITHDRAWN => Some(Outcome::Withdrawn),
+            GRANTED => Some(Outcome::Granted),
             code if code & FAILED != 0 => {
                 let status = Status::from_raw(-((code & !FAILED) as i32)).unwrap_or(Status::Internal);
                 Some(Outcome::Failed(status))
@@ -139,6 +168,7 @@ impl Fate {
         let code = match outcome {
             Outcome::Supplied => SUPPLIED,
             Outcome::Withdrawn => WITHDRAWN,
+            Outcome::Granted => GRANTED,
             Outcome::Failed(status) => FAILED | (status as i32).unsigned_abs() as u64,
         };
         Self((self.0 & !CODE) | code)
@@ -233,6 +263,19 @@ pub(crate) enum Joined<'a> {
     Refused(Status, Option<Resolving<'a>>),
 }
 
+/// What the entry is that a page under a DIRTY request names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Named {
+    /// A DIRTY request in flight.
+    Request(RequestId),
+    /// A permit that is not decided.
+    Permit(RequestId),
+    /// A permit that has taken effect.
+    Granted,
+    /// Something that has ended, and has left the page as it was.
+    Over,
+}
+
 /// A waiter's place in a wait list.
 enum Place {
     /// In this entry.
@@ -298,10 +341,10 @@ impl Requests {
     }
 
     /// A new request for `run` pages from `start` on, with its first waiter, who is still awake:
-    /// [`fall_asleep`](Self::fall_asleep). The queue is taken to hold it from now on:
-    /// [`unqueue`](Self::unqueue) it if it is not appended after all.
+    /// [`fall_asleep`](Self::fall_asleep). Unless it is a permit, the queue is taken to hold it from
+    /// now on: [`unqueue`](Self::unqueue) it if it is not appended after all.
     #[inline]
-    pub(crate) fn open(&self, start: u64, run: u64) -> Result<Wait> {
+    pub(crate) fn open(&self, kind: Kind, start: u64, run: u64) -> Result<Wait> {
         let index = self.pool.claim()?;
         let request = self.get(index).ok_or(Status::Internal)?;
         let generation = request.fate().generation();
@@ -311,7 +354,12 @@ impl Requests {
         request.older.store(NIL, Relaxed);
         request.waiters.store(index, Relaxed);
         request.waker.reset();
-        let fate = (generation << COUNT_BITS) | REFERENCE | QUEUED | OPEN;
+        let opened = match kind {
+            Kind::Read => OPEN_READ | QUEUED,
+            Kind::Dirty => OPEN_DIRTY | QUEUED,
+            Kind::Permit => OPEN_PERMIT,
+        };
+        let fate = (generation << COUNT_BITS) | REFERENCE | opened;
         // AcqRel: Release publishes the fields above to whoever joins; Acquire, by a swap and not a
         // store, takes over the mark of a walker who came by before: see `fail_all`
         request.fate.swap(fate, AcqRel);
@@ -428,7 +476,7 @@ impl Requests {
     fn one_less(&self, id: RequestId) -> Option<Resolving<'_>> {
         let request = self.get(id.index)?;
         let mut fate = request.fate();
-        while fate.code() == OPEN {
+        while fate.open_kind().is_some() {
             let last = fate.0 & REFERENCES == REFERENCE;
             // The last waiter's reference becomes that of the one who withdraws.
             let to = if last { fate.sealed(Outcome::Withdrawn) } else { Fate(fate.0 - REFERENCE) };
@@ -442,7 +490,7 @@ impl Requests {
         None
     }
 
-    /// Takes back a request that no page refers to and no queue holds.
+    /// Takes back a request that no page refers to and that was not appended.
     pub(crate) fn abandon(&self, wait: Wait) {
         self.unqueue(wait.id.index);
         if let Some(withdrawn) = self.depart(wait) {
@@ -506,7 +554,35 @@ impl Requests {
     /// Whether the request still waits for an answer.
     #[inline]
     pub(crate) fn is_open(&self, id: RequestId) -> bool {
-        self.get(id.index).is_some_and(|request| request.fate().is_open(id))
+        self.open_kind(id).is_some()
+    }
+
+    /// As [`is_open`](Self::is_open), for the opener, by a read-modify-write: if it was not ended
+    /// before, then whoever ends it sees what the opener did before.
+    pub(crate) fn is_open_after(&self, id: RequestId) -> bool {
+        // AcqRel: Release shows the claims to whoever ends it; Acquire takes over the end
+        self.get(id.index).is_some_and(|request| Fate(request.fate.fetch_or(0, AcqRel)).is_open(id))
+    }
+
+    /// What the request is about, while it waits for an answer.
+    #[inline]
+    pub(crate) fn open_kind(&self, id: RequestId) -> Option<Kind> {
+        let fate = self.get(id.index)?.fate();
+        fate.open_kind().filter(|_| fate.generation() == id.generation)
+    }
+
+    /// What has become of the entry that a page under a DIRTY request names, and its pages.
+    pub(crate) fn named(&self, index: u32) -> (Named, PageRange) {
+        let none = (Named::Over, PageRange { start: 0, end: 0 });
+        let Some(request) = self.get(index) else { return none };
+        let fate = request.fate();
+        let id = RequestId::new(index, fate.generation());
+        match fate.code() {
+            OPEN_DIRTY => (Named::Request(id), request.pages()),
+            OPEN_PERMIT => (Named::Permit(id), request.pages()),
+            GRANTED => (Named::Granted, request.pages()),
+            _ => none,
+        }
     }
 
     /// The queue holds the entry no longer.
@@ -569,21 +645,22 @@ impl Requests {
         }
     }
 
-    /// Fails every open request, and brings home the waiters of those that somebody else sealed
+    /// Fails every open request, hands it to `settle`, and brings home the waiters of those that somebody else sealed
     /// but has not finished waking. Returns how many it failed.
     ///
     /// Every entry's fate is read by a read-modify-write, as `open` writes it by one: so a request
     /// that is claimed but not open yet when the walk comes by sees, once it opens, what the walker
     /// did before it walked. With the rule of the walk that leaves no gap between claim and open.
-    pub(crate) fn fail_all(&self, status: Status) -> u64 {
+    pub(crate) fn fail_all(&self, status: Status, mut settle: impl FnMut(Kind, Resolving<'_>)) -> u64 {
         let mut failed = 0;
         self.pool.for_each_claimed(|index, request| {
             let fate = Fate(request.fate.fetch_or(0, AcqRel)); // AcqRel: see above
             let id = RequestId::new(index, fate.generation());
             match self.seal(request, id, fate, Outcome::Failed(status)) {
                 Ok(resolving) => {
-                    failed += 1;
-                    resolving.wake();
+                    let kind = fate.open_kind().unwrap_or(Kind::Read); // open, or it would not have been sealed
+                    failed += u64::from(kind != Kind::Permit);
+                    settle(kind, resolving);
                 }
                 Err(fate) => self.help(request, id, fate),
             }
@@ -602,12 +679,12 @@ impl Requests {
         }
     }
 
-    /// Calls `f` with every open request and its pages.
-    pub(crate) fn for_each_open(&self, mut f: impl FnMut(RequestId, PageRange)) {
+    /// Calls `f` with every open request and its pages. Permits are none.
+    pub(crate) fn for_each_open(&self, mut f: impl FnMut(RequestId, Kind, PageRange)) {
         self.pool.glance(|index, request| {
             let fate = request.fate();
-            if fate.code() == OPEN {
-                f(RequestId::new(index, fate.generation()), request.pages());
+            if let Some(kind @ (Kind::Read | Kind::Dirty)) = fate.open_kind() {
+                f(RequestId::new(index, fate.generation()), kind, request.pages());
             }
         });
     }

@@ -42,9 +42,19 @@
 //! ([`request`](crate::request)). `Requested` by a dead request means `Empty`: whoever failed the
 //! request turns its pages back, but nobody has to wait for that.
 //!
-//! The tags for trapped dirtying and for zero content are part of the layout, though no arrow of
-//! this version leads to them. Two bits of a tag say what a lookup asks: content of the VMO's own
-//! (dirty, awaiting clean), and content that the service has too, which detach hides.
+//! Where dirtying is trapped, a page that is clean or awaiting clean may besides be under a DIRTY
+//! request, or under a permit that is about to answer one; [`trap`](crate::trap) tells how:
+//!
+//! ```text
+//!   Clean <--withdraw-- DirtyRequested --grant--> Dirty          withdraw: also to AwaitingClean,
+//!         --request_dirty-->    |  ^                             where the page came from there
+//!   AwaitingClean --request_dirty-+                              writeback_end: the page is clean
+//!                               +--evict--> Evicting             underneath from then on
+//! ```
+//!
+//! The tag for zero content is part of the layout, though no arrow of this version leads to it. Two
+//! bits of a tag say what a lookup asks: content of the VMO's own (dirty, awaiting clean), and
+//! content that the service has too, which detach hides.
 
 use crate::platform::Frame;
 use crate::request::RequestId;
@@ -96,8 +106,8 @@ pub(crate) enum State {
     Dirty(Dirty),
     /// Content that the service is writing back.
     AwaitingClean(AwaitingClean),
-    /// Resident, with a DIRTY request in flight.
-    DirtyRequested,
+    /// Resident, clean or awaiting clean, and its dirtying is asked for or about to be allowed.
+    DirtyRequested(DirtyRequested),
     /// Zeros that are not stored.
     Zero,
 }
@@ -122,6 +132,8 @@ seen! {
     Dirty;
     /// A page seen `AwaitingClean`.
     AwaitingClean;
+    /// A page seen `DirtyRequested`.
+    DirtyRequested;
 }
 
 /// What a reclaim did.
@@ -193,14 +205,18 @@ const fn decode(word: u64) -> State {
         CLEAN => State::Clean(Clean(word)),
         DIRTY => State::Dirty(Dirty(word)),
         AWAITING_CLEAN => State::AwaitingClean(AwaitingClean(word)),
-        CLEAN_DIRTY_REQUESTED | AWAITING_DIRTY_REQUESTED => State::DirtyRequested,
+        CLEAN_DIRTY_REQUESTED | AWAITING_DIRTY_REQUESTED => State::DirtyRequested(DirtyRequested(word)),
         ZERO => State::Zero,
         _ => State::Empty(Empty(word)),
     }
 }
 
+const fn index_bits(index: u32) -> u64 {
+    (index as u64) << INDEX_AT
+}
+
 const fn requested_word(id: RequestId) -> u64 {
-    REQUESTED | (id.generation() << FRAME_AT) | ((id.index() as u64) << INDEX_AT)
+    REQUESTED | (id.generation() << FRAME_AT) | index_bits(id.index())
 }
 
 const fn supplied_word(frame: Frame) -> u64 {
@@ -316,6 +332,11 @@ impl Clean {
     pub(crate) fn mark_dirty(self, slot: &Slot) -> Result<(), State> {
         slot.change(self.0, (self.0 & (FRAME | RECLAIM)) | DIRTY | ACCESSED)
     }
+
+    /// The request, or the permit, with this index is about the page's dirtying.
+    pub(crate) fn request_dirty(self, slot: &Slot, index: u32) -> Result<(), State> {
+        slot.change(self.0, (self.0 & KEPT) | CLEAN_DIRTY_REQUESTED | index_bits(index))
+    }
 }
 
 /// Whether whoever moved a page to `Evicting` has to schedule its reclaim.
@@ -384,6 +405,67 @@ impl AwaitingClean {
     /// As [`begin_write`](Self::begin_write), by a mapped writer.
     pub(crate) fn mark_dirty(self, slot: &Slot) -> Result<(), State> {
         slot.change(self.0, (self.0 & (FRAME | RECLAIM)) | DIRTY | ACCESSED)
+    }
+
+    /// As for a [clean](Clean::request_dirty) page.
+    pub(crate) fn request_dirty(self, slot: &Slot, index: u32) -> Result<(), State> {
+        slot.change(self.0, (self.0 & KEPT) | AWAITING_DIRTY_REQUESTED | index_bits(index))
+    }
+
+    /// The VMO is gone, and the content with it.
+    pub(crate) fn discard(self, slot: &Slot) -> Result<OwesReclaim, State> {
+        slot.change(self.0, (self.0 & (FRAME | RECLAIM)) | EVICTING)?;
+        Ok(OwesReclaim::of(self.0))
+    }
+}
+
+impl DirtyRequested {
+    pub(crate) const fn frame(self) -> Frame {
+        frame_of(self.0)
+    }
+
+    /// The entry of the request or permit.
+    pub(crate) const fn index(self) -> u32 {
+        ((self.0 & PINS) >> INDEX_AT) as u32
+    }
+
+    /// Whether the service is writing the page back.
+    pub(crate) const fn is_awaiting(self) -> bool {
+        self.0 & TAG == AWAITING_DIRTY_REQUESTED
+    }
+
+    /// Another request, or a permit, takes the page over.
+    pub(crate) fn request_dirty(self, slot: &Slot, index: u32) -> Result<(), State> {
+        slot.change(self.0, (self.0 & !PINS) | index_bits(index))
+    }
+
+    /// The service allows it.
+    pub(crate) fn grant(self, slot: &Slot) -> Result<(), State> {
+        slot.change(self.0, (self.0 & (FRAME | RECLAIM)) | DIRTY | ACCESSED)
+    }
+
+    /// The request is over, and the page is what it was before.
+    pub(crate) fn withdraw(self, slot: &Slot) -> Result<(), State> {
+        let tag = if self.is_awaiting() { AWAITING_CLEAN } else { CLEAN };
+        slot.change(self.0, (self.0 & KEPT) | tag)
+    }
+
+    /// The service has written the page back. Only for a page that awaits it, any other is refused
+    /// as it stands.
+    pub(crate) fn writeback_end(self, slot: &Slot) -> Result<(), State> {
+        if !self.is_awaiting() {
+            return Err(State::DirtyRequested(self));
+        }
+        slot.change(self.0, (self.0 & !TAG) | CLEAN_DIRTY_REQUESTED)
+    }
+
+    /// The page is on its way out. Only for a page that the service has too, any other is refused as
+    /// it stands.
+    pub(crate) fn evict(self, slot: &Slot) -> Result<OwesReclaim, State> {
+        if self.is_awaiting() {
+            return Err(State::DirtyRequested(self));
+        }
+        self.discard(slot)
     }
 
     /// The VMO is gone, and the content with it.

@@ -23,11 +23,12 @@ use crate::packet::{Command, Packet};
 use crate::platform::Platform;
 use crate::port::Shared as Port;
 use crate::queue::{Queue, Seal, Taken};
-use crate::request::{Joined, MAX_RUN, Outcome, RequestId, Requests, Resolving, Wait};
+use crate::request::{Joined, Kind, MAX_RUN, Named, Outcome, RequestId, Requests, Resolving, Wait};
 use crate::slot::{OF_PAGER, OWN, Slot, State};
 use crate::status::{Result, Status};
 use crate::sync::{AcqRel, Acquire, Arc, AtomicU32, AtomicU64, Guard, Hint, SeqCst, fence};
 use crate::table::Table;
+use crate::trap::Trapped;
 use crate::units::{PAGE_SIZE, PageIndex, PageRange};
 use crate::vmo::Inner;
 
@@ -112,10 +113,21 @@ impl<P: Platform> Source<P> {
     /// Marks the VMO detached, has COMPLETE delivered last, and fails what is in flight. Returns
     /// how many requests this call failed. Detaching again finishes what a detacher that was
     /// stopped half-way left.
-    pub(crate) fn detach(&self) -> u64 {
+    pub(crate) fn detach(&self, table: &Table) -> u64 {
         self.shown.swap(DETACHED, AcqRel); // AcqRel: as in `mark`
         self.complete();
-        self.requests.fail_all(Status::BadState)
+        self.fail_all(table)
+    }
+
+    /// Fails what is in flight. Returns how many requests this call failed.
+    fn fail_all(&self, table: &Table) -> u64 {
+        self.requests.fail_all(Status::BadState, |kind, resolving| {
+            // Pages that name a READ by its generation need not be turned back: see `withdraw`.
+            if kind == Kind::Dirty {
+                withdraw(table, resolving.id(), resolving.pages());
+            }
+            resolving.wake();
+        })
     }
 
     /// Seals the queue with COMPLETE, unless it is sealed.
@@ -144,18 +156,31 @@ impl<P: Platform> Source<P> {
     }
 
     /// The pager is gone: nothing is delivered any more, and what is in flight fails.
-    pub(crate) fn close(&self) {
+    pub(crate) fn close(&self, table: &Table) {
         self.mark(CLOSED);
         self.queue.close(&self.requests);
-        self.requests.fail_all(Status::BadState);
+        self.fail_all(table);
         self.port.ready(self.entry); // so that the port forgets the VMO
     }
 
-    /// Waits for the page: joins the request that covers it, or opens one for it and for as many
-    /// absent pages after it as there are up to `run`.
-    pub(crate) fn ask(&self, table: &Table, page: PageIndex, run: u64, waker: &Waker) -> Result<Asked> {
-        if let Some(State::Requested(page)) = table.slot(page).map(Slot::load) {
-            match self.requests.join(page.id(), waker) {
+    /// The request in flight that a waiter for the page has to join.
+    #[inline]
+    fn in_flight(vmo: &Inner<P>, kind: Kind, page: PageIndex) -> Option<RequestId> {
+        let at = vmo.table.find(page)?;
+        match (kind, at.slot().load()) {
+            (Kind::Read, State::Requested(page)) => Some(page.id()),
+            (Kind::Dirty, State::DirtyRequested(_)) => vmo.trapped(at).map(Trapped::id),
+            _ => None,
+        }
+    }
+
+    /// Waits for the page, or for leave to make it dirty: joins the request that covers it, or opens
+    /// one for it and for as many pages after it as need the same, up to `run`. `vmo` is the one that
+    /// has this source.
+    pub(crate) fn ask(&self, vmo: &Inner<P>, kind: Kind, page: PageIndex, run: u64, waker: &Waker) -> Result<Asked> {
+        let table = &vmo.table;
+        if let Some(id) = Self::in_flight(vmo, kind, page) {
+            match self.requests.join(id, waker) {
                 Joined::Waits(wait) => {
                     self.joins.count();
                     return Ok(Asked::Asleep(wait));
@@ -168,10 +193,13 @@ impl<P: Platform> Source<P> {
             }
         }
         let run = run.clamp(1, MAX_RUN);
-        let wait = self.requests.open(page.0, run)?;
+        let wait = self.requests.open(kind, page.0, run)?;
         let id = wait.id();
         // After the claim: see "How a request cannot be left behind".
-        let claimed = self.attached().and_then(|()| self.claim_run(table, page, run, id));
+        let claimed = self.attached().and_then(|()| match kind {
+            Kind::Read => self.claim_run(table, page, run, id),
+            Kind::Dirty | Kind::Permit => Ok(Self::claim_dirty(vmo, page, run, id.index())),
+        });
         match claimed {
             Err(status) => {
                 self.requests.abandon(wait);
@@ -181,8 +209,15 @@ impl<P: Platform> Source<P> {
                 self.requests.abandon(wait);
                 return Ok(Asked::Moved);
             }
-            Ok(claimed) if claimed < run => self.requests.shorten(id, claimed),
-            Ok(_) => {}
+            Ok(claimed) => {
+                if claimed < run {
+                    self.requests.shorten(id, claimed);
+                }
+                if kind == Kind::Dirty && !self.requests.is_open_after(id) {
+                    // Ended before the last claim: whoever ended it may have missed some of them.
+                    withdraw(table, id, PageRange { start: page.0, end: page.0 + claimed });
+                }
+            }
         }
         if let Ok(()) = self.queue.append(&self.requests, id) {
             self.port.ready(self.entry);
@@ -220,6 +255,52 @@ impl<P: Platform> Source<P> {
         Ok(run)
     }
 
+    /// Puts resident pages that are not dirty under the DIRTY request, from `first` on, until one is
+    /// something else.
+    fn claim_dirty(vmo: &Inner<P>, first: PageIndex, run: u64, index: u32) -> u64 {
+        for claimed in 0..run {
+            let Some(at) = vmo.table.find(PageIndex(first.0 + claimed)) else { return claimed };
+            loop {
+                let claim = match at.slot().load() {
+                    State::Clean(clean) => clean.request_dirty(at.slot(), index),
+                    State::AwaitingClean(awaiting) => awaiting.request_dirty(at.slot(), index),
+                    State::DirtyRequested(_) if vmo.trapped(at).is_none() => continue,
+                    _ => return claimed,
+                };
+                if claim.is_ok() {
+                    break;
+                }
+            }
+        }
+        run
+    }
+
+    /// A page has moved on from the DIRTY request that it named. With its last page the request
+    /// resolves, and its waiters look again.
+    pub(crate) fn left(&self, table: &Table, index: u32) {
+        // Of two callers who each moved one of the last pages, one comes first in the order of the
+        // fences, and the other sees both gone.
+        fence(SeqCst);
+        let (Named::Request(id), pages) = self.requests.named(index) else { return };
+        // From the end, because a service answers from the beginning: one page tells.
+        let names = |page: u64| {
+            let slot = table.slot(PageIndex(page));
+            matches!(slot.map(Slot::load), Some(State::DirtyRequested(page)) if page.index() == index)
+        };
+        if !(pages.start..pages.end).rev().any(names) {
+            Self::settle(table, self.requests.resolve(id, Outcome::Supplied));
+        }
+    }
+
+    /// Has the waiters of the DIRTY requests for pages of the range look again.
+    pub(crate) fn look_again(&self, table: &Table, range: PageRange) {
+        self.requests.for_each_open(|id, kind, pages| {
+            if kind == Kind::Dirty && !pages.intersect(range).is_empty() {
+                Self::settle(table, self.requests.resolve(id, Outcome::Supplied));
+            }
+        });
+    }
+
     /// The waiter leaves; the last one withdraws the request.
     #[inline]
     pub(crate) fn leave(&self, table: &Table, wait: Wait) {
@@ -228,11 +309,12 @@ impl<P: Platform> Source<P> {
 
     /// Fails every open request that still waits for a page of the range.
     pub(crate) fn fail(&self, table: &Table, range: PageRange, status: Status) {
-        self.requests.for_each_open(|id, pages| {
+        self.requests.for_each_open(|id, _, pages| {
             let within = pages.intersect(range);
-            let waits = |page| {
-                let slot = table.slot(PageIndex(page));
-                matches!(slot.map(Slot::load), Some(State::Requested(page)) if page.id() == id)
+            let waits = |page| match table.slot(PageIndex(page)).map(Slot::load) {
+                Some(State::Requested(page)) => page.id() == id,
+                Some(State::DirtyRequested(page)) => page.index() == id.index(),
+                _ => false,
             };
             if (within.start..within.end).any(waits) {
                 Self::settle(table, self.requests.resolve(id, Outcome::Failed(status)));
@@ -249,20 +331,21 @@ impl<P: Platform> Source<P> {
         }
     }
 
-    /// Fills `packets` from the queue, adjacent READs as one packet, and takes at most as many
-    /// requests as `packets` has room for. COMPLETE comes last.
+    /// Fills `packets` from the queue, adjacent requests of one kind as one packet, and takes at most
+    /// as many requests as `packets` has room for. COMPLETE comes last.
     pub(crate) fn take(&self, packets: &mut [Packet]) -> (usize, Taken) {
         let mut filled = 0;
         let mut end = None;
-        let mut taken = self.queue.take(&self.requests, packets.len(), |_, pages| {
+        let mut taken = self.queue.take(&self.requests, packets.len(), |kind, pages| {
             let length = (pages.end - pages.start) * PAGE_SIZE;
-            if end == Some(pages.start) {
+            if end == Some((kind, pages.start)) {
                 packets[filled - 1].page_request.length += length;
             } else {
-                packets[filled] = Packet::page_request(self.key, Command::Read, pages.start * PAGE_SIZE, length);
+                let command = if kind == Kind::Dirty { Command::Dirty } else { Command::Read };
+                packets[filled] = Packet::page_request(self.key, command, pages.start * PAGE_SIZE, length);
                 filled += 1;
             }
-            end = Some(pages.end);
+            end = Some((kind, pages.end));
         });
         if taken == Taken::Complete {
             packets[filled] = Packet::page_request(self.key, Command::Complete, 0, 0);
@@ -273,15 +356,26 @@ impl<P: Platform> Source<P> {
     }
 }
 
-/// Turns the pages that still refer to a request back to empty. Not needed for anyone's progress,
-/// since they are taken for empty anyway once the request is dead.
+/// Turns the pages that still refer to a request back to what they were. Not needed for anyone's
+/// progress, since they are taken for that anyway once the request is dead; but a page under a DIRTY
+/// request must not name its entry longer than the request lives, see [`trap`](crate::trap).
 fn withdraw(table: &Table, id: RequestId, pages: PageRange) {
     for page in pages.start..pages.end {
         let Some(slot) = table.slot(PageIndex(page)) else { continue };
-        if let State::Requested(requested) = slot.load()
-            && requested.id() == id
-        {
-            let _ = requested.withdraw(slot); // failing: another request or a supply took it over
+        match slot.load() {
+            State::Requested(requested) if requested.id() == id => {
+                let _ = requested.withdraw(slot); // failing: another request or a supply took it over
+            }
+            // Failing: an eviction, the end of a writeback or a permit came first, so look again. The
+            // caller holds the entry, so nobody puts the page under it anew.
+            State::DirtyRequested(mut requested) => {
+                while requested.index() == id.index()
+                    && let Err(State::DirtyRequested(now)) = requested.withdraw(slot)
+                {
+                    requested = now;
+                }
+            }
+            _ => {}
         }
     }
 }

@@ -53,6 +53,8 @@ pub(crate) struct Inner<P: Platform> {
     pub(crate) source: Source<P>,
     pub(crate) platform: Arc<P>,
     pub(crate) pages: PageCount,
+    /// Whether the service is asked before a page becomes dirty.
+    pub(crate) traps: bool,
     /// Where the next eviction begins.
     pub(crate) hand: Hint,
     pub(crate) pager: Arc<pager::Shared<P>>,
@@ -75,6 +77,16 @@ pub struct VmoCounts {
     pub requests: u64,
     /// Faults that joined a request which another fault had made.
     pub joins: u64,
+}
+
+/// What a writer finds.
+pub(crate) enum Writable<'a> {
+    /// The page is dirty now.
+    Dirty(At<'a>, Frame),
+    /// The page is not there: ask for it.
+    Absent,
+    /// The page is there, and the service must be asked before it becomes dirty.
+    Trapped,
 }
 
 /// How a page is held by who becomes its writer.
@@ -193,7 +205,7 @@ impl<P: Platform> Vmo<P> {
         let dirty = inner.table.count(Kind::Dirty);
         let resident = if inner.source.is_detached() { dirty } else { inner.table.count(Kind::Resident) };
         let mut in_flight = 0;
-        inner.source.requests.for_each_open(|_, _| in_flight += 1);
+        inner.source.requests.for_each_open(|_, _, _| in_flight += 1);
         let (requests, joins) = inner.source.totals();
         VmoCounts { resident, dirty, in_flight, requests, joins }
     }
@@ -228,11 +240,11 @@ impl<P: Platform> Vmo<P> {
     /// The frame of a page that can be read, rescuing it if it is on its way out. `None`: ask the
     /// pager. The frame stays allocated as long as the caller, who must be pinned before to use
     /// it, stays pinned.
-    pub(crate) fn read_access(&self, page: PageIndex) -> Option<Frame> {
-        let at = self.inner.table.find(page)?;
+    pub(crate) fn read_access(&self, index: PageIndex) -> Option<Frame> {
+        let at = self.inner.table.find(index)?;
         loop {
             match at.slot().load() {
-                State::Clean(clean) if self.inner.source.is_detached() => self.drop_clean(page, at, clean),
+                State::Clean(clean) if self.inner.source.is_detached() => self.drop_clean(index, at, clean),
                 State::Clean(clean) => {
                     if !clean.accessed() {
                         let _ = clean.touch(at.slot()); // failing: the page moved, and was touched or goes
@@ -253,21 +265,34 @@ impl<P: Platform> Vmo<P> {
                     }
                     at.lower(Kind::Resident);
                 }
-                State::Empty(_) | State::Requested(_) | State::DirtyRequested | State::Zero => return None,
+                State::DirtyRequested(page) if !page.is_awaiting() && self.inner.source.is_detached() => {
+                    self.drop_trapped(index, at);
+                }
+                State::DirtyRequested(page) => return Some(page.frame()),
+                State::Empty(_) | State::Requested(_) | State::Zero => return None,
             }
         }
     }
 
-    /// Makes a page dirty, and holds it as asked. `None`: ask the pager.
+    /// Makes a page dirty, and holds it as asked.
     ///
     /// # Errors
     /// [`NoResources`](Status::NoResources): 2^18 - 1 writers hold the page.
-    pub(crate) fn write_access(&self, page: PageIndex, hold: Hold) -> Result<Option<(At<'_>, Frame)>> {
-        let Some(at) = self.inner.table.find(page) else { return Ok(None) };
+    pub(crate) fn write_access(&self, index: PageIndex, hold: Hold) -> Result<Writable<'_>> {
+        let Some(at) = self.inner.table.find(index) else { return Ok(Writable::Absent) };
         let slot = at.slot();
         loop {
             match slot.load() {
-                State::Clean(clean) if self.inner.source.is_detached() => self.drop_clean(page, at, clean),
+                State::Clean(clean) if self.inner.source.is_detached() => self.drop_clean(index, at, clean),
+                State::Clean(_) | State::AwaitingClean(_) if self.inner.traps => return Ok(Writable::Trapped),
+                State::DirtyRequested(page) if !page.is_awaiting() && self.inner.source.is_detached() => {
+                    self.drop_trapped(index, at);
+                }
+                State::DirtyRequested(_) => {
+                    if self.inner.trapped(at).is_some() {
+                        return Ok(Writable::Trapped);
+                    }
+                }
                 State::Clean(clean) => {
                     at.raise(Kind::Dirty);
                     let done = match hold {
@@ -275,33 +300,39 @@ impl<P: Platform> Vmo<P> {
                         Hold::Mapped => clean.mark_dirty(slot),
                     };
                     if done.is_ok() {
-                        return Ok(Some((at, clean.frame())));
+                        return Ok(Writable::Dirty(at, clean.frame()));
                     }
                     at.lower(Kind::Dirty);
                 }
-                State::Evicting(evicting) if evicting.is_condemned() => return Ok(None),
+                State::Evicting(evicting) if evicting.is_condemned() => return Ok(Writable::Absent),
                 State::Evicting(evicting) => {
                     if self.inner.source.is_detached() {
                         let _ = evicting.condemn(slot); // failing: look again
                         continue;
                     }
                     at.raise(Kind::Resident);
+                    if self.inner.traps {
+                        if evicting.rescue(slot).is_err() {
+                            at.lower(Kind::Resident);
+                        }
+                        continue;
+                    }
                     at.raise(Kind::Dirty);
                     let done = match hold {
                         Hold::Copying => evicting.begin_write(slot),
                         Hold::Mapped => evicting.mark_dirty(slot),
                     };
                     if done.is_ok() {
-                        return Ok(Some((at, evicting.frame())));
+                        return Ok(Writable::Dirty(at, evicting.frame()));
                     }
                     at.lower(Kind::Dirty);
                     at.lower(Kind::Resident);
                 }
                 State::Dirty(dirty) => match hold {
-                    Hold::Mapped => return Ok(Some((at, dirty.frame()))),
+                    Hold::Mapped => return Ok(Writable::Dirty(at, dirty.frame())),
                     Hold::Copying => match dirty.begin_write(slot) {
                         None => return Err(Status::NoResources),
-                        Some(Ok(())) => return Ok(Some((at, dirty.frame()))),
+                        Some(Ok(())) => return Ok(Writable::Dirty(at, dirty.frame())),
                         Some(Err(_)) => {}
                     },
                 },
@@ -311,10 +342,10 @@ impl<P: Platform> Vmo<P> {
                         Hold::Mapped => awaiting.mark_dirty(slot),
                     };
                     if done.is_ok() {
-                        return Ok(Some((at, awaiting.frame())));
+                        return Ok(Writable::Dirty(at, awaiting.frame()));
                     }
                 }
-                State::Empty(_) | State::Requested(_) | State::DirtyRequested | State::Zero => return Ok(None),
+                State::Empty(_) | State::Requested(_) | State::Zero => return Ok(Writable::Absent),
             }
         }
     }
@@ -322,5 +353,10 @@ impl<P: Platform> Vmo<P> {
     /// Drops a clean page that was met in a detached VMO.
     fn drop_clean(&self, page: PageIndex, at: At<'_>, clean: Clean) {
         Retired::new(&self.inner).evict(page, at, clean);
+    }
+
+    /// As [`drop_clean`](Self::drop_clean), of a page under a DIRTY request or a permit.
+    fn drop_trapped(&self, page: PageIndex, at: At<'_>) {
+        Retired::new(&self.inner).drop_trapped(page, at);
     }
 }

@@ -89,7 +89,12 @@ impl<P: Platform> Pager<P> {
             found.available += 1;
         };
         let _: ControlFlow<()> = inner.table.scan(Kind::Dirty, pages, |page, at| {
-            if let State::Dirty(_) | State::AwaitingClean(_) = at.slot().load() {
+            let is_dirty = match at.slot().load() {
+                State::Dirty(_) | State::AwaitingClean(_) => true,
+                State::DirtyRequested(trapped) => trapped.is_awaiting(),
+                _ => false,
+            };
+            if is_dirty {
                 run = match run {
                     Some((start, end)) if end == page.0 => Some((start, page.0 + 1)),
                     other => {
@@ -148,10 +153,19 @@ impl<P: Platform> Pager<P> {
         let inner = vmo.inner();
         let pages = range.pages_exact(inner.pages)?;
         let _: ControlFlow<()> = inner.table.scan(Kind::Dirty, pages, |_, at| {
-            if let State::AwaitingClean(awaiting) = at.slot().load()
-                && awaiting.writeback_end(at.slot()).is_ok()
-            {
-                at.lower(Kind::Dirty);
+            loop {
+                let cleaned = match at.slot().load() {
+                    State::AwaitingClean(awaiting) => awaiting.writeback_end(at.slot()).is_ok(),
+                    // Not if a permit was granted: the page is dirty then, and `trapped` moves it on.
+                    State::DirtyRequested(trapped) if trapped.is_awaiting() => {
+                        inner.trapped(at).is_some() && trapped.writeback_end(at.slot()).is_ok()
+                    }
+                    _ => break,
+                };
+                if cleaned {
+                    at.lower(Kind::Dirty);
+                    break;
+                }
             }
             ControlFlow::Continue(())
         });

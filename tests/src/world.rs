@@ -144,6 +144,11 @@ impl<P: Platform> World<P> {
         self.pager.create_vmo(&self.port, key, VmoOptions::NONE, pages * PAGE_SIZE).expect("a VMO")
     }
 
+    /// As [`vmo`](Self::vmo), with options.
+    pub fn vmo_with(&self, options: VmoOptions, pages: u64) -> Vmo<P> {
+        self.pager.create_vmo(&self.port, KEY, options, pages * PAGE_SIZE).expect("a VMO")
+    }
+
     /// Everything that is there to take now.
     pub fn packets(&self) -> Vec<Packet> {
         let mut all = Vec::new();

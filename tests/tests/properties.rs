@@ -14,7 +14,7 @@ use upager::{
     PAGE_SIZE, Packet, PageCount, PageIndex, Pager, PagerOp, Platform, Port, Result, Status, Vmo, VmoCounts,
     VmoOptions, Writeback,
 };
-use upager_tests::{KEY, Task, World, at, pages, read_packet, soon};
+use upager_tests::{KEY, Task, World, at, pages, soon};
 use upager_verify::spec::{self, Page, Spec, Waiter};
 
 fn config(cases: u32) -> ProptestConfig {
@@ -69,6 +69,10 @@ enum Step {
         end: u64,
         status: Status,
     },
+    Dirty {
+        start: u64,
+        end: u64,
+    },
     Begin {
         start: u64,
         end: u64,
@@ -106,6 +110,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => any::<Index>().prop_map(Step::Leave),
         14 => (run(), any::<u8>()).prop_map(|((start, end), byte)| Step::Supply { start, end, byte }),
         3 => (run(), status).prop_map(|((start, end), status)| Step::Fail { start, end, status }),
+        8 => run().prop_map(|(start, end)| Step::Dirty { start, end }),
         6 => run().prop_map(|(start, end)| Step::Begin { start, end }),
         6 => run().prop_map(|(start, end)| Step::End { start, end }),
         6 => Just(Step::Evict),
@@ -130,6 +135,7 @@ struct Waiting<'v> {
 /// The pager and the specification, side by side.
 struct Pair<'v> {
     spec: Spec,
+    traps: bool,
     platform: &'v HeapPlatform,
     pager: Option<Pager<HeapPlatform>>,
     port: &'v Port<HeapPlatform>,
@@ -153,8 +159,10 @@ impl<'v> Pair<'v> {
             }
             Step::Write { page, run, byte } => {
                 let vmo = self.vmo;
+                // Where nobody is asked, the fault must not dirty the page before the write.
+                let access = if self.traps { Access::Write } else { Access::Read };
                 let task = Task::new(async move {
-                    vmo.fault_run(PageIndex(page), PageCount(run), Access::Read).await?;
+                    vmo.fault_run(PageIndex(page), PageCount(run), access).await?;
                     vmo.write(at(page, 0), &[byte]).await.map(|()| byte)
                 });
                 let expected = self.spec.write(page, run, byte);
@@ -172,6 +180,7 @@ impl<'v> Pair<'v> {
             }
             Step::Evict => {
                 let clean = (0..PAGES).filter(|page| self.spec.evict(*page)).count();
+                self.spec.tell(0, PAGES);
                 assert_eq!(self.vmo.evict(PageCount(PAGES), Evict::Any), PageCount(clean as u64));
                 self.reclaim();
             }
@@ -212,6 +221,11 @@ impl<'v> Pair<'v> {
                 self.spec.fail(start, end, status);
                 assert_eq!(pager.fail_range(self.vmo, pages(start, end - start), status), Ok(()));
             }
+            Step::Dirty { start, end } => {
+                let expected = self.spec.dirty(start, end);
+                self.spec.tell(start, end);
+                assert_eq!(pager.dirty_range(self.vmo, pages(start, end - start)), expected);
+            }
             Step::Begin { start, end } => {
                 (start..end).for_each(|page| self.spec.writeback_begin(page));
                 assert_eq!(pager.writeback_begin(self.vmo, pages(start, end - start), Writeback::All), Ok(()));
@@ -251,8 +265,10 @@ impl<'v> Pair<'v> {
             .take()
             .into_iter()
             .map(|(command, start, count)| match command {
-                Command::Read => read_packet(start, count),
-                _ => Packet::page_request(KEY, command, 0, 0),
+                Command::Read | Command::Dirty => {
+                    Packet::page_request(KEY, command, start * PAGE_SIZE, count * PAGE_SIZE)
+                }
+                Command::Complete => Packet::page_request(KEY, command, 0, 0),
             })
             .collect();
         let mut packets = [Packet::default(); 64];
@@ -305,12 +321,15 @@ impl<'v> Pair<'v> {
 }
 
 /// Runs a history.
-fn run_history(steps: &[Step]) {
+fn run_history(steps: &[Step], traps: bool) {
     let world = World::new();
-    let vmo = world.vmo(PAGES);
+    let options = if traps { VmoOptions::TRAP_DIRTY } else { VmoOptions::NONE };
+    let vmo = world.vmo_with(options, PAGES);
+    let spec = if traps { Spec::trapping } else { Spec::new };
     let World { platform, pager, port } = world;
     let mut pair = Pair {
-        spec: Spec::new(usize::try_from(PAGES).expect("few")),
+        spec: spec(usize::try_from(PAGES).expect("few")),
+        traps,
         platform: &platform,
         pager: Some(pager),
         port: &port,
@@ -508,7 +527,7 @@ impl Scene {
             Call::Create { options, size } => {
                 let options = VmoOptions::from_bits(options)?;
                 let made = self.pager.create_vmo(&self.port, 1, options, size)?;
-                assert!(size <= MAX_VMO_SIZE && options == VmoOptions::NONE);
+                assert!(size <= MAX_VMO_SIZE && options != VmoOptions::RESIZABLE);
                 assert_eq!(made.size(), size.next_multiple_of(PAGE_SIZE));
                 Ok(())
             }
@@ -573,7 +592,12 @@ proptest! {
 
     #[test]
     fn a_history_of_one_thread_is_that_of_the_specification(steps in prop::collection::vec(step(), 1..100)) {
-        run_history(&steps);
+        run_history(&steps, false);
+    }
+
+    #[test]
+    fn so_is_a_history_of_a_vmo_that_traps_dirtying(steps in prop::collection::vec(step(), 1..100)) {
+        run_history(&steps, true);
     }
 
     #[test]

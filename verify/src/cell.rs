@@ -26,6 +26,8 @@ pub enum Op {
     Leave,
     Supply,
     Fail,
+    /// The service allows dirtying.
+    Dirty,
     WritebackBegin,
     WritebackEnd,
     Evict,
@@ -37,12 +39,13 @@ pub enum Op {
 }
 
 impl Op {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Read,
         Self::Write,
         Self::Leave,
         Self::Supply,
         Self::Fail,
+        Self::Dirty,
         Self::WritebackBegin,
         Self::WritebackEnd,
         Self::Evict,
@@ -53,7 +56,10 @@ impl Op {
     ];
 
     const fn uses_pager(self) -> bool {
-        matches!(self, Self::Supply | Self::Fail | Self::WritebackBegin | Self::WritebackEnd | Self::Detach)
+        matches!(
+            self,
+            Self::Supply | Self::Fail | Self::Dirty | Self::WritebackBegin | Self::WritebackEnd | Self::Detach
+        )
     }
 
     const fn uses_vmo(self) -> bool {
@@ -75,10 +81,18 @@ pub enum Start {
     DetachedAbsent,
     DetachedDirty,
     DetachedAwaitingClean,
+    /// From here on the VMO traps dirtying.
+    TrapClean,
+    TrapEvicting,
+    /// A writer waits for the service to allow it.
+    TrapAsked,
+    TrapAskedDelivered,
+    TrapAwaitingClean,
+    TrapAwaitingAsked,
 }
 
 impl Start {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 16] = [
         Self::Absent,
         Self::RequestedUndelivered,
         Self::RequestedDelivered,
@@ -89,6 +103,12 @@ impl Start {
         Self::DetachedAbsent,
         Self::DetachedDirty,
         Self::DetachedAwaitingClean,
+        Self::TrapClean,
+        Self::TrapEvicting,
+        Self::TrapAsked,
+        Self::TrapAskedDelivered,
+        Self::TrapAwaitingClean,
+        Self::TrapAwaitingAsked,
     ];
 
     const fn is_requested(self) -> bool {
@@ -96,11 +116,39 @@ impl Start {
     }
 
     const fn is_dirty(self) -> bool {
-        matches!(self, Self::Dirty | Self::AwaitingClean | Self::DetachedDirty | Self::DetachedAwaitingClean)
+        matches!(self, Self::Dirty | Self::DetachedDirty) || self.is_awaiting()
     }
 
     const fn is_awaiting(self) -> bool {
-        matches!(self, Self::AwaitingClean | Self::DetachedAwaitingClean)
+        matches!(
+            self,
+            Self::AwaitingClean | Self::DetachedAwaitingClean | Self::TrapAwaitingClean | Self::TrapAwaitingAsked
+        )
+    }
+
+    const fn is_evicting(self) -> bool {
+        matches!(self, Self::Evicting | Self::TrapEvicting)
+    }
+
+    const fn is_resident(self) -> bool {
+        !self.is_requested() && !matches!(self, Self::Absent | Self::DetachedAbsent)
+    }
+
+    const fn traps(self) -> bool {
+        matches!(self, Self::TrapClean | Self::TrapEvicting | Self::TrapAwaitingClean) || self.is_asked()
+    }
+
+    /// Whether writers wait for leave.
+    const fn is_asked(self) -> bool {
+        matches!(self, Self::TrapAsked | Self::TrapAskedDelivered | Self::TrapAwaitingAsked)
+    }
+
+    const fn is_delivered(self) -> bool {
+        matches!(self, Self::RequestedDelivered | Self::TrapAskedDelivered)
+    }
+
+    const fn has_waiters(self) -> bool {
+        self.is_requested() || self.is_asked()
     }
 
     const fn is_detached(self) -> bool {
@@ -109,28 +157,32 @@ impl Start {
 
     /// The state in the specification's words, and as many waiters as the two operations use.
     fn spec(self, waiters: usize) -> (Spec, Vec<Waiter>) {
-        let mut spec = Spec::new(1);
+        let mut spec = if self.traps() { Spec::trapping(1) } else { Spec::new(1) };
         let mut waiting = Vec::new();
-        if self.is_requested() {
-            for _ in 0..waiters {
-                if let Access::Waits(waiter) = spec.read(0, 1) {
-                    waiting.push(waiter);
-                }
-            }
-            if self == Self::RequestedDelivered {
-                spec.take();
-            }
-        }
-        if matches!(self, Self::Clean | Self::Evicting) || self.is_dirty() {
+        if self.is_resident() {
             spec.supply(0, FIRST).expect("attached");
         }
         if self.is_dirty() {
+            if self.traps() {
+                spec.dirty(0, 1).expect("clean");
+            }
             spec.write(0, 1, FIRST);
         }
         if self.is_awaiting() {
             spec.writeback_begin(0);
         }
-        if self == Self::Evicting {
+        if self.has_waiters() {
+            for _ in 0..waiters {
+                let access = if self.is_asked() { spec.write(0, 1, WAITED) } else { spec.read(0, 1) };
+                if let Access::Waits(waiter) = access {
+                    waiting.push(waiter);
+                }
+            }
+        }
+        if self.is_delivered() {
+            spec.take();
+        }
+        if self.is_evicting() {
             spec.evict(0);
         }
         if self.is_detached() {
@@ -142,6 +194,8 @@ impl Start {
 
 /// The byte that the page has in the beginning.
 const FIRST: u8 = 1;
+/// The byte that those write who wait from the beginning.
+const WAITED: u8 = 0xc;
 /// The bytes that the two threads write or supply.
 const BYTES: [u8; 2] = [0xa, 0xb];
 
@@ -207,14 +261,17 @@ impl Cell {
     pub fn skipped(&self) -> Option<&'static str> {
         let [a, b] = self.ops;
         let has = |op| a == op || b == op;
-        if has(Op::Leave) && !self.start.is_requested() {
+        if has(Op::Leave) && !self.start.has_waiters() {
             return Some("nobody waits");
+        }
+        if has(Op::Dirty) && !self.start.traps() {
+            return Some("the VMO does not trap dirtying");
         }
         if has(Op::VmoDrop) {
             if a == b {
                 return Some("the last handle is dropped once");
             }
-            if self.start.is_requested() {
+            if self.start.has_waiters() {
                 return Some("a waiter holds the VMO");
             }
             if a.uses_vmo() || b.uses_vmo() {
@@ -260,7 +317,12 @@ impl Cell {
         match op {
             // The second step is the end of the grace period. In `Evicting` that is the end of the
             // guard which everyone waits for.
-            Op::Evict if self.start != Start::Evicting => 2,
+            Op::Evict if !self.start.is_evicting() => 2 + usize::from(self.start.traps()),
+            Op::Evict => 1 + usize::from(self.start.traps()),
+            // Then those who wait are told.
+            Op::Dirty => 2,
+            // The page is rescued, and then asked for: another eviction may come in between.
+            Op::Write if self.start == Start::TrapEvicting => 2,
             // The service takes until it finds nothing: what comes in between is taken too.
             Op::PortTake => 2,
             _ => 1,
@@ -315,7 +377,16 @@ impl SpecRun {
 
     fn step(&mut self, side: usize, step: usize) {
         let spec = &mut self.spec;
-        if step == 1 {
+        let op = self.cell.ops[side];
+        if step == 1 && matches!(op, Op::Dirty | Op::Evict) && self.cell.start.traps() {
+            spec.tell(0, 1);
+            return;
+        }
+        if op == Op::Write && self.cell.steps(op) == 2 && step == 0 {
+            spec.rescue(0);
+            return;
+        }
+        if step > 0 && op != Op::Write {
             if self.evicted[side] {
                 spec.reclaim(0);
             }
@@ -329,7 +400,7 @@ impl SpecRun {
             Access::Failed(status) => Ok(Came::Failed(status)),
             Access::Waits(waiter) => Err(waiter),
         };
-        let came = match self.cell.ops[side] {
+        let came = match op {
             Op::Read => access(spec.read(0, 1)),
             Op::Write => access(spec.write(0, 1, BYTES[side])),
             Op::Leave => {
@@ -343,6 +414,7 @@ impl SpecRun {
                 spec.fail(0, 1, Status::Io);
                 Ok(Came::Nothing)
             }
+            Op::Dirty => Ok(spec.dirty(0, 1).into()),
             Op::WritebackBegin => {
                 spec.writeback_begin(0);
                 Ok(Came::Nothing)
@@ -373,7 +445,7 @@ impl SpecRun {
     }
 
     fn observe(mut self) -> Observed {
-        if self.cell.start == Start::Evicting {
+        if self.cell.start.is_evicting() {
             self.spec.reclaim(0);
         }
         let mut all: Vec<Result<Came, Waiter>> = self.waiters.into_iter().map(Err).collect();
@@ -435,32 +507,35 @@ type Acted = Result<Came, Waiting>;
 
 impl Stage {
     fn new(cell: Cell) -> Self {
-        let world = World::new(1);
         let start = cell.start;
+        let world = if start.traps() { World::trapping(1) } else { World::new(1) };
         let mut waiters = Vec::new();
-        if start.is_requested() {
-            for _ in 0..cell.waiters() {
-                let mut waiter = world.read(0);
-                assert_eq!(waiter.poll(), None);
-                waiters.push(waiter);
-            }
-            if start == Start::RequestedDelivered {
-                assert_eq!(world.take_all().len(), 1);
-            }
-        }
-        if matches!(start, Start::Clean | Start::Evicting) || start.is_dirty() {
+        if start.is_resident() {
             world.supply(0, FIRST).expect("attached");
         }
         if start.is_dirty() {
+            if start.traps() {
+                world.dirty(0, 1).expect("clean");
+            }
             assert_eq!(world.write(0, FIRST).poll(), Some(Ok(FIRST)));
         }
         if start.is_awaiting() {
             world.begin(0).expect("a page of the VMO");
         }
+        if start.has_waiters() {
+            for _ in 0..cell.waiters() {
+                let mut waiter = if start.is_asked() { world.write(0, WAITED) } else { world.read(0) };
+                assert_eq!(waiter.poll(), None);
+                waiters.push(waiter);
+            }
+        }
+        if start.is_delivered() {
+            assert_eq!(world.take_all().len(), 1);
+        }
         if start.is_detached() {
             world.pager.detach_vmo(&world.vmo).expect("the pager's own VMO");
         }
-        let guard = (start == Start::Evicting).then(|| {
+        let guard = start.is_evicting().then(|| {
             let guard = world.platform.pin();
             assert_eq!(world.vmo.evict(PageCount(1), Evict::Any), PageCount(1));
             guard
@@ -550,6 +625,7 @@ impl Actor {
             }
             Op::Supply => Ok(world(pager, vmo).supply(0, byte).into()),
             Op::Fail => Ok(world(pager, vmo).fail(0, Status::Io).into()),
+            Op::Dirty => Ok(world(pager, vmo).dirty(0, 1).into()),
             Op::WritebackBegin => Ok(world(pager, vmo).begin(0).into()),
             Op::WritebackEnd => Ok(world(pager, vmo).end(0).into()),
             Op::Evict => {

@@ -128,6 +128,20 @@ pub fn explore(name: &'static str, bounds: Bounds, race: impl Fn(World) + Send +
 
 /// As [`explore`], on a VMO of so many pages.
 pub fn explore_pages(name: &'static str, bounds: Bounds, pages: u64, race: impl Fn(World) + Send + Sync + 'static) {
+    explore_in(name, bounds, move || World::new(pages), race);
+}
+
+/// As [`explore_pages`], on a VMO that traps dirtying.
+pub fn explore_trapping(name: &'static str, bounds: Bounds, pages: u64, race: impl Fn(World) + Send + Sync + 'static) {
+    explore_in(name, bounds, move || World::trapping(pages), race);
+}
+
+fn explore_in(
+    name: &'static str,
+    bounds: Bounds,
+    world: impl Fn() -> World + Send + Sync + 'static,
+    race: impl Fn(World) + Send + Sync + 'static,
+) {
     let bound = bounds.chosen();
     let executions = Arc::new(AtomicU64::new(0));
     let counter = executions.clone();
@@ -137,7 +151,7 @@ pub fn explore_pages(name: &'static str, bounds: Bounds, pages: u64, race: impl 
     model.max_branches = 100_000;
     model.check(move || {
         counter.fetch_add(1, Ordering::Relaxed);
-        race(World::new(pages));
+        race(world());
     });
     let bound = bound.map_or_else(|| "no bound".to_string(), |bound| format!("bound {bound}"));
     let reclamation = if cfg!(crossbeam_loom) { "real epoch" } else { "modelled" };

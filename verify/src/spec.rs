@@ -3,10 +3,11 @@
 //! Plain code and plain collections. A page's content is one byte. An access that must wait
 //! becomes a [`Waiter`]; [`Spec::resume`] is what its thread does when it has been woken.
 //!
-//! Three calls of the pager are more than one step here, because they promise no more:
+//! Four calls of the pager are more than one step here, because they promise no more:
 //! an eviction ([`evict`](Spec::evict), later [`reclaim`](Spec::reclaim), and in between the page
 //! can be rescued), an access to several pages, which goes page by page, and, for who looks while
-//! it is under way, a [`detach`](Spec::detach).
+//! it is under way, a [`detach`](Spec::detach) and a [`dirty`](Spec::dirty). After a `dirty` and an
+//! `evict` those who wait to write are [told](Spec::tell).
 
 use std::collections::BTreeMap;
 
@@ -34,12 +35,14 @@ pub enum Link {
     },
 }
 
-/// A READ in flight.
+/// A request in flight.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Request {
+    /// READ or DIRTY.
+    command: Command,
     start: u64,
     end: u64,
-    /// Pages that have not arrived.
+    /// Pages that have not arrived, or may not be dirty yet.
     missing: Vec<u64>,
     waiters: usize,
     delivered: bool,
@@ -70,6 +73,8 @@ pub type Packet = (Command, u64, u64);
 pub struct Spec {
     pages: Vec<Page>,
     link: Link,
+    /// Whether the service is asked before a page becomes dirty.
+    traps: bool,
     /// By number; the numbers ascend in the order in which the requests were made.
     requests: BTreeMap<usize, Request>,
     /// How those ended that are not in flight any more, for the waiters that have not looked yet.
@@ -92,11 +97,18 @@ impl Spec {
         Self {
             pages: vec![Page::Absent; pages],
             link: Link::Attached,
+            traps: false,
             requests: BTreeMap::new(),
             outcomes: BTreeMap::new(),
             made: 0,
             complete: Complete::NotYet,
         }
+    }
+
+    /// As [`new`](Self::new), of a VMO that traps dirtying.
+    #[must_use]
+    pub fn trapping(pages: usize) -> Self {
+        Self { traps: true, ..Self::new(pages) }
     }
 
     /// The state of a page.
@@ -114,6 +126,18 @@ impl Spec {
         self.requests.iter().find(|(_, request)| request.missing.contains(&page)).map(|(id, _)| *id)
     }
 
+    /// The page is not missing any more to the request that waits for it.
+    fn arrived(&mut self, page: u64) {
+        if let Some(id) = self.request_of(page)
+            && let Some(request) = self.requests.get_mut(&id)
+        {
+            request.missing.retain(|missing| *missing != page);
+            if request.missing.is_empty() {
+                self.end_request(id, Ok(()));
+            }
+        }
+    }
+
     /// Reads a page, of an access that goes on for `run` pages.
     pub fn read(&mut self, page: u64, run: u64) -> Access {
         self.access(page, run, None)
@@ -128,9 +152,15 @@ impl Spec {
         if page >= self.pages.len() as u64 {
             return Access::Failed(Status::OutOfRange);
         }
+        let traps = self.traps;
         let state = self.state(page);
         match (*state, write) {
-            (Page::Absent, _) => self.ask(page, run, write),
+            (Page::Absent, _) => self.ask(Command::Read, page, run, write),
+            (Page::Clean(_) | Page::AwaitingClean(_), Some(_)) if traps => self.ask(Command::Dirty, page, run, write),
+            (Page::Evicting(kept), Some(_)) if traps => {
+                *state = Page::Clean(kept); // rescued
+                self.ask(Command::Dirty, page, run, write)
+            }
             (_, Some(byte)) => {
                 *state = Page::Dirty(byte);
                 Access::Done(byte)
@@ -143,8 +173,8 @@ impl Spec {
         }
     }
 
-    /// Joins the request in flight, or makes one for the longest run of absent pages.
-    fn ask(&mut self, page: u64, run: u64, write: Option<u8>) -> Access {
+    /// Joins the request in flight, or makes one for the longest run of pages that need the same.
+    fn ask(&mut self, command: Command, page: u64, run: u64, write: Option<u8>) -> Access {
         if self.link != Link::Attached {
             return Access::Failed(Status::BadState);
         }
@@ -155,10 +185,17 @@ impl Spec {
             id
         } else {
             let last = (page + run).min(self.pages.len() as u64);
-            let free = |p: &u64| self.page(*p) == Page::Absent && self.request_of(*p).is_none();
+            let free = |p: &u64| {
+                let needs = match command {
+                    Command::Dirty => matches!(self.page(*p), Page::Clean(_) | Page::AwaitingClean(_)),
+                    _ => self.page(*p) == Page::Absent,
+                };
+                needs && self.request_of(*p).is_none()
+            };
             let missing: Vec<u64> = (page..last).take_while(free).collect();
             let end = page + missing.len() as u64;
-            self.requests.insert(self.made, Request { start: page, end, missing, waiters: 1, delivered: false });
+            let request = Request { command, start: page, end, missing, waiters: 1, delivered: false };
+            self.requests.insert(self.made, request);
             self.made += 1;
             self.made - 1
         };
@@ -209,15 +246,58 @@ impl Spec {
             Page::Evicting(kept) => *state = Page::Clean(kept),
             _ => return Ok(()),
         }
-        if let Some(id) = self.request_of(page)
-            && let Some(request) = self.requests.get_mut(&id)
-        {
-            request.missing.retain(|missing| *missing != page);
-            if request.missing.is_empty() {
-                self.end_request(id, Ok(()));
+        self.arrived(page);
+        Ok(())
+    }
+
+    /// Lets the pages of `start..end` become dirty: all or none.
+    ///
+    /// # Errors
+    /// `NotSupported`, `BadState`, and `NotFound` when one is absent.
+    pub fn dirty(&mut self, start: u64, end: u64) -> Result<(), Status> {
+        if !self.traps {
+            return Err(Status::NotSupported);
+        }
+        if self.link != Link::Attached {
+            return Err(Status::BadState);
+        }
+        for page in start..end {
+            match *self.state(page) {
+                Page::Evicting(kept) => *self.state(page) = Page::Clean(kept), // rescued
+                Page::Absent => {
+                    let asked = |(_, request): &(&usize, &Request)| {
+                        request.command == Command::Dirty && request.start < end && start < request.end
+                    };
+                    for id in self.requests.iter().filter(asked).map(|(id, _)| *id).collect::<Vec<_>>() {
+                        self.end_request(id, Ok(()));
+                    }
+                    return Err(Status::NotFound);
+                }
+                _ => {}
+            }
+        }
+        for page in start..end {
+            let state = self.state(page);
+            if let Page::Clean(byte) | Page::AwaitingClean(byte) = *state {
+                *state = Page::Dirty(byte);
             }
         }
         Ok(())
+    }
+
+    /// What is done when a [`dirty`](Self::dirty) or an [`evict`](Self::evict) returns: those who wait
+    /// to write the pages have been told.
+    pub fn tell(&mut self, start: u64, end: u64) {
+        for page in start..end {
+            if matches!(self.page(page), Page::Absent | Page::Evicting(_) | Page::Dirty(_)) && self.is_asked(page) {
+                self.arrived(page);
+            }
+        }
+    }
+
+    /// Whether a DIRTY request waits for the page.
+    fn is_asked(&self, page: u64) -> bool {
+        self.request_of(page).is_some_and(|id| self.requests[&id].command == Command::Dirty)
     }
 
     /// Fails every request that still waits for a page of `start..end`.
@@ -252,6 +332,14 @@ impl Spec {
             return true;
         }
         false
+    }
+
+    /// Keeps a page that is being evicted. The first thing that a writer does who then must ask.
+    pub fn rescue(&mut self, page: u64) {
+        let state = self.state(page);
+        if let Page::Evicting(byte) = *state {
+            *state = Page::Clean(byte);
+        }
     }
 
     /// Ends an eviction, unless the page was rescued.
@@ -318,14 +406,16 @@ impl Spec {
         self.pages.fill(Page::Absent);
     }
 
-    /// Everything that the port has: adjacent READs as one, COMPLETE last.
+    /// Everything that the port has: adjacent requests of one kind as one, COMPLETE last.
     pub fn take(&mut self) -> Vec<Packet> {
         let mut packets: Vec<Packet> = Vec::new();
         for request in self.requests.values_mut().filter(|request| !request.delivered) {
             request.delivered = true;
             match packets.last_mut() {
-                Some((_, start, pages)) if *start + *pages == request.start => *pages += request.end - request.start,
-                _ => packets.push((Command::Read, request.start, request.end - request.start)),
+                Some((command, start, pages)) if *command == request.command && *start + *pages == request.start => {
+                    *pages += request.end - request.start;
+                }
+                _ => packets.push((request.command, request.start, request.end - request.start)),
             }
         }
         if self.complete == Complete::Queued {

@@ -254,10 +254,20 @@ impl World {
     /// A VMO of so many pages.
     #[must_use]
     pub fn new(pages: u64) -> Self {
+        Self::with(VmoOptions::NONE, pages)
+    }
+
+    /// A VMO of so many pages that traps dirtying.
+    #[must_use]
+    pub fn trapping(pages: u64) -> Self {
+        Self::with(VmoOptions::TRAP_DIRTY, pages)
+    }
+
+    fn with(options: VmoOptions, pages: u64) -> Self {
         let platform = Arc::new(ModelPlatform::new());
         let pager = Pager::new(platform.clone());
         let port = Port::new(platform.clone());
-        let vmo = pager.create_vmo(&port, KEY, VmoOptions::NONE, pages * PAGE_SIZE).expect("a new VMO");
+        let vmo = pager.create_vmo(&port, KEY, options, pages * PAGE_SIZE).expect("a new VMO");
         Self { platform, pager: Arc::new(pager), port: Arc::new(port), vmo: Arc::new(vmo) }
     }
 
@@ -283,6 +293,11 @@ impl World {
     /// Fails a page's request.
     pub fn fail(&self, at: u64, status: Status) -> Result<()> {
         self.pager.op_range(&self.vmo, PagerOp::Fail(status), page(at))
+    }
+
+    /// Lets `count` pages from `at` on become dirty.
+    pub fn dirty(&self, at: u64, count: u64) -> Result<()> {
+        self.pager.dirty_range(&self.vmo, ByteRange::new(at * PAGE_SIZE, count * PAGE_SIZE))
     }
 
     /// Begins writeback of a page.

@@ -1,0 +1,158 @@
+//! Leave to dirty several pages against everything that can take one of them away.
+//!
+//! Threads: the service lets two pages become dirty; another thread evicts one, detaches, writes,
+//! ends a writeback, or lets them become dirty too.
+//!
+//! Danger: one page becomes dirty and the other does not; the service is told that none did, and one
+//! does; a writer is woken twice, or never; a page is cleaned by a writeback that its dirtying
+//! overtook; a permit of an earlier call is taken for one that is not decided.
+//!
+//! Must hold: all or none, as the result says, and every writer goes on.
+#![cfg(loom)]
+
+use upager::Status;
+use upager_verify::race::{Bounds, explore_trapping, settled};
+use upager_verify::world::World;
+
+fn two_clean_pages(world: &World) {
+    world.supply(0, 1).expect("attached");
+    world.supply(1, 1).expect("attached");
+}
+
+fn dirty_pages(world: &World) -> u64 {
+    world.vmo.counts().dirty.0
+}
+
+#[test]
+fn dirty_range_against_evict() {
+    explore_trapping("dirty range against evict", Bounds::TWO_THREADS, 2, |world: World| {
+        two_clean_pages(&world);
+        let evictor = world.spawn(|world| {
+            world.evict();
+        });
+        let result = world.dirty(0, 2);
+        evictor.join().expect("the evictor ends");
+        match result {
+            Ok(()) => assert_eq!(dirty_pages(&world), 2),
+            Err(Status::NotFound) => assert_eq!(dirty_pages(&world), 0),
+            Err(other) => panic!("{other}"),
+        }
+        world.end_of_the_world();
+    });
+}
+
+#[test]
+fn dirty_range_against_detach() {
+    explore_trapping("dirty range against detach", Bounds::TWO_THREADS, 2, |world: World| {
+        two_clean_pages(&world);
+        let detacher = world.spawn(|world| world.pager.detach_vmo(&world.vmo).map(drop));
+        let result = world.dirty(0, 2);
+        detacher.join().expect("the detacher ends").expect("the pager's own VMO");
+        let counts = world.vmo.counts();
+        match result {
+            Ok(()) => assert_eq!((counts.resident.0, counts.dirty.0), (2, 2)),
+            Err(Status::BadState) => assert_eq!((counts.resident.0, counts.dirty.0), (0, 0)),
+            Err(other) => panic!("{other}"),
+        }
+        world.check_complete_is_last();
+        world.end_of_the_world();
+    });
+}
+
+#[test]
+fn dirty_range_against_a_read_in_a_detached_vmo() {
+    explore_trapping("dirty range against detach and read", Bounds { modelled: 1, real: 1 }, 2, |world: World| {
+        two_clean_pages(&world);
+        let detacher = world.spawn(|world| world.pager.detach_vmo(&world.vmo).map(drop));
+        let reader = world.spawn(|world| settled(world.read(1)));
+        let result = world.dirty(0, 2);
+        detacher.join().expect("the detacher ends").expect("the pager's own VMO");
+        let read = reader.join().expect("the reader ends");
+        let counts = world.vmo.counts();
+        match (result, read.now()) {
+            (Ok(()), Some(Ok(1))) => assert_eq!((counts.resident.0, counts.dirty.0), (2, 2)),
+            (Err(Status::BadState), Some(Ok(1) | Err(Status::BadState))) => {
+                assert_eq!((counts.resident.0, counts.dirty.0), (0, 0));
+            }
+            other => panic!("{other:?}"),
+        }
+        drop(read);
+        world.end_of_the_world();
+    });
+}
+
+#[test]
+fn dirty_range_against_dirty_range() {
+    explore_trapping("dirty range against dirty range", Bounds { modelled: 2, real: 1 }, 2, |world: World| {
+        two_clean_pages(&world);
+        let other = world.spawn(|world| world.dirty(0, 2));
+        assert_eq!(world.dirty(0, 2), Ok(()));
+        assert_eq!(other.join().expect("the other ends"), Ok(()));
+        assert_eq!(dirty_pages(&world), 2);
+        world.end_of_the_world();
+    });
+}
+
+#[test]
+fn dirty_range_against_a_writer() {
+    explore_trapping("dirty range against a writer", Bounds::TWO_THREADS, 2, |world: World| {
+        two_clean_pages(&world);
+        let writer = world.spawn(|world| settled(world.write(0, 3)));
+        assert_eq!(world.dirty(0, 2), Ok(()));
+        let write = writer.join().expect("the writer ends");
+        assert_eq!(write.now(), Some(Ok(3)), "the writer went on");
+        assert_eq!((dirty_pages(&world), world.vmo.counts().in_flight), (2, 0));
+        drop(write);
+        world.end_of_the_world();
+    });
+}
+
+#[test]
+fn refused_range_against_a_writer() {
+    explore_trapping("refused range against a writer", Bounds::TWO_THREADS, 2, |world: World| {
+        world.supply(0, 1).expect("attached");
+        let writer = world.spawn(|world| settled(world.write(0, 3)));
+        assert_eq!(world.dirty(0, 2), Err(Status::NotFound), "the second page is absent");
+        let write = writer.join().expect("the writer ends");
+        assert_eq!(write.now(), None, "nobody has allowed it");
+        assert_eq!((dirty_pages(&world), world.vmo.counts().in_flight), (0, 1));
+        assert_eq!(world.dirty(0, 1), Ok(()));
+        drop(write);
+        world.end_of_the_world();
+    });
+}
+
+#[test]
+fn dirty_range_against_the_end_of_a_writeback() {
+    explore_trapping("dirty range against END", Bounds::TWO_THREADS, 2, |world: World| {
+        two_clean_pages(&world);
+        assert_eq!(world.dirty(0, 1), Ok(()));
+        world.begin(0).expect("a page of the VMO");
+        let writeback = world.spawn(|world| world.end(0));
+        assert_eq!(world.dirty(0, 2), Ok(()));
+        writeback.join().expect("the writeback ends").expect("a page of the VMO");
+        assert_eq!(dirty_pages(&world), 2);
+        world.end_of_the_world();
+    });
+}
+
+#[test]
+fn a_permit_is_not_taken_for_an_earlier_one() {
+    explore_trapping("a permit and its entry's earlier life", Bounds::TWO_THREADS, 3, |world: World| {
+        two_clean_pages(&world);
+        let evictor = world.spawn(|world| {
+            world.evict();
+        });
+        if world.dirty(0, 2) == Ok(()) {
+            world.begin(0).expect("a page of the VMO");
+            world.end(0).expect("a page of the VMO");
+            assert_eq!(world.dirty(0, 3), Err(Status::NotFound), "the third page is absent");
+            // Counted only now: a count may be above the truth while somebody is at work.
+            evictor.join().expect("the evictor ends");
+            assert_eq!(dirty_pages(&world), 1, "the first page became dirty without leave");
+        } else {
+            evictor.join().expect("the evictor ends");
+        }
+        world.end_of_the_world();
+    });
+}
