@@ -36,8 +36,9 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    pub(crate) fn new() -> Self {
-        Self { resident: AtomicU16::new(0), dirty: AtomicU16::new(0) }
+    /// Of something new, with so many dirty already.
+    pub(crate) fn of_dirty(dirty: u16) -> Self {
+        Self { resident: AtomicU16::new(0), dirty: AtomicU16::new(dirty) }
     }
 
     #[inline]
@@ -53,10 +54,10 @@ impl Counts {
         self.of(kind).load(Acquire) // Acquire: pairs with `raise`, for the counts below
     }
 
-    /// Counts one more, before it enters the state. `raise_parent` runs before a count that was zero
+    /// Counts `by` more, before they enter the state. `raise_parent` runs before a count that was zero
     /// becomes one, `lower_parent` if another thread was faster.
     #[inline]
-    pub(crate) fn raise(&self, kind: Kind, raise_parent: impl Fn(), lower_parent: impl Fn()) {
+    pub(crate) fn raise(&self, kind: Kind, by: u16, raise_parent: impl Fn(), lower_parent: impl Fn()) {
         let count = self.of(kind);
         let mut seen = count.load(Acquire); // Acquire: as on failure
         loop {
@@ -65,7 +66,7 @@ impl Counts {
             }
             // AcqRel: Release shows the parent's count to whoever sees this one; Acquire takes
             // over the path that another thread raised, since this one relies on it.
-            match count.compare_exchange(seen, seen.saturating_add(1), AcqRel, Acquire) {
+            match count.compare_exchange(seen, seen.saturating_add(by), AcqRel, Acquire) {
                 Ok(_) => return,
                 Err(now) => {
                     if seen == 0 {
@@ -77,11 +78,11 @@ impl Counts {
         }
     }
 
-    /// Counts one less, after it has left.
+    /// Counts `by` less, after they have left.
     #[inline]
-    pub(crate) fn lower(&self, kind: Kind, lower_parent: impl Fn()) {
+    pub(crate) fn lower(&self, kind: Kind, by: u16, lower_parent: impl Fn()) {
         // AcqRel: the page left before; the parent is lowered after
-        if self.of(kind).fetch_sub(1, AcqRel) == 1 {
+        if self.of(kind).fetch_sub(by, AcqRel) == by {
             lower_parent();
         }
     }

@@ -23,7 +23,7 @@ use crate::request::{Kind, Outcome, Wait};
 use crate::source::Asked;
 use crate::status::{Result, Status};
 use crate::units::{ByteOffset, ByteRange, PAGE_SIZE, PageCount, PageIndex};
-use crate::vmo::{Access, Hold, Vmo, Writable};
+use crate::vmo::{Access, Hold, Readable, Vmo, Writable};
 
 /// Waits until a page can be accessed. See [`Vmo::fault`].
 #[must_use = "a fault does nothing until it is polled"]
@@ -52,6 +52,8 @@ impl<P: Platform> Vmo<P> {
     ///
     /// Ready with `Ok` says that the page was there at that moment; it may be evicted in the next.
     /// To use its frame, pin and [`lookup`](Self::lookup), and fault again if it has gone.
+    ///
+    /// Zeros that are not stored are stored, so that there is a frame to map.
     ///
     /// Units: the page. Errors: [`OutOfRange`](Status::OutOfRange) past the end;
     /// [`BadState`](Status::BadState) when the pager is needed and detached or closed;
@@ -135,10 +137,14 @@ impl<P: Platform> Vmo<P> {
         while done < to.len() {
             let at = ByteOffset(offset.0 + done as u64);
             let (within, n) = part_of_page(at, to.len() - done);
-            let Some(frame) = self.read_access(at.page()) else { break };
-            // SAFETY: the guard, from before the lookup, keeps the frame allocated; the part lies
-            // within the page.
-            unsafe { inner.platform.copy_out(frame, within, &mut to[done..done + n]) };
+            let part = &mut to[done..done + n];
+            match self.read_access(at.page()) {
+                // SAFETY: the guard, from before the lookup, keeps the frame allocated; the part lies
+                // within the page.
+                Readable::Frame(frame) => unsafe { inner.platform.copy_out(frame, within, part) },
+                Readable::Zeros => part.fill(0),
+                Readable::Absent => break,
+            }
             done += n;
         }
         done
@@ -147,15 +153,17 @@ impl<P: Platform> Vmo<P> {
     /// Copies into resident pages until one is not resident. Returns how many bytes.
     fn write_resident(&self, offset: ByteOffset, from: &[u8]) -> Result<usize> {
         let inner = self.inner();
+        // So that a page whose content is replaced while we copy keeps its frame for us.
+        let _guard = inner.platform.pin();
         let mut done = 0;
         while done < from.len() {
             let at = ByteOffset(offset.0 + done as u64);
             let (within, n) = part_of_page(at, from.len() - done);
             let Writable::Dirty(place, frame) = self.write_access(at.page(), Hold::Copying)? else { break };
-            // SAFETY: the page is dirty and held, so its frame is neither evicted nor freed; the
-            // part lies within the page.
+            // SAFETY: the page is dirty and held, so its frame is not evicted; if it is replaced, the
+            // guard, from before the page was found, keeps it allocated; the part lies within the page.
             unsafe { inner.platform.copy_in(frame, within, &from[done..done + n]) };
-            place.slot().end_write();
+            place.slot().end_write(frame);
             done += n;
         }
         Ok(done)
@@ -181,7 +189,11 @@ impl<P: Platform> Fault<'_, P> {
     #[inline]
     fn lacks(&self) -> Result<Option<Kind>> {
         Ok(match self.access {
-            Access::Read => self.vmo.read_access(self.page).is_none().then_some(Kind::Read),
+            Access::Read => match self.vmo.read_access(self.page) {
+                Readable::Frame(_) => None,
+                Readable::Absent => Some(Kind::Read),
+                Readable::Zeros => self.vmo.inner().store_page(self.page)?.then_some(Kind::Read),
+            },
             Access::Write => match self.vmo.write_access(self.page, Hold::Mapped)? {
                 Writable::Dirty(..) => None,
                 Writable::Absent => Some(Kind::Read),

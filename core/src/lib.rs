@@ -59,6 +59,7 @@ mod units;
 mod vmo;
 mod wake;
 mod writeback;
+mod zero;
 
 #[cfg(feature = "std")]
 pub use block::{block_on, block_on_until};

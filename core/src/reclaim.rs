@@ -141,7 +141,7 @@ impl<'a, P: Platform> Retired<'a, P> {
     pub(crate) fn evict_clean(&mut self, range: PageRange) -> u64 {
         let mut evicted = 0;
         let vmo = self.vmo;
-        let _: ControlFlow<()> = vmo.table.scan(Kind::Resident, range, |page, at| {
+        let _: ControlFlow<()> = vmo.table.scan_pages(Kind::Resident, range, |page, at| {
             loop {
                 let gone = match at.slot().load() {
                     State::Clean(clean) => self.evict(page, at, clean),
@@ -159,7 +159,7 @@ impl<'a, P: Platform> Retired<'a, P> {
     pub(crate) fn discard_all(&mut self) {
         self.evict_clean(PageRange::ALL);
         let vmo = self.vmo;
-        let _: ControlFlow<()> = vmo.table.scan(Kind::Dirty, PageRange::ALL, |page, at| {
+        let _: ControlFlow<()> = vmo.table.scan_pages(Kind::Dirty, PageRange::ALL, |page, at| {
             let discarded = match at.slot().load() {
                 State::Dirty(dirty) => dirty.discard(at.slot()),
                 State::AwaitingClean(awaiting) => awaiting.discard(at.slot()),
@@ -209,7 +209,7 @@ impl<P: Platform> Vmo<P> {
             if evicted == max.0 {
                 break;
             }
-            let stopped = inner.table.scan(Kind::Resident, *part, |page, at| {
+            let stopped = inner.table.scan_pages(Kind::Resident, *part, |page, at| {
                 if evicted == max.0 {
                     return ControlFlow::Break(page);
                 }

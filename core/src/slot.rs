@@ -28,7 +28,7 @@
 //! | --- | --- | --- | --- |
 //! | 0..4 | tag | tag | tag |
 //! | 4 | 0 | accessed | accessed; in `Evicting`: condemned, an access has failed on it |
-//! | 5 | 0 | reclaim pending | reclaim pending |
+//! | 5 | reclaim pending | reclaim pending | reclaim pending |
 //! | 6..24 | index of the request | writers that hold the page | index of the DIRTY request, where there is one |
 //! | 24..64 | generation of the request (36 bits) | frame | frame |
 //!
@@ -52,13 +52,22 @@
 //!                               +--evict--> Evicting             underneath from then on
 //! ```
 //!
-//! The tag for zero content is part of the layout, though no arrow of this version leads to it. Two
-//! bits of a tag say what a lookup asks: content of the VMO's own (dirty, awaiting clean), and
+//! Any page may be replaced by zeros that are not stored, or by nothing:
+//!
+//! ```text
+//!   (any) --replace--> Zero --store--> Dirty, AwaitingClean      writeback_begin: Zero awaits clean
+//!   (any) --replace--> Empty           Zero --writeback_end--> Empty
+//! ```
+//!
+//! The frame of a replaced page is freed after a grace period without the page's doing, so the page may
+//! have another one at once. A reclaim that was on its way for it finds the bit, in every state.
+//!
+//! Two bits of a tag say what a lookup asks: content of the VMO's own (dirty, awaiting clean), and
 //! content that the service has too, which detach hides.
 
 use crate::platform::Frame;
 use crate::request::RequestId;
-use crate::sync::{AcqRel, Acquire, AtomicU64, Release};
+use crate::sync::{AcqRel, Acquire, AtomicU64, Relaxed, Release};
 
 const TAG: u64 = 0xf;
 const ACCESSED: u64 = 1 << 4;
@@ -70,6 +79,9 @@ const PINS: u64 = ((1 << INDEX_BITS) - 1) << INDEX_AT;
 const FRAME_AT: u32 = 24;
 const FRAME: u64 = u64::MAX << FRAME_AT;
 const KEPT: u64 = FRAME | RECLAIM | ACCESSED;
+
+/// In the word of `Zero`: the zeros are being written back.
+const ZEROS_AWAITING: u64 = 1 << INDEX_AT;
 
 const EMPTY: u64 = 0;
 const REQUESTED: u64 = 1;
@@ -108,8 +120,30 @@ pub(crate) enum State {
     AwaitingClean(AwaitingClean),
     /// Resident, clean or awaiting clean, and its dirtying is asked for or about to be allowed.
     DirtyRequested(DirtyRequested),
-    /// Zeros that are not stored.
+    /// Dirty zeros that are not stored.
+    Zero(Zero),
+}
+
+/// What a page without a frame is, where it shares a word with its neighbours
+/// ([`table`](crate::table)).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Unstored {
+    /// `Empty`.
+    Absent,
+    /// `Zero`.
     Zero,
+    /// `Zero`, and being written back.
+    ZeroAwaiting,
+}
+
+impl Unstored {
+    const fn word(self) -> u64 {
+        match self {
+            Self::Absent => EMPTY,
+            Self::Zero => ZERO,
+            Self::ZeroAwaiting => ZERO | ZEROS_AWAITING,
+        }
+    }
 }
 
 macro_rules! seen {
@@ -134,6 +168,8 @@ seen! {
     AwaitingClean;
     /// A page seen `DirtyRequested`.
     DirtyRequested;
+    /// A page seen `Zero`.
+    Zero;
 }
 
 /// What a reclaim did.
@@ -156,8 +192,8 @@ const fn frame_bits(frame: Frame) -> u64 {
 }
 
 impl Slot {
-    pub(crate) fn new() -> Self {
-        Self(AtomicU64::new(EMPTY))
+    pub(crate) fn new(page: Unstored) -> Self {
+        Self(AtomicU64::new(page.word()))
     }
 
     /// What the page is.
@@ -188,12 +224,19 @@ impl Slot {
         }
     }
 
-    /// Gives up a writer's hold, after its bytes are in.
-    pub(crate) fn end_write(&self) {
-        // The page cannot have left `Dirty` while a writer held it, so this touches only the count.
-        // Release: the bytes written come before whoever next moves the page (`writeback_begin`
-        // acquires), and before its frame can be read by writeback.
-        self.0.fetch_sub(PIN, Release);
+    /// Gives up a writer's hold on this frame of the page, after its bytes are in. The writer has been
+    /// pinned since it took hold: so if the page has the frame, it is still the same content.
+    pub(crate) fn end_write(&self, frame: Frame) {
+        let mut word = self.0.load(Relaxed); // Relaxed: the swap below decides
+        // The page has left `Dirty` with a writer in it only if its content was replaced.
+        while word & TAG == DIRTY && frame_of(word) == frame && word & PINS != 0 {
+            // Release: the bytes written come before whoever next moves the page (`writeback_begin`
+            // acquires), and before its frame can be read by writeback. Relaxed: as above.
+            match self.0.compare_exchange(word, word - PIN, Release, Relaxed) {
+                Ok(_) => return,
+                Err(now) => word = now,
+            }
+        }
     }
 }
 
@@ -206,7 +249,7 @@ const fn decode(word: u64) -> State {
         DIRTY => State::Dirty(Dirty(word)),
         AWAITING_CLEAN => State::AwaitingClean(AwaitingClean(word)),
         CLEAN_DIRTY_REQUESTED | AWAITING_DIRTY_REQUESTED => State::DirtyRequested(DirtyRequested(word)),
-        ZERO => State::Zero,
+        ZERO => State::Zero(Zero(word)),
         _ => State::Empty(Empty(word)),
     }
 }
@@ -215,27 +258,84 @@ const fn index_bits(index: u32) -> u64 {
     (index as u64) << INDEX_AT
 }
 
-const fn requested_word(id: RequestId) -> u64 {
-    REQUESTED | (id.generation() << FRAME_AT) | index_bits(id.index())
+/// `from` is the word before.
+const fn requested_word(from: u64, id: RequestId) -> u64 {
+    REQUESTED | (id.generation() << FRAME_AT) | index_bits(id.index()) | (from & RECLAIM)
 }
 
-const fn supplied_word(frame: Frame) -> u64 {
+/// `from` is the word before.
+const fn supplied_word(from: u64, frame: Frame) -> u64 {
     // Accessed: a page that was asked for outlives one turn of the evictor's hand, so that who
     // asked for it can use it.
-    CLEAN | frame_bits(frame) | ACCESSED
+    CLEAN | frame_bits(frame) | ACCESSED | (from & RECLAIM)
+}
+
+impl State {
+    const fn word(self) -> u64 {
+        match self {
+            Self::Empty(Empty(word))
+            | Self::Requested(Requested(word))
+            | Self::Evicting(Evicting(word))
+            | Self::Clean(Clean(word))
+            | Self::Dirty(Dirty(word))
+            | Self::AwaitingClean(AwaitingClean(word))
+            | Self::DirtyRequested(DirtyRequested(word))
+            | Self::Zero(Zero(word)) => word,
+        }
+    }
+
+    /// The content goes, whatever there is, and the page becomes zeros, or absent. Its frame, if it had
+    /// one, is the caller's to free after a grace period. Writers may be in it: their bytes go with it.
+    pub(crate) fn replace(self, slot: &Slot, with: Unstored) -> Result<Option<Frame>, State> {
+        let word = self.word();
+        let tag = word & TAG;
+        // The reclaim that `Evicting` stands for is still on its way, and will find the bit.
+        let reclaim = if tag == EVICTING { RECLAIM } else { word & RECLAIM };
+        slot.change(word, with.word() | reclaim)?;
+        Ok((tag & (OWN | OF_PAGER) != 0 || tag == EVICTING).then(|| frame_of(word)))
+    }
+}
+
+impl Zero {
+    /// Whether the service is writing the zeros back.
+    pub(crate) const fn is_awaiting(self) -> bool {
+        self.0 & ZEROS_AWAITING != 0
+    }
+
+    /// A frame of zeros takes the place of those that were not stored. The page stays what it is for
+    /// the service: dirty, or awaiting clean.
+    pub(crate) fn store(self, slot: &Slot, frame: Frame) -> Result<(), State> {
+        let tag = if self.is_awaiting() { AWAITING_CLEAN } else { DIRTY };
+        slot.change(self.0, tag | frame_bits(frame) | (self.0 & RECLAIM) | ACCESSED)
+    }
+
+    /// The service begins to write the zeros back.
+    pub(crate) fn writeback_begin(self, slot: &Slot) -> Result<(), State> {
+        slot.change(self.0, self.0 | ZEROS_AWAITING)
+    }
+
+    /// The service has written the zeros back: it has them now.
+    pub(crate) fn writeback_end(self, slot: &Slot) -> Result<(), State> {
+        slot.change(self.0, EMPTY | (self.0 & RECLAIM))
+    }
+
+    /// They are dirty anew.
+    pub(crate) fn mark_dirty(self, slot: &Slot) -> Result<(), State> {
+        slot.change(self.0, self.0 & !ZEROS_AWAITING)
+    }
 }
 
 impl Empty {
     /// A READ now covers the page.
     #[inline]
     pub(crate) fn request(self, slot: &Slot, id: RequestId) -> Result<(), State> {
-        slot.change(self.0, requested_word(id))
+        slot.change(self.0, requested_word(self.0, id))
     }
 
     /// Content arrives, unasked.
     #[inline]
     pub(crate) fn supply(self, slot: &Slot, frame: Frame) -> Result<(), State> {
-        slot.change(self.0, supplied_word(frame))
+        slot.change(self.0, supplied_word(self.0, frame))
     }
 }
 
@@ -247,18 +347,18 @@ impl Requested {
     /// Another READ takes the page over from a dead one.
     #[inline]
     pub(crate) fn request(self, slot: &Slot, id: RequestId) -> Result<(), State> {
-        slot.change(self.0, requested_word(id))
+        slot.change(self.0, requested_word(self.0, id))
     }
 
     /// The content asked for arrives.
     #[inline]
     pub(crate) fn supply(self, slot: &Slot, frame: Frame) -> Result<(), State> {
-        slot.change(self.0, supplied_word(frame))
+        slot.change(self.0, supplied_word(self.0, frame))
     }
 
     /// The request failed, or nobody waits for it any more.
     pub(crate) fn withdraw(self, slot: &Slot) -> Result<(), State> {
-        slot.change(self.0, EMPTY)
+        slot.change(self.0, EMPTY | (self.0 & RECLAIM))
     }
 }
 
@@ -507,8 +607,15 @@ mod tests {
         }
     }
 
+    fn dirty_frame(slot: &Slot) -> Frame {
+        match slot.load() {
+            State::Dirty(page) => page.frame(),
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn supplied(frame: u64) -> Slot {
-        let slot = Slot::new();
+        let slot = Slot::new(Unstored::Absent);
         let State::Empty(page) = slot.load() else { panic!() };
         page.supply(&slot, Frame::from_bits(frame)).unwrap();
         slot
@@ -516,7 +623,7 @@ mod tests {
 
     #[test]
     fn the_largest_values_fit_and_do_not_touch_each_other() {
-        let slot = Slot::new();
+        let slot = Slot::new(Unstored::Absent);
         let State::Empty(page) = slot.load() else { panic!() };
         let id = RequestId::new((1 << INDEX_BITS) - 1, (1 << 36) - 1);
         page.request(&slot, id).unwrap();
@@ -535,7 +642,7 @@ mod tests {
         let State::Dirty(page) = slot.load() else { panic!() };
         assert!(page.has_writers());
         assert_eq!(page.writeback_begin(&slot), Err(State::Dirty(page)));
-        slot.end_write();
+        slot.end_write(dirty_frame(&slot));
         let State::Dirty(page) = slot.load() else { panic!() };
         page.writeback_begin(&slot).unwrap();
         let State::AwaitingClean(page) = slot.load() else { panic!() };
@@ -573,13 +680,44 @@ mod tests {
         clean(&slot).evict(&slot).unwrap();
         let State::Evicting(page) = slot.load() else { panic!() };
         page.begin_write(&slot).unwrap();
-        slot.end_write();
+        slot.end_write(dirty_frame(&slot));
         let State::Dirty(page) = slot.load() else { panic!() };
         page.writeback_begin(&slot).unwrap();
         assert_eq!(slot.reclaim(), Reclaimed::Rescued);
         let State::AwaitingClean(page) = slot.load() else { panic!() };
         page.writeback_end(&slot).unwrap();
         assert_eq!(clean(&slot).evict(&slot), Ok(OwesReclaim::Yes));
+    }
+
+    #[test]
+    fn a_replaced_page_gives_up_its_frame_and_keeps_what_is_on_its_way() {
+        let slot = supplied(5);
+        clean(&slot).evict(&slot).unwrap();
+        assert_eq!(slot.load().replace(&slot, Unstored::Zero), Ok(Some(Frame::from_bits(5))));
+        let State::Zero(page) = slot.load() else { panic!() };
+        page.store(&slot, Frame::from_bits(6)).unwrap();
+        assert_eq!(dirty_frame(&slot), Frame::from_bits(6));
+        // The reclaim of the eviction comes, and leaves the new content alone.
+        assert_eq!(slot.reclaim(), Reclaimed::Rescued);
+        assert_eq!(slot.load().replace(&slot, Unstored::Absent), Ok(Some(Frame::from_bits(6))));
+        assert_eq!(slot.load().replace(&slot, Unstored::ZeroAwaiting), Ok(None));
+        let State::Zero(page) = slot.load() else { panic!() };
+        page.store(&slot, Frame::from_bits(7)).unwrap();
+        assert!(matches!(slot.load(), State::AwaitingClean(_)));
+    }
+
+    #[test]
+    fn a_writer_whose_page_was_replaced_leaves_the_next_content_alone() {
+        let slot = supplied(5);
+        clean(&slot).begin_write(&slot).unwrap();
+        slot.load().replace(&slot, Unstored::Zero).unwrap();
+        let State::Zero(page) = slot.load() else { panic!() };
+        page.store(&slot, Frame::from_bits(6)).unwrap();
+        let State::Dirty(page) = slot.load() else { panic!() };
+        page.begin_write(&slot).unwrap().unwrap();
+        slot.end_write(Frame::from_bits(5));
+        let State::Dirty(page) = slot.load() else { panic!() };
+        assert!(page.has_writers());
     }
 
     #[test]

@@ -24,10 +24,10 @@ use crate::platform::Platform;
 use crate::port::Shared as Port;
 use crate::queue::{Queue, Seal, Taken};
 use crate::request::{Joined, Kind, MAX_RUN, Named, Outcome, RequestId, Requests, Resolving, Wait};
-use crate::slot::{OF_PAGER, OWN, Slot, State};
+use crate::slot::{OF_PAGER, OWN, Slot, State, Unstored};
 use crate::status::{Result, Status};
 use crate::sync::{AcqRel, Acquire, Arc, AtomicU32, AtomicU64, Guard, Hint, SeqCst, fence};
-use crate::table::Table;
+use crate::table::{Look, Table};
 use crate::trap::Trapped;
 use crate::units::{PAGE_SIZE, PageIndex, PageRange};
 use crate::vmo::Inner;
@@ -234,7 +234,11 @@ impl<P: Platform> Source<P> {
     #[inline]
     fn claim_run(&self, table: &Table, first: PageIndex, run: u64, id: RequestId) -> Result<u64> {
         for claimed in 0..run {
-            let at = match table.find_or_make(PageIndex(first.0 + claimed)) {
+            let page = PageIndex(first.0 + claimed);
+            if let Look::Unstored(Unstored::Zero | Unstored::ZeroAwaiting) = table.look(page) {
+                return Ok(claimed);
+            }
+            let at = match table.find_or_make(page) {
                 Ok(at) => at,
                 Err(status) if claimed == 0 => return Err(status),
                 Err(_) => return Ok(claimed),

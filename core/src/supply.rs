@@ -5,21 +5,26 @@ use crate::pager::Pager;
 use crate::platform::{OwnedFrame, Platform};
 use crate::reclaim::Retired;
 use crate::request::RequestId;
-use crate::slot::State;
+use crate::slot::{State, Unstored};
 use crate::status::{Result, Status};
 use crate::sync::{Arc, SeqCst, fence};
+use crate::table::Look;
 use crate::units::{ByteRange, PageIndex, PageRange};
 use crate::vmo::{Inner, Vmo};
 
 /// Pages that have arrived for one request and are not reported to it yet: a run of them is one
 /// step on the request, not one a page.
-struct Arrivals<'a, P: Platform> {
+pub(crate) struct Arrivals<'a, P: Platform> {
     vmo: &'a Inner<P>,
     run: Option<(RequestId, u64)>,
 }
 
-impl<P: Platform> Arrivals<'_, P> {
-    fn add(&mut self, id: RequestId) {
+impl<'a, P: Platform> Arrivals<'a, P> {
+    pub(crate) const fn new(vmo: &'a Inner<P>) -> Self {
+        Self { vmo, run: None }
+    }
+
+    pub(crate) fn add(&mut self, id: RequestId) {
         match &mut self.run {
             Some((same, pages)) if *same == id => *pages += 1,
             _ => {
@@ -114,10 +119,13 @@ fn supply<'p, P: Platform>(
     pages: PageRange,
     frames: impl Iterator<Item = OwnedFrame<'p, P>>,
 ) -> Result<()> {
-    let mut arrivals = Arrivals { vmo, run: None };
+    let mut arrivals = Arrivals::new(vmo);
     for (page, frame) in (pages.start..pages.end).zip(frames) {
         if !frame.belongs_to(&vmo.platform) {
             return Err(Status::InvalidArgs);
+        }
+        if let Look::Unstored(Unstored::Zero | Unstored::ZeroAwaiting) = vmo.table.look(PageIndex(page)) {
+            continue; // the VMO has it already
         }
         let at = vmo.table.find_or_make(PageIndex(page))?;
         let slot = at.slot();

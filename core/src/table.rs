@@ -1,20 +1,30 @@
 //! From page number to page word.
 //!
 //! ```text
-//!   root: one child for each 2 MiB, up to 8 GiB     (larger: 512-way nodes between)
+//!   top: one child for each 2 MiB, up to 8 GiB     (larger, or grown: nodes between)
 //!     |
 //!     +-> leaf: 512 slots, 8 pairs of counts
 //! ```
 //!
 //! A resident lookup loads the child pointer and then the slot: two dependent loads, no store.
-//! The root is as large as the VMO needs, so up to 8 GiB there is no level between.
+//! The first top is as large as the VMO needs, so up to 8 GiB there is no level between. A VMO that
+//! grows past its top gets another one, whose first child is the old one; nothing moves.
 //!
-//! Nodes are made when a page of theirs is first requested or supplied, are published once by a
-//! compare-and-swap, and live as long as the table. So a reference into the table needs no pin;
+//! # One word says it
+//!
+//! Where a child is not made, its word says what all pages below are: absent, zeros that are dirty, or
+//! zeros that are being written back. So *the state of a page is in one word, the lowest there is on
+//! its way*, and every change of it is one compare-and-swap, however many pages it is about. A child
+//! that is made has the same state in each of its words as its own word had; so making it changes
+//! nothing, and two threads may race to do it.
+//!
+//! Nodes are made when a page of theirs comes to differ from the others below the same word. They are
+//! published once, and live as long as the table. So a reference into the table needs no pin;
 //! what needs one is the frame that a slot names.
 //!
 //! Memory: a leaf is 4096 bytes of slots and less than 64 of counts, its entry in a node 12, so a
-//! dense range costs 8.15 bytes a page; a lone page costs a leaf.
+//! dense range costs 8.15 bytes a page; a lone page costs a leaf, and zeros cost where they begin and
+//! end.
 
 use alloc::boxed::Box;
 use core::ops::ControlFlow;
@@ -22,7 +32,7 @@ use core::ptr;
 
 use crate::counts::{Counts, Kind};
 use crate::pool::{try_box, try_boxed};
-use crate::slot::Slot;
+use crate::slot::{Slot, Unstored};
 use crate::status::Result;
 use crate::sync::size::{GROUP_BITS, LEAF_BITS, NODE_BITS, ROOT_BITS};
 use crate::sync::{AcqRel, Acquire, AtomicPtr};
@@ -34,14 +44,13 @@ const GROUPS: usize = LEAF / GROUP;
 
 #[derive(Debug)]
 pub(crate) struct Table {
-    root: Box<Node>,
-    /// Nodes on the way to a leaf, the root included.
-    height: u32,
-    /// The root's children if they are leaves, else nothing: the whole of the usual lookup.
+    /// Where a walk begins.
+    top: AtomicPtr<Node>,
+    /// The children of the first top, if they are leaves, else nothing: the whole of the usual lookup.
     leaves: Leaves,
 }
 
-/// A second way to the words of a root whose children are leaves.
+/// A second way to the words of a node whose children are leaves.
 #[derive(Debug)]
 struct Leaves(ptr::NonNull<[AtomicPtr<()>]>);
 
@@ -53,15 +62,18 @@ unsafe impl Sync for Leaves {}
 impl Leaves {
     #[inline]
     fn get(&self, leaf: u64) -> Option<&AtomicPtr<()>> {
-        // SAFETY: the words are boxed by the root, which the table that has `self` owns and never
-        // replaces.
+        // SAFETY: the words are boxed by the first top, which the table that has `self` keeps, as its
+        // top or below it, and never replaces.
         unsafe { self.0.as_ref() }.get(leaf as usize)
     }
 }
 
 #[derive(Debug)]
 struct Node {
-    /// Nodes, or leaves below the lowest level.
+    /// log2 of the pages below one child. Children are leaves if it is that of a leaf.
+    shift: u32,
+    /// Nodes or leaves, or what all pages below are. A power of two of them, but for a top that never
+    /// grows.
     children: Box<[AtomicPtr<()>]>,
     counts: Box<[Counts]>,
     above: Above,
@@ -87,11 +99,55 @@ unsafe impl Send for Above {}
 // SAFETY: as for Send.
 unsafe impl Sync for Above {}
 
+/// What a child's word says.
+#[derive(Clone, Copy)]
+enum Word<'a> {
+    /// No child: all pages below are this.
+    All(Unstored),
+    Node(&'a Node),
+    Leaf(&'a Leaf),
+}
+
 /// A page's place in the table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct At<'a> {
     leaf: &'a Leaf,
     slot: usize,
+}
+
+/// Where a page's state is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Look<'a> {
+    /// In its slot.
+    At(At<'a>),
+    /// In a word above, with that of its neighbours.
+    Unstored(Unstored),
+}
+
+/// Zeros that share one word.
+#[derive(Clone, Copy)]
+pub(crate) struct Zeros<'a> {
+    node: &'a Node,
+    child: usize,
+    /// Those of the pages that the scan is about.
+    pub(crate) pages: PageRange,
+}
+
+/// What a scan meets.
+pub(crate) enum Item<'a> {
+    /// A page with a slot of its own, in a group that may have one of the kind.
+    Page(PageIndex, At<'a>),
+    /// Dirty zeros.
+    Zeros(Zeros<'a>),
+}
+
+/// What a scan does with zeros that lie only partly in its range.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Partly {
+    /// Shows the part.
+    Show,
+    /// Divides them, so that the part can be changed.
+    Divide,
 }
 
 impl Above {
@@ -107,181 +163,350 @@ impl Above {
     #[inline]
     fn raise(self, kind: Kind) {
         if let Some((node, child)) = self.node() {
-            node.counts[child].raise(kind, || node.above.raise(kind), || node.above.lower(kind));
+            node.raise(child, kind, 1);
         }
     }
 
     #[inline]
     fn lower(self, kind: Kind) {
         if let Some((node, child)) = self.node() {
-            node.counts[child].lower(kind, || node.above.lower(kind));
+            node.lower(child, kind, 1);
         }
     }
 }
 
+/// A word for pages that share it. Small numbers, where no node can be.
+const fn shared_word(all: Unstored) -> *mut () {
+    ptr::without_provenance_mut(match all {
+        Unstored::Absent => 0,
+        Unstored::Zero => 1,
+        Unstored::ZeroAwaiting => 2,
+    })
+}
+const FIRST_POINTER: usize = 3;
+
 impl Node {
-    fn new(children: usize, above: Above) -> Result<Box<Self>> {
+    fn new(shift: u32, children: usize, above: Above, all: Unstored) -> Result<Box<Self>> {
+        let counted = u16::from(all != Unstored::Absent);
         try_box(Self {
-            children: try_boxed(children, || AtomicPtr::new(ptr::null_mut()))?,
-            counts: try_boxed(children, Counts::new)?,
+            shift,
+            children: try_boxed(children, || AtomicPtr::new(shared_word(all)))?,
+            counts: try_boxed(children, || Counts::of_dirty(counted))?,
             above,
         })
     }
 
-    /// The child with this number, if it was made.
-    fn child(&self, child: usize) -> *mut () {
-        match self.children.get(child) {
-            Some(word) => word.load(Acquire), // Acquire: pairs with `publish`, for the child's words
-            None => ptr::null_mut(),
+    #[inline]
+    fn raise(&self, child: usize, kind: Kind, by: u16) {
+        self.counts[child].raise(kind, by, || self.above.raise(kind), || self.above.lower(kind));
+    }
+
+    #[inline]
+    fn lower(&self, child: usize, kind: Kind, by: u16) {
+        self.counts[child].lower(kind, by, || self.above.lower(kind));
+    }
+
+    fn decode(&self, word: *mut ()) -> Word<'_> {
+        match word.addr() {
+            0 => Word::All(Unstored::Absent),
+            1 => Word::All(Unstored::Zero),
+            2 => Word::All(Unstored::ZeroAwaiting),
+            // SAFETY: a child of a node with this shift is a Leaf; published ones live as long as the
+            // table.
+            _ if self.shift == LEAF_BITS => Word::Leaf(unsafe { &*word.cast::<Leaf>() }),
+            // SAFETY: a child of any other is a Node; as above.
+            _ => Word::Node(unsafe { &*word.cast::<Self>() }),
         }
     }
 
-    /// Makes `fresh` the child, unless another thread made one first. Returns the child there is.
-    fn publish<T>(&self, child: usize, fresh: Box<T>) -> *mut () {
+    fn child(&self, child: usize) -> Word<'_> {
+        match self.children.get(child) {
+            Some(word) => self.decode(word.load(Acquire)), // Acquire: pairs with `swap`, for the child's words
+            None => Word::All(Unstored::Absent),
+        }
+    }
+
+    fn swap(&self, child: usize, from: Unstored, to: *mut ()) -> Result<(), Word<'_>> {
+        // AcqRel: Release publishes a new node; Acquire, on failure, takes over that of another thread
+        match self.children[child].compare_exchange(shared_word(from), to, AcqRel, Acquire) {
+            Ok(_) => Ok(()),
+            Err(now) => Err(self.decode(now)),
+        }
+    }
+
+    /// Changes what all pages below a child are. False: they are something else already.
+    fn set_all(&self, child: usize, from: Unstored, to: Unstored) -> bool {
+        let (was, is) = (from != Unstored::Absent, to != Unstored::Absent);
+        if !was && is {
+            self.raise(child, Kind::Dirty, 1); // before they are: see `counts`
+        }
+        let set = self.swap(child, from, shared_word(to)).is_ok();
+        if (was && !is && set) || (!was && is && !set) {
+            self.lower(child, Kind::Dirty, 1);
+        }
+        set
+    }
+
+    /// Makes the child of pages that share a word. Returns the child there is: perhaps another
+    /// thread's, perhaps none, if the word has changed.
+    fn make(&self, child: usize, all: Unstored) -> Result<Word<'_>> {
+        let above = Above { parent: self, child };
+        let counted = |children: usize| if all == Unstored::Absent { 0 } else { children as u16 };
+        if self.shift == LEAF_BITS {
+            return Ok(self.publish(child, all, Leaf::new(above, all)?, counted(GROUPS)));
+        }
+        let shift = LEAF_BITS + (self.shift - LEAF_BITS - 1) / NODE_BITS * NODE_BITS;
+        let children = 1 << (self.shift - shift);
+        Ok(self.publish(child, all, Self::new(shift, children, above, all)?, counted(children)))
+    }
+
+    fn publish<T>(&self, child: usize, all: Unstored, fresh: Box<T>, counted: u16) -> Word<'_> {
         let fresh = Box::into_raw(fresh);
-        // AcqRel: Release publishes the new node; Acquire, on failure, takes over the other one
-        match self.children[child].compare_exchange(ptr::null_mut(), fresh.cast(), AcqRel, Acquire) {
-            Ok(_) => fresh.cast(),
+        // The new child's counts stand for the one of its word.
+        if counted > 0 {
+            self.raise(child, Kind::Dirty, counted);
+        }
+        match self.swap(child, all, fresh.cast()) {
+            Ok(()) => {
+                if counted > 0 {
+                    self.lower(child, Kind::Dirty, 1);
+                }
+                self.decode(fresh.cast())
+            }
             Err(theirs) => {
+                if counted > 0 {
+                    self.lower(child, Kind::Dirty, counted);
+                }
                 // SAFETY: from Box::into_raw above, and not published.
                 drop(unsafe { Box::from_raw(fresh) });
                 theirs
             }
         }
     }
+
+    /// The pages below a child of a node whose first page is `base`.
+    fn pages_of(&self, base: u64, child: usize) -> PageRange {
+        let start = base + ((child as u64) << self.shift);
+        PageRange { start, end: start + (1 << self.shift) }
+    }
+
+    /// The children below which there are pages of the range.
+    fn children_in(&self, base: u64, range: PageRange) -> core::ops::Range<usize> {
+        let end = base + ((self.children.len() as u64) << self.shift);
+        let within = range.intersect(PageRange { start: base, end });
+        if within.is_empty() {
+            return 0..0;
+        }
+        ((within.start - base) >> self.shift) as usize..((within.end - 1 - base) >> self.shift) as usize + 1
+    }
 }
 
 impl Leaf {
-    fn new(above: Above) -> Result<Box<Self>> {
+    fn new(above: Above, all: Unstored) -> Result<Box<Self>> {
+        let counted = if all == Unstored::Absent { 0 } else { GROUP as u16 };
         try_box(Self {
-            slots: core::array::from_fn(|_| Slot::new()),
-            counts: core::array::from_fn(|_| Counts::new()),
+            slots: core::array::from_fn(|_| Slot::new(all)),
+            counts: core::array::from_fn(|_| Counts::of_dirty(counted)),
             above,
         })
     }
 }
 
-/// Pages below one child of a node at this level; level 0 has leaves for children.
-const fn span_bits(level: u32) -> u32 {
-    LEAF_BITS + level * NODE_BITS
-}
-
 impl Table {
+    /// For a VMO of so many pages, all absent.
     pub(crate) fn new(pages: PageCount) -> Result<Self> {
-        let mut height = 1;
-        while pages.0.div_ceil(1 << span_bits(height - 1)) > 1 << ROOT_BITS {
-            height += 1;
+        let mut shift = LEAF_BITS;
+        while pages.0.div_ceil(1 << shift) > 1 << ROOT_BITS {
+            shift += NODE_BITS;
         }
-        let children = pages.0.div_ceil(1 << span_bits(height - 1)) as usize;
-        let root = Node::new(children, Above::ROOT)?;
-        let leaves: &[AtomicPtr<()>] = if height == 1 { &root.children } else { &[] };
-        let leaves = Leaves(ptr::NonNull::from(leaves));
-        Ok(Self { root, height, leaves })
+        Self::with_top(shift, pages.0.div_ceil(1 << shift) as usize)
     }
 
-    /// The page's slot, if its leaf was made. Wait-free.
+    fn with_top(shift: u32, children: usize) -> Result<Self> {
+        let top = Box::into_raw(Node::new(shift, children, Above::ROOT, Unstored::Absent)?);
+        // SAFETY: from Box::into_raw above; the table owns it from now on.
+        let first = unsafe { &*top };
+        let leaves: &[AtomicPtr<()>] = if shift == LEAF_BITS { &first.children } else { &[] };
+        Ok(Self { top: AtomicPtr::new(top), leaves: Leaves(ptr::NonNull::from(leaves)) })
+    }
+
+    fn top(&self) -> &Node {
+        // Acquire: pairs with the publication of a further top
+        // SAFETY: a top is never freed while the table lives: a further one has it for its first child.
+        unsafe { &*self.top.load(Acquire) }
+    }
+
+    /// The page's slot, if it has one. Wait-free.
     #[inline]
     pub(crate) fn slot(&self, page: PageIndex) -> Option<&Slot> {
-        let leaf = self.leaf(page)?;
-        Some(&leaf.slots[page.0 as usize % LEAF])
+        self.find(page).map(At::slot)
     }
 
-    /// The page's place, if its leaf was made. Wait-free.
+    /// The page's place, if it has a slot of its own. Wait-free.
     #[inline]
     pub(crate) fn find(&self, page: PageIndex) -> Option<At<'_>> {
-        Some(At { leaf: self.leaf(page)?, slot: page.0 as usize % LEAF })
-    }
-
-    #[inline]
-    fn leaf(&self, page: PageIndex) -> Option<&Leaf> {
-        let Some(child) = self.leaves.get(page.0 >> LEAF_BITS) else { return self.leaf_below(page) };
-        // Acquire: pairs with `publish`, for the leaf's words
-        // SAFETY: a child at level 0 is a Leaf; published ones live as long as the table.
-        unsafe { child.load(Acquire).cast::<Leaf>().as_ref() }
+        let Some(child) = self.leaves.get(page.0 >> LEAF_BITS) else { return self.find_below(page) };
+        let leaf = child.load(Acquire); // Acquire: pairs with `Node::swap`, for the leaf's words
+        if leaf.addr() < FIRST_POINTER {
+            return None;
+        }
+        // SAFETY: a child of `leaves` is a Leaf; published ones live as long as the table.
+        Some(At { leaf: unsafe { &*leaf.cast::<Leaf>() }, slot: page.0 as usize % LEAF })
     }
 
     #[cold]
-    fn leaf_below(&self, page: PageIndex) -> Option<&Leaf> {
-        let mut node = &*self.root;
-        let mut child = (page.0 >> span_bits(self.height - 1)) as usize;
-        for level in (0..self.height - 1).rev() {
-            // SAFETY: a child above level 0 is a Node; published ones live as long as the table.
-            node = unsafe { node.child(child).cast::<Node>().as_ref() }?;
-            child = (page.0 >> span_bits(level)) as usize % (1 << NODE_BITS);
+    fn find_below(&self, page: PageIndex) -> Option<At<'_>> {
+        match self.look(page) {
+            Look::At(at) => Some(at),
+            Look::Unstored(_) => None,
         }
-        // SAFETY: a child at level 0 is a Leaf; published ones live as long as the table.
-        unsafe { node.child(child).cast::<Leaf>().as_ref() }
+    }
+
+    /// Where the page's state is. Wait-free.
+    pub(crate) fn look(&self, page: PageIndex) -> Look<'_> {
+        let mut node = self.top();
+        let mut child = (page.0 >> node.shift) as usize;
+        loop {
+            match node.child(child) {
+                Word::All(all) => return Look::Unstored(all),
+                Word::Leaf(leaf) => return Look::At(At { leaf, slot: page.0 as usize % LEAF }),
+                Word::Node(below) => {
+                    node = below;
+                    child = (page.0 >> node.shift) as usize % node.children.len();
+                }
+            }
+        }
     }
 
     /// The page's place, making what is missing on the way. Lock-free.
     #[inline]
     pub(crate) fn find_or_make(&self, page: PageIndex) -> Result<At<'_>> {
-        if let Some(at) = self.find(page) {
-            return Ok(at);
+        match self.find(page) {
+            Some(at) => Ok(at),
+            None => self.make(page),
         }
-        let mut node = &*self.root;
-        let mut child = (page.0 >> span_bits(self.height - 1)) as usize;
-        for level in (0..self.height - 1).rev() {
-            let mut next = node.child(child);
-            if next.is_null() {
-                next = node.publish(child, Node::new(1 << NODE_BITS, Above { parent: node, child })?);
-            }
-            // SAFETY: a child above level 0 is a Node; published ones live as long as the table.
-            node = unsafe { &*next.cast::<Node>() };
-            child = (page.0 >> span_bits(level)) as usize % (1 << NODE_BITS);
-        }
-        let mut leaf = node.child(child);
-        if leaf.is_null() {
-            leaf = node.publish(child, Leaf::new(Above { parent: node, child })?);
-        }
-        // SAFETY: a child at level 0 is a Leaf; published ones live as long as the table.
-        Ok(At { leaf: unsafe { &*leaf.cast::<Leaf>() }, slot: page.0 as usize % LEAF })
     }
 
-    /// Calls `f` with every page of the range in whose group there may be a page of this kind, in
-    /// ascending order, until it breaks. Costs what the counts say is there.
+    #[cold]
+    fn make(&self, page: PageIndex) -> Result<At<'_>> {
+        let mut node = self.top();
+        let mut child = (page.0 >> node.shift) as usize;
+        loop {
+            let mut word = node.child(child);
+            while let Word::All(all) = word {
+                word = node.make(child, all)?;
+            }
+            match word {
+                Word::All(_) => {}
+                Word::Leaf(leaf) => return Ok(At { leaf, slot: page.0 as usize % LEAF }),
+                Word::Node(below) => {
+                    node = below;
+                    child = (page.0 >> node.shift) as usize % node.children.len();
+                }
+            }
+        }
+    }
+
+    /// Makes every page of the range zeros, dirty. Those that have a slot of their own are handed to
+    /// `f`, in ascending order; the others take a word for as many as share one.
+    ///
+    /// Lock-free. Costs the slots there are, and the words of the nodes that the range touches.
+    pub(crate) fn zero(&self, range: PageRange, mut f: impl FnMut(PageIndex, At<'_>)) -> Result<()> {
+        Self::zero_node(self.top(), 0, range, &mut f)
+    }
+
+    fn zero_node(node: &Node, base: u64, range: PageRange, f: &mut impl FnMut(PageIndex, At<'_>)) -> Result<()> {
+        for child in node.children_in(base, range) {
+            let pages = node.pages_of(base, child);
+            let within = pages.intersect(range);
+            let mut word = node.child(child);
+            loop {
+                match word {
+                    Word::All(Unstored::Zero) => break,
+                    Word::All(all) if within == pages => {
+                        if node.set_all(child, all, Unstored::Zero) {
+                            break;
+                        }
+                        word = node.child(child);
+                    }
+                    Word::All(all) => word = node.make(child, all)?,
+                    Word::Node(below) => {
+                        Self::zero_node(below, pages.start, within, f)?;
+                        break;
+                    }
+                    Word::Leaf(leaf) => {
+                        for page in within.start..within.end {
+                            f(PageIndex(page), At { leaf, slot: (page - pages.start) as usize });
+                        }
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls `f` with every page of the range in whose group there may be a page of this kind, and, if
+    /// the kind is dirty, with every run of zeros that share a word, in ascending order, until it
+    /// breaks. Costs what the counts say is there.
+    ///
+    /// # Errors
+    /// `NoMemory`, when zeros cannot be divided.
     pub(crate) fn scan<B>(
         &self,
         kind: Kind,
         range: PageRange,
-        mut f: impl FnMut(PageIndex, At<'_>) -> ControlFlow<B>,
-    ) -> ControlFlow<B> {
-        Self::scan_node(&self.root, self.height - 1, 0, kind, range, &mut f)
+        partly: Partly,
+        mut f: impl FnMut(Item<'_>) -> ControlFlow<B>,
+    ) -> Result<ControlFlow<B>> {
+        Self::scan_node(self.top(), 0, kind, range, partly, &mut f)
     }
 
     fn scan_node<B>(
         node: &Node,
-        level: u32,
         base: u64,
         kind: Kind,
         range: PageRange,
-        f: &mut impl FnMut(PageIndex, At<'_>) -> ControlFlow<B>,
-    ) -> ControlFlow<B> {
-        let span = 1 << span_bits(level);
-        let within = range.intersect(PageRange { start: base, end: base + span * node.children.len() as u64 });
-        if within.is_empty() {
-            return ControlFlow::Continue(());
-        }
-        let first = ((within.start - base) / span) as usize;
-        let last = ((within.end - 1 - base) / span) as usize;
-        for child in first..=last {
+        partly: Partly,
+        f: &mut impl FnMut(Item<'_>) -> ControlFlow<B>,
+    ) -> Result<ControlFlow<B>> {
+        for child in node.children_in(base, range) {
             if node.counts[child].get(kind) == 0 {
                 continue;
             }
-            let base = base + child as u64 * span;
-            let at = node.child(child);
-            if at.is_null() {
-                continue;
+            let pages = node.pages_of(base, child);
+            let within = pages.intersect(range);
+            let mut word = node.child(child);
+            if let Word::All(all) = word
+                && all != Unstored::Absent
+                && kind == Kind::Dirty
+            {
+                if within == pages || partly == Partly::Show {
+                    if let ControlFlow::Break(value) = f(Item::Zeros(Zeros { node, child, pages: within })) {
+                        return Ok(ControlFlow::Break(value));
+                    }
+                    if partly == Partly::Show {
+                        continue;
+                    }
+                    word = node.child(child); // if it was divided meanwhile, `f` has not changed all of it
+                } else {
+                    while let Word::All(all) = word
+                        && all != Unstored::Absent
+                    {
+                        word = node.make(child, all)?;
+                    }
+                }
             }
-            if level > 0 {
-                // SAFETY: a child above level 0 is a Node; published ones live as long as the table.
-                Self::scan_node(unsafe { &*at.cast::<Node>() }, level - 1, base, kind, within, f)?;
-            } else {
-                // SAFETY: a child at level 0 is a Leaf; published ones live as long as the table.
-                Self::scan_leaf(unsafe { &*at.cast::<Leaf>() }, base, kind, within, f)?;
+            let flow = match word {
+                Word::All(_) => continue,
+                Word::Node(below) => Self::scan_node(below, pages.start, kind, within, partly, f)?,
+                Word::Leaf(leaf) => Self::scan_leaf(leaf, pages.start, kind, within, f),
+            };
+            if flow.is_break() {
+                return Ok(flow);
             }
         }
-        ControlFlow::Continue(())
+        Ok(ControlFlow::Continue(()))
     }
 
     fn scan_leaf<B>(
@@ -289,7 +514,7 @@ impl Table {
         base: u64,
         kind: Kind,
         range: PageRange,
-        f: &mut impl FnMut(PageIndex, At<'_>) -> ControlFlow<B>,
+        f: &mut impl FnMut(Item<'_>) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
         for (group, counts) in leaf.counts.iter().enumerate() {
             let first = base + (group * GROUP) as u64;
@@ -298,10 +523,24 @@ impl Table {
                 continue;
             }
             for page in within.start..within.end {
-                f(PageIndex(page), At { leaf, slot: (page - base) as usize })?;
+                f(Item::Page(PageIndex(page), At { leaf, slot: (page - base) as usize }))?;
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// As [`scan`](Self::scan), of the pages that have slots.
+    pub(crate) fn scan_pages<B>(
+        &self,
+        kind: Kind,
+        range: PageRange,
+        mut f: impl FnMut(PageIndex, At<'_>) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        let flow = self.scan(kind, range, Partly::Show, |item| match item {
+            Item::Page(page, at) => f(page, at),
+            Item::Zeros(_) => ControlFlow::Continue(()),
+        });
+        flow.unwrap_or(ControlFlow::Continue(())) // showing zeros takes no memory
     }
 
     /// The sum of the counts: how many pages of this kind there are, or were a moment ago.
@@ -309,31 +548,36 @@ impl Table {
     pub(crate) fn count(&self, kind: Kind) -> PageCount {
         let mut sum = 0;
         let mut last = None;
-        // One page of each group leads to the group's count.
-        let _: ControlFlow<()> = self.scan(kind, PageRange::ALL, |page, at| {
-            let group = page.0 >> GROUP_BITS;
-            if last != Some(group) {
-                last = Some(group);
-                sum += u64::from(at.counts().get(kind));
+        let _: Result<ControlFlow<()>> = self.scan(kind, PageRange::ALL, Partly::Show, |item| {
+            match item {
+                Item::Zeros(zeros) => sum += zeros.pages.end - zeros.pages.start,
+                // One page of each group leads to the group's count.
+                Item::Page(page, at) => {
+                    let group = page.0 >> GROUP_BITS;
+                    if last != Some(group) {
+                        last = Some(group);
+                        sum += u64::from(at.counts().get(kind));
+                    }
+                }
             }
             ControlFlow::Continue(())
         });
         PageCount(sum)
     }
 
-    fn free(node: &Node, level: u32) {
-        for child in 0..node.children.len() {
-            let at = node.child(child);
-            if at.is_null() {
+    fn free(node: &Node) {
+        for child in &node.children {
+            let at = child.load(Acquire); // Acquire: pairs with `Node::swap`
+            if at.addr() < FIRST_POINTER {
                 continue;
             }
-            if level > 0 {
-                // SAFETY: published from Box<Node> at this level, and `drop` has the table to itself.
-                let node = unsafe { Box::from_raw(at.cast::<Node>()) };
-                Self::free(&node, level - 1);
-            } else {
-                // SAFETY: published from Box<Leaf> at level 0, and `drop` has the table to itself.
+            if node.shift == LEAF_BITS {
+                // SAFETY: published from Box<Leaf> below such a node, and `drop` has the table to itself.
                 drop(unsafe { Box::from_raw(at.cast::<Leaf>()) });
+            } else {
+                // SAFETY: published from Box<Node> below any other; as above.
+                let node = unsafe { Box::from_raw(at.cast::<Node>()) };
+                Self::free(&node);
             }
         }
     }
@@ -341,7 +585,17 @@ impl Table {
 
 impl Drop for Table {
     fn drop(&mut self) {
-        Self::free(&self.root, self.height - 1);
+        let top = self.top.load(Acquire); // Acquire: as in `top`
+        // SAFETY: from Box::into_raw in `with_top` or `grow`, and `&mut self` says nobody looks.
+        let top = unsafe { Box::from_raw(top) };
+        Self::free(&top);
+    }
+}
+
+impl Zeros<'_> {
+    /// Changes them all. False: they are something else, or do not share this word any more.
+    pub(crate) fn set(&self, from: Unstored, to: Unstored) -> bool {
+        self.node.set_all(self.child, from, to)
     }
 }
 
@@ -359,13 +613,13 @@ impl<'a> At<'a> {
     /// The page is about to enter the state. See [`counts`](crate::counts).
     #[inline]
     pub(crate) fn raise(self, kind: Kind) {
-        self.counts().raise(kind, || self.leaf.above.raise(kind), || self.leaf.above.lower(kind));
+        self.counts().raise(kind, 1, || self.leaf.above.raise(kind), || self.leaf.above.lower(kind));
     }
 
     /// The page has left the state, or did not enter it after all.
     #[inline]
     pub(crate) fn lower(self, kind: Kind) {
-        self.counts().lower(kind, || self.leaf.above.lower(kind));
+        self.counts().lower(kind, 1, || self.leaf.above.lower(kind));
     }
 }
 
@@ -387,8 +641,8 @@ mod tests {
 
     #[test]
     fn a_gibibyte_is_two_loads_away() {
-        assert_eq!(Table::new(PageCount(1 << 18)).unwrap().height, 1);
-        assert_eq!(Table::new(PageCount(1 << 21)).unwrap().height, 1);
+        assert_eq!(Table::new(PageCount(1 << 18)).unwrap().top().shift, LEAF_BITS);
+        assert_eq!(Table::new(PageCount(1 << 21)).unwrap().top().shift, LEAF_BITS);
         assert!(size_of::<Leaf>() <= 4096 + 64);
     }
 
@@ -408,7 +662,7 @@ mod tests {
         }
         let groups = |table: &Table| {
             let mut seen = alloc::vec::Vec::new();
-            let _: ControlFlow<()> = table.scan(Kind::Dirty, PageRange::ALL, |page, _| {
+            let _: ControlFlow<()> = table.scan_pages(Kind::Dirty, PageRange::ALL, |page, _| {
                 seen.push(page.0 >> GROUP_BITS);
                 ControlFlow::Continue(())
             });
@@ -424,7 +678,7 @@ mod tests {
             table.find(PageIndex(page)).unwrap().lower(Kind::Dirty);
         }
         assert!(groups(&table).is_empty());
-        assert!(table.root.counts.iter().all(|count| count.get(Kind::Dirty) == 0));
+        assert!(table.top().counts.iter().all(|count| count.get(Kind::Dirty) == 0));
     }
 
     #[test]
@@ -434,7 +688,7 @@ mod tests {
             table.find_or_make(PageIndex(page)).unwrap().raise(Kind::Resident);
         }
         let mut seen = alloc::vec::Vec::new();
-        let _: ControlFlow<()> = table.scan(Kind::Resident, PageRange { start: 500, end: 530 }, |page, _| {
+        let _: ControlFlow<()> = table.scan_pages(Kind::Resident, PageRange { start: 500, end: 530 }, |page, _| {
             seen.push(page.0);
             ControlFlow::Continue(())
         });

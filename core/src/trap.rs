@@ -36,10 +36,10 @@ use crate::counts::Kind as Count;
 use crate::pager::Pager;
 use crate::platform::Platform;
 use crate::request::{Kind, Named, Outcome, RequestId, Resolving, Wait};
-use crate::slot::{DirtyRequested, State};
+use crate::slot::{DirtyRequested, State, Unstored};
 use crate::status::{Result, Status};
 use crate::sync::{Arc, Guard};
-use crate::table::At;
+use crate::table::{At, Look};
 use crate::units::{ByteRange, PageIndex, PageRange};
 use crate::vmo::{Inner, Vmo};
 
@@ -133,12 +133,18 @@ impl<P: Platform> Inner<P> {
 
     /// Makes one page dirty, or puts it under a permit.
     fn take(&self, page: PageIndex, to: To, robbed: &mut Robbed) -> Result<()> {
-        let at = self.table.find(page).ok_or(Status::NotFound)?;
+        let at = match self.table.look(page) {
+            Look::At(at) => at,
+            Look::Unstored(Unstored::Absent) => return Err(Status::NotFound),
+            Look::Unstored(Unstored::Zero) => return Ok(()), // dirty already
+            Look::Unstored(Unstored::ZeroAwaiting) => self.table.find_or_make(page)?,
+        };
         let slot = at.slot();
         loop {
             let state = slot.load();
             let taken = match (state, to) {
                 (State::Dirty(_), _) => true,
+                (State::Zero(zeros), _) => !zeros.is_awaiting() || zeros.mark_dirty(slot).is_ok(),
                 (State::Clean(clean), To::Dirty) => {
                     // As in `write_access`: a detach that comes in between comes after.
                     self.source.attached()?;
@@ -172,7 +178,7 @@ impl<P: Platform> Inner<P> {
                     }
                     false
                 }
-                (State::Evicting(_) | State::Empty(_) | State::Requested(_) | State::Zero, _) => {
+                (State::Evicting(_) | State::Empty(_) | State::Requested(_), _) => {
                     return self.source.attached().and(Err(Status::NotFound)); // a detach drops pages too
                 }
             };

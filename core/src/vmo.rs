@@ -20,11 +20,11 @@ use crate::counts::Kind;
 use crate::pager;
 use crate::platform::{Frame, Platform, VmoId};
 use crate::reclaim::Retired;
-use crate::slot::{Clean, State};
+use crate::slot::{Clean, State, Unstored};
 use crate::source::Source;
 use crate::status::{Result, Status};
 use crate::sync::{Arc, Guard, Hint, prefetch};
-use crate::table::{At, Table};
+use crate::table::{At, Look, Table};
 use crate::units::{PAGE_SIZE, PageCount, PageIndex};
 
 /// What an access wants of a page.
@@ -77,6 +77,16 @@ pub struct VmoCounts {
     pub requests: u64,
     /// Faults that joined a request which another fault had made.
     pub joins: u64,
+}
+
+/// What a reader finds.
+pub(crate) enum Readable {
+    /// The page's frame.
+    Frame(Frame),
+    /// Zeros that are not stored.
+    Zeros,
+    /// Nothing: ask for it.
+    Absent,
 }
 
 /// What a writer finds.
@@ -237,11 +247,14 @@ impl<P: Platform> Inner<P> {
 }
 
 impl<P: Platform> Vmo<P> {
-    /// The frame of a page that can be read, rescuing it if it is on its way out. `None`: ask the
-    /// pager. The frame stays allocated as long as the caller, who must be pinned before to use
-    /// it, stays pinned.
-    pub(crate) fn read_access(&self, index: PageIndex) -> Option<Frame> {
-        let at = self.inner.table.find(index)?;
+    /// What of a page can be read, rescuing it if it is on its way out. A frame stays allocated as
+    /// long as the caller, who must be pinned before to use it, stays pinned.
+    pub(crate) fn read_access(&self, index: PageIndex) -> Readable {
+        let at = match self.inner.table.look(index) {
+            Look::At(at) => at,
+            Look::Unstored(Unstored::Absent) => return Readable::Absent,
+            Look::Unstored(Unstored::Zero | Unstored::ZeroAwaiting) => return Readable::Zeros,
+        };
         loop {
             match at.slot().load() {
                 State::Clean(clean) if self.inner.source.is_detached() => self.drop_clean(index, at, clean),
@@ -249,11 +262,11 @@ impl<P: Platform> Vmo<P> {
                     if !clean.accessed() {
                         let _ = clean.touch(at.slot()); // failing: the page moved, and was touched or goes
                     }
-                    return Some(clean.frame());
+                    return Readable::Frame(clean.frame());
                 }
-                State::Dirty(dirty) => return Some(dirty.frame()),
-                State::AwaitingClean(awaiting) => return Some(awaiting.frame()),
-                State::Evicting(evicting) if evicting.is_condemned() => return None,
+                State::Dirty(dirty) => return Readable::Frame(dirty.frame()),
+                State::AwaitingClean(awaiting) => return Readable::Frame(awaiting.frame()),
+                State::Evicting(evicting) if evicting.is_condemned() => return Readable::Absent,
                 State::Evicting(evicting) => {
                     if self.inner.source.is_detached() {
                         let _ = evicting.condemn(at.slot()); // failing: look again
@@ -261,15 +274,16 @@ impl<P: Platform> Vmo<P> {
                     }
                     at.raise(Kind::Resident);
                     if evicting.rescue(at.slot()).is_ok() {
-                        return Some(evicting.frame());
+                        return Readable::Frame(evicting.frame());
                     }
                     at.lower(Kind::Resident);
                 }
                 State::DirtyRequested(page) if !page.is_awaiting() && self.inner.source.is_detached() => {
                     self.drop_trapped(index, at);
                 }
-                State::DirtyRequested(page) => return Some(page.frame()),
-                State::Empty(_) | State::Requested(_) | State::Zero => return None,
+                State::DirtyRequested(page) => return Readable::Frame(page.frame()),
+                State::Zero(_) => return Readable::Zeros,
+                State::Empty(_) | State::Requested(_) => return Readable::Absent,
             }
         }
     }
@@ -277,9 +291,14 @@ impl<P: Platform> Vmo<P> {
     /// Makes a page dirty, and holds it as asked.
     ///
     /// # Errors
-    /// [`NoResources`](Status::NoResources): 2^18 - 1 writers hold the page.
+    /// [`NoResources`](Status::NoResources): 2^18 - 1 writers hold the page;
+    /// [`NoMemory`](Status::NoMemory): zeros cannot be stored.
     pub(crate) fn write_access(&self, index: PageIndex, hold: Hold) -> Result<Writable<'_>> {
-        let Some(at) = self.inner.table.find(index) else { return Ok(Writable::Absent) };
+        let at = match self.inner.table.look(index) {
+            Look::At(at) => at,
+            Look::Unstored(Unstored::Absent) => return Ok(Writable::Absent),
+            Look::Unstored(Unstored::Zero | Unstored::ZeroAwaiting) => self.inner.table.find_or_make(index)?,
+        };
         let slot = at.slot();
         loop {
             match slot.load() {
@@ -345,7 +364,8 @@ impl<P: Platform> Vmo<P> {
                         return Ok(Writable::Dirty(at, awaiting.frame()));
                     }
                 }
-                State::Empty(_) | State::Requested(_) | State::Zero => return Ok(Writable::Absent),
+                State::Zero(zeros) => self.inner.store_zeros(at, zeros)?,
+                State::Empty(_) | State::Requested(_) => return Ok(Writable::Absent),
             }
         }
     }

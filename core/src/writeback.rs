@@ -17,10 +17,11 @@ use crate::counts::Kind;
 use crate::pager::Pager;
 use crate::platform::Platform;
 use crate::reclaim::Retired;
-use crate::slot::State;
+use crate::slot::{State, Unstored};
 use crate::status::Result;
 use crate::sync::{SeqCst, fence};
-use crate::units::{ByteRange, PAGE_SIZE};
+use crate::table::{Item, Partly};
+use crate::units::{ByteRange, PAGE_SIZE, PageRange};
 use crate::vmo::Vmo;
 
 /// A run of dirty pages (`zx_vmo_dirty_range_t`).
@@ -31,11 +32,15 @@ pub struct DirtyRange {
     pub offset: u64,
     /// Bytes; a multiple of the page size.
     pub length: u64,
-    /// 0: stored pages.
+    /// 0: stored pages. [`ZERO`](Self::ZERO): zeros that are not stored.
     pub options: u64,
 }
 
 impl DirtyRange {
+    /// In [`options`](Self::options): the bytes are zeros, and no page holds them
+    /// (`ZX_VMO_DIRTY_RANGE_IS_ZERO`).
+    pub const ZERO: u64 = 1;
+
     /// The bytes of the run.
     #[must_use]
     pub const fn range(&self) -> ByteRange {
@@ -65,7 +70,7 @@ pub enum Writeback {
 
 impl<P: Platform> Pager<P> {
     /// Writes the dirty runs of `range` to `buffer`, in ascending order and merged, those being
-    /// written back included. The ends of `range` are rounded out to pages.
+    /// written back included, and runs of zeros apart. The ends of `range` are rounded out to pages.
     ///
     /// A page that was dirty before the call is in the buffer, or begins after the last entry in
     /// it. Works in every state of the VMO.
@@ -79,29 +84,34 @@ impl<P: Platform> Pager<P> {
         let inner = vmo.inner();
         let pages = range.pages_touched(inner.pages)?;
         let mut found = DirtyRanges::default();
-        let mut run: Option<(u64, u64)> = None;
-        let mut emit = |run: Option<(u64, u64)>| {
-            let Some((start, end)) = run else { return };
+        let mut run: Option<(PageRange, u64)> = None;
+        let mut emit = |run: Option<(PageRange, u64)>| {
+            let Some((pages, options)) = run else { return };
             if let Some(entry) = buffer.get_mut(found.available) {
-                *entry = DirtyRange { offset: start * PAGE_SIZE, length: (end - start) * PAGE_SIZE, options: 0 };
+                let (offset, length) = (pages.start * PAGE_SIZE, (pages.end - pages.start) * PAGE_SIZE);
+                *entry = DirtyRange { offset, length, options };
                 found.actual += 1;
             }
             found.available += 1;
         };
-        let _: ControlFlow<()> = inner.table.scan(Kind::Dirty, pages, |page, at| {
-            let is_dirty = match at.slot().load() {
-                State::Dirty(_) | State::AwaitingClean(_) => true,
-                State::DirtyRequested(trapped) => trapped.is_awaiting(),
-                _ => false,
+        let _: Result<ControlFlow<()>> = inner.table.scan(Kind::Dirty, pages, Partly::Show, |item| {
+            let dirty = match item {
+                Item::Zeros(zeros) => (zeros.pages, DirtyRange::ZERO),
+                Item::Page(page, at) => {
+                    let options = match at.slot().load() {
+                        State::Dirty(_) | State::AwaitingClean(_) => 0,
+                        State::DirtyRequested(trapped) if trapped.is_awaiting() => 0,
+                        State::Zero(_) => DirtyRange::ZERO,
+                        _ => return ControlFlow::Continue(()),
+                    };
+                    (PageRange { start: page.0, end: page.0 + 1 }, options)
+                }
             };
-            if is_dirty {
-                run = match run {
-                    Some((start, end)) if end == page.0 => Some((start, page.0 + 1)),
-                    other => {
-                        emit(other);
-                        Some((page.0, page.0 + 1))
-                    }
-                };
+            match &mut run {
+                Some((before, options)) if before.end == dirty.0.start && *options == dirty.1 => {
+                    before.end = dirty.0.end;
+                }
+                _ => emit(run.replace(dirty)),
             }
             ControlFlow::Continue(())
         });
@@ -115,7 +125,9 @@ impl<P: Platform> Pager<P> {
     /// [`writeback_end`](Self::writeback_end).
     ///
     /// Errors: [`InvalidArgs`](crate::Status::InvalidArgs): the VMO is not this pager's, or the
-    /// range is not aligned; [`OutOfRange`](crate::Status::OutOfRange)
+    /// range is not aligned; [`OutOfRange`](crate::Status::OutOfRange);
+    /// [`NoMemory`](crate::Status::NoMemory): zeros that lie partly in the range cannot be divided, and
+    /// the pages before have begun
     /// (`zx_pager_op_range()`, `ZX_PAGER_OP_WRITEBACK_BEGIN`).
     ///
     /// Lock-free. Costs the groups of 64 pages that hold a dirty one.
@@ -123,22 +135,27 @@ impl<P: Platform> Pager<P> {
         self.owns(vmo)?;
         let inner = vmo.inner();
         let pages = range.pages_exact(inner.pages)?;
-        if which == Writeback::ZeroRanges {
-            return Ok(()); // there are none yet, and stored pages are not meant
-        }
-        let _: ControlFlow<()> = inner.table.scan(Kind::Dirty, pages, |page, at| {
-            while let State::Dirty(dirty) = at.slot().load() {
-                if dirty.has_writers() {
-                    break;
-                }
-                inner.platform.write_protect(inner.id(), page);
-                if dirty.writeback_begin(at.slot()).is_ok() {
-                    break;
-                }
+        let scanned = inner.table.scan(Kind::Dirty, pages, Partly::Divide, |item| {
+            match item {
+                // False: they await it already, or are not what they were.
+                Item::Zeros(zeros) => drop(zeros.set(Unstored::Zero, Unstored::ZeroAwaiting)),
+                Item::Page(page, at) => loop {
+                    let begun = match at.slot().load() {
+                        State::Dirty(dirty) if which == Writeback::All && !dirty.has_writers() => {
+                            inner.platform.write_protect(inner.id(), page);
+                            dirty.writeback_begin(at.slot())
+                        }
+                        State::Zero(zeros) => zeros.writeback_begin(at.slot()),
+                        _ => break,
+                    };
+                    if begun.is_ok() {
+                        break;
+                    }
+                },
             }
-            ControlFlow::Continue(())
+            ControlFlow::<()>::Continue(())
         });
-        Ok(())
+        scanned.map(drop)
     }
 
     /// Says that the service has written back what it [began](Self::writeback_begin) to. Pages of
@@ -152,7 +169,14 @@ impl<P: Platform> Pager<P> {
         self.owns(vmo)?;
         let inner = vmo.inner();
         let pages = range.pages_exact(inner.pages)?;
-        let _: ControlFlow<()> = inner.table.scan(Kind::Dirty, pages, |_, at| {
+        let scanned = inner.table.scan(Kind::Dirty, pages, Partly::Divide, |item| {
+            let at = match item {
+                Item::Zeros(zeros) => {
+                    zeros.set(Unstored::ZeroAwaiting, Unstored::Absent); // false: they were made dirty anew
+                    return ControlFlow::<()>::Continue(());
+                }
+                Item::Page(_, at) => at,
+            };
             loop {
                 let cleaned = match at.slot().load() {
                     State::AwaitingClean(awaiting) => awaiting.writeback_end(at.slot()).is_ok(),
@@ -160,6 +184,7 @@ impl<P: Platform> Pager<P> {
                     State::DirtyRequested(trapped) if trapped.is_awaiting() => {
                         inner.trapped(at).is_some() && trapped.writeback_end(at.slot()).is_ok()
                     }
+                    State::Zero(zeros) if zeros.is_awaiting() => zeros.writeback_end(at.slot()).is_ok(),
                     _ => break,
                 };
                 if cleaned {
@@ -174,6 +199,6 @@ impl<P: Platform> Pager<P> {
         if inner.source.is_detached() {
             Retired::new(inner).evict_clean(pages);
         }
-        Ok(())
+        scanned.map(drop)
     }
 }
