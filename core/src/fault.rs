@@ -145,17 +145,27 @@ impl<P: Platform> Vmo<P> {
     fn write_resident(&self, offset: ByteOffset, from: &[u8]) -> Result<usize> {
         let inner = self.inner();
         let mut done = 0;
-        while done < from.len() {
+        let stopped = loop {
+            if done == from.len() {
+                break Ok(done);
+            }
             let at = ByteOffset(offset.0 + done as u64);
             let (within, n) = part_of_page(at, from.len() - done);
-            let Some((place, frame)) = self.write_access(at.page(), Hold::Copying)? else { break };
+            let (place, frame) = match self.write_access(at.page(), Hold::Copying) {
+                Ok(Some(found)) => found,
+                Ok(None) => break Ok(done),
+                Err(status) => break Err(status),
+            };
             // SAFETY: the page is dirty and held, so its frame is neither evicted nor freed; the
             // part lies within the page.
             unsafe { inner.platform.copy_in(frame, within, &from[done..done + n]) };
             place.slot().end_write();
             done += n;
+        };
+        if done > 0 {
+            inner.figures.written(); // after the bytes, and also if a later page refused
         }
-        Ok(done)
+        stopped
     }
 }
 
@@ -178,7 +188,13 @@ impl<P: Platform> Fault<'_, P> {
     fn is_here(&self) -> Result<bool> {
         Ok(match self.access {
             Access::Read => self.vmo.read_access(self.page).is_some(),
-            Access::Write => self.vmo.write_access(self.page, Hold::Mapped)?.is_some(),
+            Access::Write => {
+                let here = self.vmo.write_access(self.page, Hold::Mapped)?.is_some();
+                if here {
+                    self.vmo.inner().figures.mapped_write();
+                }
+                here
+            }
         })
     }
 

@@ -49,6 +49,7 @@ mod reclaim;
 mod request;
 mod slot;
 mod source;
+mod stats;
 mod status;
 mod supply;
 #[doc(hidden)]
@@ -69,6 +70,7 @@ pub use platform::HeapPlatform;
 pub use platform::{Frame, OwnedFrame, Platform, VmoId};
 pub use port::{Port, Wait};
 pub use reclaim::Evict;
+pub use stats::{VmoStats, VmoStatsOptions};
 pub use status::{Result, Status};
 pub use sync::{Collector, Guard, LocalHandle};
 pub use units::{ByteOffset, ByteRange, MAX_VMO_SIZE, PAGE_SIZE, PageCount, PageIndex};

@@ -8,6 +8,7 @@ use crate::pool::Pool;
 use crate::port::Port;
 use crate::reclaim::Retired;
 use crate::source::Source;
+use crate::stats::Figures;
 use crate::status::{Result, Status};
 use crate::sync::{AcqRel, Acquire, Arc, AtomicPtr, Guard, Hint, Release, SeqCst, fence};
 use crate::table::Table;
@@ -219,6 +220,7 @@ impl<P: Platform> Pager<P> {
                 platform: ours.platform.clone(),
                 pages,
                 hand: Hint::default(),
+                figures: Figures::new(),
                 pager: ours.clone(),
                 entry,
             }))

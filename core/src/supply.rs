@@ -12,10 +12,11 @@ use crate::units::{ByteRange, PageIndex, PageRange};
 use crate::vmo::{Inner, Vmo};
 
 /// Pages that have arrived for one request and are not reported to it yet: a run of them is one
-/// step on the request, not one a page.
+/// step on the request, not one a page. And so with the pages that it rescued.
 struct Arrivals<'a, P: Platform> {
     vmo: &'a Inner<P>,
     run: Option<(RequestId, u64)>,
+    rescued: usize,
 }
 
 impl<P: Platform> Arrivals<'_, P> {
@@ -39,6 +40,9 @@ impl<P: Platform> Arrivals<'_, P> {
 impl<P: Platform> Drop for Arrivals<'_, P> {
     fn drop(&mut self) {
         self.report();
+        if self.rescued > 0 {
+            self.vmo.figures.rescues.add(self.rescued);
+        }
     }
 }
 
@@ -114,7 +118,7 @@ fn supply<'p, P: Platform>(
     pages: PageRange,
     frames: impl Iterator<Item = OwnedFrame<'p, P>>,
 ) -> Result<()> {
-    let mut arrivals = Arrivals { vmo, run: None };
+    let mut arrivals = Arrivals { vmo, run: None, rescued: 0 };
     for (page, frame) in (pages.start..pages.end).zip(frames) {
         if !frame.belongs_to(&vmo.platform) {
             return Err(Status::InvalidArgs);
@@ -146,7 +150,7 @@ fn supply<'p, P: Platform>(
                     arrivals.add(requested.id());
                 }
             }
-            Moved::Rescued => {}
+            Moved::Rescued => arrivals.rescued += 1,
             Moved::Kept => at.lower(Kind::Resident),
         }
     }
