@@ -37,8 +37,11 @@ extern crate std;
 
 #[cfg(feature = "std")]
 mod block;
+#[cfg(feature = "std")]
+mod board;
 mod counts;
 mod fault;
+mod observer;
 mod packet;
 mod pager;
 mod platform;
@@ -58,11 +61,21 @@ mod table;
 mod units;
 mod vmo;
 mod wake;
+mod watch;
+#[cfg(feature = "std")]
+mod watcher;
 mod writeback;
 
 #[cfg(feature = "std")]
 pub use block::{block_on, block_on_until};
+#[cfg(feature = "std")]
+pub use board::StatsBoard;
 pub use fault::Fault;
+#[cfg(feature = "std")]
+pub use observer::SwapObserver;
+#[cfg(feature = "tracing")]
+pub use observer::TracingObserver;
+pub use observer::{Event, Observer, SlowRequest};
 pub use packet::{Command, PACKET_TYPE_PAGE_REQUEST, Packet, PageRequest};
 pub use pager::{Detached, Pager, PagerOp, VmoOptions};
 #[cfg(feature = "std")]
@@ -75,6 +88,9 @@ pub use status::{Result, Status};
 pub use sync::{Collector, Guard, LocalHandle};
 pub use units::{ByteOffset, ByteRange, MAX_VMO_SIZE, PAGE_SIZE, PageCount, PageIndex};
 pub use vmo::{Access, Vmo, VmoCounts};
+pub use watch::{Watch, WatchCounts, WatchLimits};
+#[cfg(feature = "std")]
+pub use watcher::Watcher;
 pub use writeback::{DirtyRange, DirtyRanges, Writeback};
 
 #[cfg(doc)]

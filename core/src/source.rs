@@ -240,6 +240,14 @@ impl<P: Platform> Source<P> {
         });
     }
 
+    /// Fails a request that was not answered in time. Returns its pages; `None`: it ended otherwise.
+    pub(crate) fn time_out(&self, table: &Table, id: RequestId) -> Option<PageRange> {
+        let resolving = self.requests.resolve(id, Outcome::Failed(Status::TimedOut))?;
+        let pages = resolving.pages();
+        Self::settle(table, Some(resolving));
+        Some(pages)
+    }
+
     /// Ends a request that failed or was withdrawn: its pages are absent again, its waiters wake.
     #[inline]
     fn settle(table: &Table, sealed: Option<Resolving<'_>>) {

@@ -61,6 +61,8 @@ pub(crate) struct Inner<P: Platform> {
     pub(crate) pager: Arc<pager::Shared<P>>,
     /// The VMO's entry in the pager.
     pub(crate) entry: u32,
+    /// Which of its pager's VMOs it is, in the order of their making. Never that of another.
+    pub(crate) number: u64,
 }
 
 /// Figures of one VMO at about one time. Reading them stops nobody.
