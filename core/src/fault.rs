@@ -143,29 +143,28 @@ impl<P: Platform> Vmo<P> {
 
     /// Copies into resident pages until one is not resident. Returns how many bytes.
     fn write_resident(&self, offset: ByteOffset, from: &[u8]) -> Result<usize> {
-        let inner = self.inner();
         let mut done = 0;
-        let stopped = loop {
-            if done == from.len() {
-                break Ok(done);
-            }
-            let at = ByteOffset(offset.0 + done as u64);
-            let (within, n) = part_of_page(at, from.len() - done);
-            let (place, frame) = match self.write_access(at.page(), Hold::Copying) {
-                Ok(Some(found)) => found,
-                Ok(None) => break Ok(done),
-                Err(status) => break Err(status),
-            };
+        let stopped = self.copy_to_resident(offset, from, &mut done);
+        if done > 0 {
+            self.inner().figures.written(); // after the bytes, and also if a later page refused
+        }
+        stopped.map(|()| done)
+    }
+
+    #[inline]
+    fn copy_to_resident(&self, offset: ByteOffset, from: &[u8], done: &mut usize) -> Result<()> {
+        let inner = self.inner();
+        while *done < from.len() {
+            let at = ByteOffset(offset.0 + *done as u64);
+            let (within, n) = part_of_page(at, from.len() - *done);
+            let Some((place, frame)) = self.write_access(at.page(), Hold::Copying)? else { break };
             // SAFETY: the page is dirty and held, so its frame is neither evicted nor freed; the
             // part lies within the page.
-            unsafe { inner.platform.copy_in(frame, within, &from[done..done + n]) };
+            unsafe { inner.platform.copy_in(frame, within, &from[*done..*done + n]) };
             place.slot().end_write();
-            done += n;
-        };
-        if done > 0 {
-            inner.figures.written(); // after the bytes, and also if a later page refused
+            *done += n;
         }
-        stopped
+        Ok(())
     }
 }
 

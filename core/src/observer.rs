@@ -145,6 +145,7 @@ impl Observer for TracingObserver {
         macro_rules! say {
             ($level:ident, $request:ident, $text:literal) => {
                 tracing::$level!(
+                    target: "upager",
                     vmo = ?$request.vmo,
                     key = $request.key,
                     command = ?$request.command,

@@ -150,18 +150,18 @@ fn vmos_are_modified_each_for_itself() {
 fn every_write_of_many_threads_is_reported_or_seen() {
     // Writers count up, each in its page. The service takes what it sees after each reset that says
     // "modified"; at the end it has seen the last count of each.
-    const WRITERS: u64 = 2;
+    const WRITERS: usize = 2;
     const WRITES: u64 = 20_000;
     let world = World::new();
-    let vmo = world.vmo(WRITERS);
-    world.supply(&vmo, 0, WRITERS).unwrap();
+    let vmo = world.vmo(WRITERS as u64);
+    world.supply(&vmo, 0, WRITERS as u64).unwrap();
     let count_of = |page| {
         let mut bytes = [0; 8];
         now(vmo.read(at(page, 0), &mut bytes)).unwrap();
         u64::from_le_bytes(bytes)
     };
     let seen = thread::scope(|s| {
-        let writers: Vec<_> = (0..WRITERS)
+        let writers: Vec<_> = (0..WRITERS as u64)
             .map(|page| {
                 let vmo = &vmo;
                 s.spawn(move || {
@@ -171,7 +171,7 @@ fn every_write_of_many_threads_is_reported_or_seen() {
                 })
             })
             .collect();
-        let mut seen = [0; WRITERS as usize];
+        let mut seen = [0; WRITERS];
         loop {
             let over = writers.iter().all(thread::ScopedJoinHandle::is_finished);
             if modified(&world, &vmo, Reset) {
@@ -181,7 +181,7 @@ fn every_write_of_many_threads_is_reported_or_seen() {
             }
         }
     });
-    assert_eq!(seen, [WRITES; WRITERS as usize]);
+    assert_eq!(seen, [WRITES; WRITERS]);
 }
 
 #[test]

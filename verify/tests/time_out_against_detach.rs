@@ -9,7 +9,7 @@
 //! resolved it. COMPLETE is the only packet.
 #![cfg(loom)]
 
-use upager::{Command, Status};
+use upager::{Command, Packet, Status};
 use upager_verify::race::{Bounds, explore};
 use upager_verify::world::World;
 
@@ -29,7 +29,7 @@ fn time_out_against_detach() {
         };
         assert_eq!(waiter.poll(), Some(Err(expected)));
         assert_eq!(world.vmo.counts().in_flight, 0);
-        let packets: Vec<_> = world.take_all().iter().map(|packet| packet.command()).collect();
+        let packets: Vec<_> = world.take_all().iter().map(Packet::command).collect();
         assert_eq!(packets, [Some(Command::Complete)]);
         drop(waiter);
         world.end_of_the_world();
