@@ -152,21 +152,30 @@ impl<P: Platform> Vmo<P> {
 
     /// Copies into resident pages until one is not resident. Returns how many bytes.
     fn write_resident(&self, offset: ByteOffset, from: &[u8]) -> Result<usize> {
+        let mut done = 0;
+        let stopped = self.copy_to_resident(offset, from, &mut done);
+        if done > 0 {
+            self.inner().figures.written(); // after the bytes, and also if a later page refused
+        }
+        stopped.map(|()| done)
+    }
+
+    #[inline]
+    fn copy_to_resident(&self, offset: ByteOffset, from: &[u8], done: &mut usize) -> Result<()> {
         let inner = self.inner();
         // So that a page whose content is replaced while we copy keeps its frame for us.
         let _guard = inner.platform.pin();
-        let mut done = 0;
-        while done < from.len() {
-            let at = ByteOffset(offset.0 + done as u64);
-            let (within, n) = part_of_page(at, from.len() - done);
+        while *done < from.len() {
+            let at = ByteOffset(offset.0 + *done as u64);
+            let (within, n) = part_of_page(at, from.len() - *done);
             let Writable::Dirty(place, frame) = self.write_access(at.page(), Hold::Copying)? else { break };
             // SAFETY: the page is dirty and held, so its frame is not evicted; if it is replaced, the
             // guard, from before the page was found, keeps it allocated; the part lies within the page.
-            unsafe { inner.platform.copy_in(frame, within, &from[done..done + n]) };
+            unsafe { inner.platform.copy_in(frame, within, &from[*done..*done + n]) };
             place.slot().end_write(frame);
-            done += n;
+            *done += n;
         }
-        Ok(done)
+        Ok(())
     }
 }
 
@@ -195,7 +204,10 @@ impl<P: Platform> Fault<'_, P> {
                 Readable::Zeros => self.vmo.inner().store_page(self.page)?.then_some(Kind::Read),
             },
             Access::Write => match self.vmo.write_access(self.page, Hold::Mapped)? {
-                Writable::Dirty(..) => None,
+                Writable::Dirty(..) => {
+                    self.vmo.inner().figures.mapped_write();
+                    None
+                }
                 Writable::Absent => Some(Kind::Read),
                 Writable::Trapped => Some(Kind::Dirty),
             },

@@ -37,8 +37,11 @@ extern crate std;
 
 #[cfg(feature = "std")]
 mod block;
+#[cfg(feature = "std")]
+mod board;
 mod counts;
 mod fault;
+mod observer;
 mod packet;
 mod pager;
 mod platform;
@@ -49,6 +52,7 @@ mod reclaim;
 mod request;
 mod slot;
 mod source;
+mod stats;
 mod status;
 mod supply;
 #[doc(hidden)]
@@ -58,12 +62,22 @@ mod trap;
 mod units;
 mod vmo;
 mod wake;
+mod watch;
+#[cfg(feature = "std")]
+mod watcher;
 mod writeback;
 mod zero;
 
 #[cfg(feature = "std")]
 pub use block::{block_on, block_on_until};
+#[cfg(feature = "std")]
+pub use board::StatsBoard;
 pub use fault::Fault;
+#[cfg(feature = "std")]
+pub use observer::SwapObserver;
+#[cfg(feature = "tracing")]
+pub use observer::TracingObserver;
+pub use observer::{Event, Observer, SlowRequest};
 pub use packet::{Command, PACKET_TYPE_PAGE_REQUEST, Packet, PageRequest};
 pub use pager::{Detached, Pager, PagerOp, VmoOptions};
 #[cfg(feature = "std")]
@@ -71,10 +85,14 @@ pub use platform::HeapPlatform;
 pub use platform::{Frame, OwnedFrame, Platform, VmoId};
 pub use port::{Port, Wait};
 pub use reclaim::Evict;
+pub use stats::{VmoStats, VmoStatsOptions};
 pub use status::{Result, Status};
 pub use sync::{Collector, Guard, LocalHandle};
 pub use units::{ByteOffset, ByteRange, MAX_VMO_SIZE, PAGE_SIZE, PageCount, PageIndex};
 pub use vmo::{Access, Vmo, VmoCounts};
+pub use watch::{Watch, WatchCounts, WatchLimits};
+#[cfg(feature = "std")]
+pub use watcher::Watcher;
 pub use writeback::{DirtyRange, DirtyRanges, Writeback};
 
 #[cfg(doc)]

@@ -8,8 +8,9 @@ use crate::pool::Pool;
 use crate::port::Port;
 use crate::reclaim::Retired;
 use crate::source::Source;
+use crate::stats::Figures;
 use crate::status::{Result, Status};
-use crate::sync::{AcqRel, Acquire, Arc, AtomicPtr, Guard, Hint, Release, SeqCst, fence};
+use crate::sync::{AcqRel, Acquire, Arc, AtomicPtr, AtomicU64, Guard, Hint, Relaxed, Release, SeqCst, fence};
 use crate::table::Table;
 use crate::units::{ByteRange, MAX_VMO_SIZE, PAGE_SIZE, PageCount, PageRange};
 use crate::vmo::{Inner, Vmo};
@@ -56,6 +57,8 @@ pub struct Pager<P: Platform> {
 pub(crate) struct Shared<P: Platform> {
     platform: Arc<P>,
     vmos: Pool<Entry<P>>,
+    /// How many VMOs have been made.
+    made: AtomicU64,
 }
 
 /// A place for one VMO in a registry: a port's or a pager's. Owns one reference to it.
@@ -186,13 +189,26 @@ impl<P: Platform> Shared<P> {
             self.vmos.release(index);
         }
     }
+
+    pub(crate) fn pin(&self) -> Guard {
+        self.platform.pin()
+    }
+
+    /// Calls `f` with every VMO that was made before and is not gone.
+    pub(crate) fn for_each_vmo(&self, guard: &Guard, mut f: impl FnMut(&Inner<P>)) {
+        self.vmos.glance(|_, entry| {
+            if let Some(vmo) = entry.get(guard) {
+                f(vmo);
+            }
+        });
+    }
 }
 
 impl<P: Platform> Pager<P> {
     /// A pager over the platform's frames (`zx_pager_create()`).
     #[must_use]
     pub fn new(platform: Arc<P>) -> Self {
-        Self { shared: Arc::new(Shared { platform, vmos: Pool::new() }) }
+        Self { shared: Arc::new(Shared { platform, vmos: Pool::new(), made: AtomicU64::new(0) }) }
     }
 
     /// Creates a VMO of `size` bytes, rounded up to pages. Its page requests arrive at `port`,
@@ -225,8 +241,10 @@ impl<P: Platform> Pager<P> {
                 pages,
                 traps: options.has(VmoOptions::TRAP_DIRTY),
                 hand: Hint::default(),
+                figures: Figures::new(),
                 pager: ours.clone(),
                 entry,
+                number: ours.made.fetch_add(1, Relaxed), // Relaxed: that no two get the same is all
             }))
         });
         let inner = made.inspect_err(|_| vmos.release(entry))?;
@@ -234,6 +252,10 @@ impl<P: Platform> Pager<P> {
             entry.put(&inner);
         }
         Ok(Vmo::new(inner))
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared<P>> {
+        &self.shared
     }
 
     pub(crate) fn owns(&self, vmo: &Vmo<P>) -> Result<()> {

@@ -40,6 +40,8 @@ pub enum Evict {
 pub(crate) struct Retired<'a, P: Platform> {
     vmo: &'a Arc<Inner<P>>,
     batch: Batch,
+    /// Not told to the VMO's figures yet.
+    evicted: usize,
 }
 
 const BATCH: usize = 30;
@@ -60,7 +62,7 @@ impl Batch {
 
 impl<'a, P: Platform> Retired<'a, P> {
     pub(crate) fn new(vmo: &'a Arc<Inner<P>>) -> Self {
-        Self { vmo, batch: Batch::EMPTY }
+        Self { vmo, batch: Batch::EMPTY, evicted: 0 }
     }
 
     /// Takes the duty to reclaim a page after the grace period.
@@ -104,6 +106,7 @@ impl<'a, P: Platform> Retired<'a, P> {
     pub(crate) fn evict(&mut self, page: PageIndex, at: At<'_>, clean: Clean) -> bool {
         let Ok(owes) = clean.evict(at.slot()) else { return false };
         at.lower(Kind::Resident);
+        self.evicted += 1;
         self.retire(page, owes);
         true
     }
@@ -179,6 +182,9 @@ impl<'a, P: Platform> Retired<'a, P> {
 impl<P: Platform> Drop for Retired<'_, P> {
     fn drop(&mut self) {
         self.defer();
+        if self.evicted > 0 {
+            self.vmo.figures.evictions.add(self.evicted);
+        }
     }
 }
 

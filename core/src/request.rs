@@ -27,6 +27,7 @@
 
 use core::task::Waker;
 
+use crate::packet::Command;
 use crate::pool::Pool;
 use crate::status::{Result, Status};
 use crate::sync::{AcqRel, Acquire, AtomicU32, AtomicU64, Hint, Relaxed, Release};
@@ -77,6 +78,16 @@ pub(crate) enum Kind {
     /// Not asked of the service, but its answer to DIRTY, from the moment it is given until it has
     /// taken effect: see [`trap`](crate::trap). No queue holds it.
     Permit,
+}
+
+impl Kind {
+    /// What the service is sent for it.
+    pub(crate) const fn command(self) -> Command {
+        match self {
+            Self::Read => Command::Read,
+            Self::Dirty | Self::Permit => Command::Dirty,
+        }
+    }
 }
 
 /// How a request ended.

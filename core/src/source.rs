@@ -326,6 +326,14 @@ impl<P: Platform> Source<P> {
         });
     }
 
+    /// Fails a request that was not answered in time. Returns its pages; `None`: it ended otherwise.
+    pub(crate) fn time_out(&self, table: &Table, id: RequestId) -> Option<PageRange> {
+        let resolving = self.requests.resolve(id, Outcome::Failed(Status::TimedOut))?;
+        let pages = resolving.pages();
+        Self::settle(table, Some(resolving));
+        Some(pages)
+    }
+
     /// Ends a request that failed or was withdrawn: its pages are absent again, its waiters wake.
     #[inline]
     fn settle(table: &Table, sealed: Option<Resolving<'_>>) {
@@ -345,8 +353,7 @@ impl<P: Platform> Source<P> {
             if end == Some((kind, pages.start)) {
                 packets[filled - 1].page_request.length += length;
             } else {
-                let command = if kind == Kind::Dirty { Command::Dirty } else { Command::Read };
-                packets[filled] = Packet::page_request(self.key, command, pages.start * PAGE_SIZE, length);
+                packets[filled] = Packet::page_request(self.key, kind.command(), pages.start * PAGE_SIZE, length);
                 filled += 1;
             }
             end = Some((kind, pages.end));

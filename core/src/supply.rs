@@ -13,15 +13,16 @@ use crate::units::{ByteRange, PageIndex, PageRange};
 use crate::vmo::{Inner, Vmo};
 
 /// Pages that have arrived for one request and are not reported to it yet: a run of them is one
-/// step on the request, not one a page.
+/// step on the request, not one a page. And so with the pages that it rescued.
 pub(crate) struct Arrivals<'a, P: Platform> {
     vmo: &'a Inner<P>,
     run: Option<(RequestId, u64)>,
+    rescued: usize,
 }
 
 impl<'a, P: Platform> Arrivals<'a, P> {
     pub(crate) const fn new(vmo: &'a Inner<P>) -> Self {
-        Self { vmo, run: None }
+        Self { vmo, run: None, rescued: 0 }
     }
 
     pub(crate) fn add(&mut self, id: RequestId) {
@@ -44,6 +45,9 @@ impl<'a, P: Platform> Arrivals<'a, P> {
 impl<P: Platform> Drop for Arrivals<'_, P> {
     fn drop(&mut self) {
         self.report();
+        if self.rescued > 0 {
+            self.vmo.figures.rescues.add(self.rescued);
+        }
     }
 }
 
@@ -154,7 +158,7 @@ fn supply<'p, P: Platform>(
                     arrivals.add(requested.id());
                 }
             }
-            Moved::Rescued => {}
+            Moved::Rescued => arrivals.rescued += 1,
             Moved::Kept => at.lower(Kind::Resident),
         }
     }

@@ -15,6 +15,7 @@
 //! has changed its word, and whoever saw the VMO attached before finds his compare-and-swap fail.
 
 use core::fmt;
+use core::ops::ControlFlow;
 
 use crate::counts::Kind;
 use crate::pager;
@@ -22,10 +23,11 @@ use crate::platform::{Frame, Platform, VmoId};
 use crate::reclaim::Retired;
 use crate::slot::{Clean, State, Unstored};
 use crate::source::Source;
+use crate::stats::Figures;
 use crate::status::{Result, Status};
 use crate::sync::{Arc, Guard, Hint, prefetch};
-use crate::table::{At, Look, Table};
-use crate::units::{PAGE_SIZE, PageCount, PageIndex};
+use crate::table::{At, Item, Look, Partly, Table};
+use crate::units::{PAGE_SIZE, PageCount, PageIndex, PageRange};
 
 /// What an access wants of a page.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -57,9 +59,12 @@ pub(crate) struct Inner<P: Platform> {
     pub(crate) traps: bool,
     /// Where the next eviction begins.
     pub(crate) hand: Hint,
+    pub(crate) figures: Figures,
     pub(crate) pager: Arc<pager::Shared<P>>,
     /// The VMO's entry in the pager.
     pub(crate) entry: u32,
+    /// Which of its pager's VMOs it is, in the order of their making. Never that of another.
+    pub(crate) number: u64,
 }
 
 /// Figures of one VMO at about one time. Reading them stops nobody.
@@ -69,14 +74,22 @@ pub struct VmoCounts {
     /// Pages with content: clean, dirty, and awaiting clean. In a detached VMO the clean ones are
     /// gone, whether their frames are freed already or not.
     pub resident: PageCount,
-    /// Pages that are dirty, or are being written back.
+    /// Pages that are dirty, or are being written back. At most `resident`.
     pub dirty: PageCount,
+    /// Pages that are being written back and were not written to since. At most `dirty`.
+    pub awaiting: PageCount,
+    /// Pages of zeros that are not stored, and that the service has not got.
+    pub zero: PageCount,
     /// Requests in flight: queued, or delivered and not answered.
     pub in_flight: u64,
     /// Requests made since the VMO was created.
     pub requests: u64,
     /// Faults that joined a request which another fault had made.
     pub joins: u64,
+    /// Clean pages that began to leave: evicted, or dropped because the VMO is detached.
+    pub evictions: u64,
+    /// Evicted pages that an access or a supply kept after all, in the grace period.
+    pub rescues: u64,
 }
 
 /// What a reader finds.
@@ -208,16 +221,40 @@ impl<P: Platform> Vmo<P> {
         Some((guard, frame))
     }
 
-    /// Figures of the VMO. Costs the groups of pages that are not empty, and the requests.
+    /// Figures of the VMO.
+    ///
+    /// Of pages, `awaiting <= dirty <= resident` in each answer. While pages move, each of the
+    /// three is right for some instant of the call, and not the same one for all: then the smaller
+    /// is cut to the larger.
+    ///
+    /// Wait-free. Costs the groups of 64 pages that are not empty, the words of the pages in
+    /// those that hold a dirty one, and the requests.
     #[must_use]
     pub fn counts(&self) -> VmoCounts {
         let inner = &self.inner;
-        let dirty = inner.table.count(Kind::Dirty);
+        // The most fleeting state first: its pages are in the larger figures still, mostly.
+        let (mut awaiting, mut zero) = (0, 0);
+        let _: Result<ControlFlow<()>> = inner.table.scan(Kind::Dirty, PageRange::ALL, Partly::Show, |item| {
+            match item {
+                Item::Zeros(zeros) => zero += zeros.pages.end - zeros.pages.start,
+                Item::Page(_, at) => match at.slot().load() {
+                    State::AwaitingClean(_) => awaiting += 1,
+                    State::DirtyRequested(trapped) => awaiting += u64::from(trapped.is_awaiting()),
+                    State::Zero(_) => zero += 1,
+                    _ => {}
+                },
+            }
+            ControlFlow::Continue(())
+        });
+        let mut dirty = PageCount(inner.table.count(Kind::Dirty).0.saturating_sub(zero));
         let resident = if inner.source.is_detached() { dirty } else { inner.table.count(Kind::Resident) };
+        dirty = dirty.min(resident);
+        let awaiting = PageCount(awaiting).min(dirty);
         let mut in_flight = 0;
         inner.source.requests.for_each_open(|_, _, _| in_flight += 1);
         let (requests, joins) = inner.source.totals();
-        VmoCounts { resident, dirty, in_flight, requests, joins }
+        let (evictions, rescues) = (inner.figures.evictions.get() as u64, inner.figures.rescues.get() as u64);
+        VmoCounts { resident, dirty, awaiting, zero: PageCount(zero), in_flight, requests, joins, evictions, rescues }
     }
 }
 
@@ -274,6 +311,7 @@ impl<P: Platform> Vmo<P> {
                     }
                     at.raise(Kind::Resident);
                     if evicting.rescue(at.slot()).is_ok() {
+                        self.inner.figures.rescues.count();
                         return Readable::Frame(evicting.frame());
                     }
                     at.lower(Kind::Resident);
@@ -331,7 +369,9 @@ impl<P: Platform> Vmo<P> {
                     }
                     at.raise(Kind::Resident);
                     if self.inner.traps {
-                        if evicting.rescue(slot).is_err() {
+                        if evicting.rescue(slot).is_ok() {
+                            self.inner.figures.rescues.count();
+                        } else {
                             at.lower(Kind::Resident);
                         }
                         continue;
@@ -342,6 +382,7 @@ impl<P: Platform> Vmo<P> {
                         Hold::Mapped => evicting.mark_dirty(slot),
                     };
                     if done.is_ok() {
+                        self.inner.figures.rescues.count();
                         return Ok(Writable::Dirty(at, evicting.frame()));
                     }
                     at.lower(Kind::Dirty);

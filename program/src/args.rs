@@ -93,6 +93,9 @@ pub(crate) struct RunArgs {
     /// How long to run in all, like 5, 0.5 or 1m
     #[arg(long, value_name = "TIME", default_value = "5", value_parser = parse_time, allow_negative_numbers = true)]
     seconds: Duration,
+    /// Warn on stderr of a page request that is not answered for so long
+    #[arg(long, value_name = "TIME", default_value = "5", value_parser = parse_time, allow_negative_numbers = true)]
+    warn_after: Duration,
     /// Seed of the access patterns and of what is written [default: drawn, and reported]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -113,6 +116,7 @@ pub(crate) struct Config {
     /// `None`: no detach.
     pub(crate) detach_after: Option<Duration>,
     pub(crate) time: Duration,
+    pub(crate) warn_after: Duration,
     pub(crate) seed: u64,
 }
 
@@ -149,6 +153,7 @@ impl Config {
             resident_pages: resident / PAGE_SIZE,
             detach_after,
             time: args.seconds,
+            warn_after: args.warn_after,
             seed: args.seed.unwrap_or_else(rand::random),
         })
     }

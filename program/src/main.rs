@@ -31,6 +31,7 @@ use crate::report::Report;
 fn main() -> ExitCode {
     let Cli { command: Command::Run(args) } = Cli::parse();
     let json = args.json;
+    tracing_subscriber::fmt().with_writer(io::stderr).init();
     match Config::new(args).and_then(|config| run::run(&config)) {
         Ok(report) => {
             print(&report, json);

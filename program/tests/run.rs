@@ -138,6 +138,14 @@ fn readers_only_writers_only_and_nobody_hold() {
 }
 
 #[test]
+fn requests_that_are_not_answered_in_time_are_warned_of() {
+    let output = output(&["run", "--seconds", "1", "--warn-after", "0"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let warning = "WARN upager: the service has not answered a page request";
+    assert!(stderr(&output).contains(warning), "{}", stderr(&output));
+}
+
+#[test]
 fn the_file_is_not_written_to() {
     let file = file_of(64 * 4096 + 17);
     let before = fs::read(file.path()).expect("readable");
@@ -198,13 +206,14 @@ fn a_file_that_shrinks_stops_the_run_with_status_2() {
 
 #[test]
 fn arguments_that_will_not_do_are_status_2_and_explained() {
-    let cases: [(&[&str], &str); 9] = [
+    let cases: [(&[&str], &str); 10] = [
         (&["--resident", "much"], "64MiB"),
         (&["--resident", "12"], "one page"),
         (&["--readers", "many"], "--readers"),
         (&["--service-threads", "0"], "--service-threads"),
         (&["--seconds", "0"], "--seconds"),
         (&["--seconds", "-1"], "--seconds"),
+        (&["--warn-after", "soon"], "--warn-after"),
         (&["--seconds", "1", "--detach-after", "2s"], "--detach-after"),
         (&["--no-detach", "--detach-after", "1s"], "--no-detach"),
         (&["--frobnicate"], "--frobnicate"),

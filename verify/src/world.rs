@@ -11,12 +11,14 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc as StdArc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use loom::sync::atomic::AtomicU8;
 use upager::sync::Arc;
 use upager::{
-    Access, ByteOffset, ByteRange, Collector, Command, Evict, Frame, Guard, OwnedFrame, PAGE_SIZE, Packet, PageCount,
-    PageIndex, Pager, PagerOp, Platform, Port, Result, Status, Vmo, VmoOptions, Writeback,
+    Access, ByteOffset, ByteRange, Collector, Command, Event, Evict, Frame, Guard, OwnedFrame, PAGE_SIZE, Packet,
+    PageCount, PageIndex, Pager, PagerOp, Platform, Port, Result, Status, Vmo, VmoOptions, Watch, WatchLimits,
+    Writeback,
 };
 
 const FRAMES: usize = 6;
@@ -308,6 +310,16 @@ impl World {
     /// Ends writeback of a page.
     pub fn end(&self, at: u64) -> Result<()> {
         self.pager.writeback_end(&self.vmo, page(at))
+    }
+
+    /// Looks at what is in flight, as the watch on the service, with a time-out that has passed
+    /// already. Returns how many requests it timed out.
+    #[allow(clippy::must_use_candidate)] // how many may be of no interest
+    pub fn time_out_all(&self) -> usize {
+        let limits = WatchLimits { warn_after: None, time_out: Some(Duration::ZERO) };
+        let mut watch = Watch::new(&self.pager, limits, Box::new(|_: &Event| {}));
+        watch.look(Duration::ZERO);
+        usize::try_from(watch.counts().timed_out).expect("a few")
     }
 
     /// Everything that the port has now.

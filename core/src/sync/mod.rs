@@ -78,7 +78,12 @@ impl Hint {
 
     /// Counts one event, for statistics.
     pub(crate) fn count(&self) {
-        self.0.fetch_add(1, Relaxed); // Relaxed: a statistic orders nothing
+        self.add(1);
+    }
+
+    /// Counts so many events, for statistics.
+    pub(crate) fn add(&self, events: usize) {
+        self.0.fetch_add(events, Relaxed); // Relaxed: a statistic orders nothing
     }
 }
 

@@ -23,12 +23,14 @@ mod verdict;
 mod writeback;
 mod writer;
 
+use std::io;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use upager::{TracingObserver, Watch, WatchLimits, Watcher};
 
 use crate::args::Config;
 use crate::failure::Failure;
@@ -54,6 +56,7 @@ pub(crate) fn run(config: &Config) -> Result<Report, Failure> {
     let mut helpers = Crew::default();
     let mut workers = Crew::default();
     start(config, &engine, &mut helpers, &mut workers)?;
+    let slow_requests = watch_service(config, &engine)?;
 
     let started = Instant::now();
     let progress = Progress::new(config, started);
@@ -76,6 +79,7 @@ pub(crate) fn run(config: &Config) -> Result<Report, Failure> {
     engine.throttle.want_writeback(); // so that the thread sees the flag
     hung += helpers.come_home(&engine);
     times.total = started.elapsed();
+    drop(slow_requests);
     verdict::reach(engine, config, times, detached, hung)
 }
 
@@ -96,6 +100,14 @@ fn start(config: &Config, engine: &Arc<Engine>, helpers: &mut Crew, workers: &mu
         workers.start(engine, format!("writer {n}"), move |engine| writer::run(engine, n.into(), seed))?;
     }
     Ok(())
+}
+
+/// Has a thread tell, through `tracing`, of page requests that are not answered.
+fn watch_service(config: &Config, engine: &Engine) -> Result<Watcher, Failure> {
+    let limits = WatchLimits { warn_after: Some(config.warn_after), time_out: None };
+    let watch = Watch::new(&engine.pager, limits, Box::new(TracingObserver));
+    let no_thread = |status| Failure::Thread { name: "watch".into(), source: io::Error::other(status) };
+    watch.spawn((config.warn_after / 4).max(TICK)).map_err(no_thread)
 }
 
 /// Waits, and looks after FILE, whose tail perhaps nobody reads.
