@@ -318,11 +318,6 @@ impl Zero {
     pub(crate) fn writeback_end(self, slot: &Slot) -> Result<(), State> {
         slot.change(self.0, EMPTY | (self.0 & RECLAIM))
     }
-
-    /// They are dirty anew.
-    pub(crate) fn mark_dirty(self, slot: &Slot) -> Result<(), State> {
-        slot.change(self.0, self.0 & !ZEROS_AWAITING)
-    }
 }
 
 impl Empty {

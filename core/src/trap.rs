@@ -144,7 +144,11 @@ impl<P: Platform> Inner<P> {
             let state = slot.load();
             let taken = match (state, to) {
                 (State::Dirty(_), _) => true,
-                (State::Zero(zeros), _) => !zeros.is_awaiting() || zeros.mark_dirty(slot).is_ok(),
+                (State::Zero(zeros), _) if !zeros.is_awaiting() => true,
+                (State::Zero(zeros), _) => {
+                    self.store_zeros(at, zeros)?; // the same to the service, and the page can be put under a permit
+                    false
+                }
                 (State::Clean(clean), To::Dirty) => {
                     // As in `write_access`: a detach that comes in between comes after.
                     self.source.attached()?;

@@ -176,7 +176,7 @@ impl History {
     fn ends_with(&self, spec: &Spec) -> bool {
         let byte = |page| match spec.page(page) {
             Page::Clean(byte) | Page::Dirty(byte) | Page::AwaitingClean(byte) => Some(byte),
-            Page::Absent | Page::Evicting(_) => None,
+            Page::Absent | Page::Evicting(_) | Page::Zero | Page::ZeroAwaiting => None,
         };
         spec.counts() == self.counts && (0..self.pages()).map(byte).eq(self.bytes.iter().copied())
     }

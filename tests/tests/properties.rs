@@ -73,9 +73,18 @@ enum Step {
         start: u64,
         end: u64,
     },
+    Zero {
+        start: u64,
+        end: u64,
+    },
+    /// A fault that wants a frame.
+    Store {
+        page: u64,
+    },
     Begin {
         start: u64,
         end: u64,
+        zeros: bool,
     },
     End {
         start: u64,
@@ -111,7 +120,9 @@ fn step() -> impl Strategy<Value = Step> {
         14 => (run(), any::<u8>()).prop_map(|((start, end), byte)| Step::Supply { start, end, byte }),
         3 => (run(), status).prop_map(|((start, end), status)| Step::Fail { start, end, status }),
         8 => run().prop_map(|(start, end)| Step::Dirty { start, end }),
-        6 => run().prop_map(|(start, end)| Step::Begin { start, end }),
+        6 => run().prop_map(|(start, end)| Step::Zero { start, end }),
+        3 => (0..PAGES).prop_map(|page| Step::Store { page }),
+        6 => (run(), any::<bool>()).prop_map(|((start, end), zeros)| Step::Begin { start, end, zeros }),
         6 => run().prop_map(|(start, end)| Step::End { start, end }),
         6 => Just(Step::Evict),
         3 => Just(Step::Pin),
@@ -130,6 +141,8 @@ struct Waiting<'v> {
     waiter: Waiter,
     /// How often it has gone to sleep.
     sleeps: usize,
+    /// The page, if it is read. Its fault wants a frame.
+    reads: Option<u64>,
 }
 
 /// The pager and the specification, side by side.
@@ -155,7 +168,7 @@ impl<'v> Pair<'v> {
                     vmo.read(at(page, 0), &mut byte).await.map(|()| byte[0])
                 });
                 let expected = self.spec.read(page, run);
-                self.poll(task, expected, 1);
+                self.poll(task, expected, 1, Some(page));
             }
             Step::Write { page, run, byte } => {
                 let vmo = self.vmo;
@@ -166,13 +179,13 @@ impl<'v> Pair<'v> {
                     vmo.write(at(page, 0), &[byte]).await.map(|()| byte)
                 });
                 let expected = self.spec.write(page, run, byte);
-                self.poll(task, expected, 1);
+                self.poll(task, expected, 1, None);
             }
             Step::Poll(which) if !self.waiting.is_empty() => {
-                let Waiting { task, waiter, sleeps } = self.waiting.remove(which.index(self.waiting.len()));
+                let Waiting { task, waiter, sleeps, reads } = self.waiting.remove(which.index(self.waiting.len()));
                 let sleeps = sleeps + usize::from(self.spec.is_woken(&waiter));
                 let expected = self.spec.resume(waiter);
-                self.poll(task, expected, sleeps);
+                self.poll(task, expected, sleeps, reads);
             }
             Step::Leave(which) if !self.waiting.is_empty() => {
                 let left = self.waiting.remove(which.index(self.waiting.len()));
@@ -188,6 +201,14 @@ impl<'v> Pair<'v> {
             Step::Unpin => {
                 self.guard = None;
                 self.reclaim();
+            }
+            Step::Zero { start, end } => {
+                (start..end).for_each(|page| self.spec.zero(page));
+                assert_eq!(Task::new(self.vmo.zero(pages(start, end - start))).poll(), Some(Ok(())));
+            }
+            Step::Store { page } if matches!(self.spec.page(page), Page::Zero | Page::ZeroAwaiting) => {
+                self.spec.store(page);
+                assert_eq!(Task::new(self.vmo.fault(PageIndex(page), Access::Read)).poll(), Some(Ok(())));
             }
             Step::Take => self.take(),
             Step::Close => {
@@ -226,9 +247,16 @@ impl<'v> Pair<'v> {
                 self.spec.tell(start, end);
                 assert_eq!(pager.dirty_range(self.vmo, pages(start, end - start)), expected);
             }
-            Step::Begin { start, end } => {
-                (start..end).for_each(|page| self.spec.writeback_begin(page));
-                assert_eq!(pager.writeback_begin(self.vmo, pages(start, end - start), Writeback::All), Ok(()));
+            Step::Begin { start, end, zeros } => {
+                for page in start..end {
+                    if zeros {
+                        self.spec.writeback_begin_zeros(page);
+                    } else {
+                        self.spec.writeback_begin(page);
+                    }
+                }
+                let which = if zeros { Writeback::ZeroRanges } else { Writeback::All };
+                assert_eq!(pager.writeback_begin(self.vmo, pages(start, end - start), which), Ok(()));
             }
             Step::End { start, end } => {
                 (start..end).for_each(|page| self.spec.writeback_end(page));
@@ -244,11 +272,14 @@ impl<'v> Pair<'v> {
     }
 
     /// Polls an access, which has been sent to sleep so often if it is to wait now.
-    fn poll(&mut self, mut task: Task<'v, Result<u8>>, expected: spec::Access, sleeps: usize) {
+    fn poll(&mut self, mut task: Task<'v, Result<u8>>, expected: spec::Access, sleeps: usize, reads: Option<u64>) {
+        if let (spec::Access::Done(_), Some(page)) = (&expected, reads) {
+            self.spec.store(page);
+        }
         match (task.poll(), expected) {
             (Some(Ok(byte)), spec::Access::Done(expected)) => assert_eq!(byte, expected),
             (Some(Err(status)), spec::Access::Failed(expected)) => assert_eq!(status, expected),
-            (None, spec::Access::Waits(waiter)) => self.waiting.push(Waiting { task, waiter, sleeps }),
+            (None, spec::Access::Waits(waiter)) => self.waiting.push(Waiting { task, waiter, sleeps, reads }),
             (came, expected) => panic!("{came:?}, not {expected:?}"),
         }
     }
@@ -287,8 +318,9 @@ impl<'v> Pair<'v> {
         let found = found.expect("in range");
         let runs = self.spec.dirty_runs(range.offset / PAGE_SIZE, end.div_ceil(PAGE_SIZE));
         assert_eq!((found.actual, found.available), (runs.len().min(size), runs.len()));
-        for (entry, (start, count)) in buffer[..found.actual].iter().zip(runs) {
-            let expected = DirtyRange { offset: start * PAGE_SIZE, length: count * PAGE_SIZE, options: 0 };
+        for (entry, (start, count, zero)) in buffer[..found.actual].iter().zip(runs) {
+            let options = if zero { DirtyRange::ZERO } else { 0 };
+            let expected = DirtyRange { offset: start * PAGE_SIZE, length: count * PAGE_SIZE, options };
             assert_eq!(*entry, expected);
         }
     }
@@ -298,12 +330,13 @@ impl<'v> Pair<'v> {
         let (resident, dirty, in_flight) = self.spec.counts();
         let counts = self.vmo.counts();
         assert_eq!((counts.resident.0, counts.dirty.0, counts.in_flight), (resident, dirty, in_flight), "counts");
+        assert_eq!(counts.zero.0, self.spec.zeros());
         for page in 0..=PAGES {
             let expected = match page {
                 PAGES => None,
                 _ => match self.spec.page(page) {
                     Page::Clean(byte) | Page::Dirty(byte) | Page::AwaitingClean(byte) => Some(byte),
-                    Page::Absent | Page::Evicting(_) => None,
+                    Page::Absent | Page::Evicting(_) | Page::Zero | Page::ZeroAwaiting => None,
                 },
             };
             assert_eq!(byte_of(self.platform, self.vmo, page), expected, "page {page}");
@@ -311,7 +344,7 @@ impl<'v> Pair<'v> {
         if let Some(pager) = &self.pager {
             self.query(pager, ByteRange::new(0, PAGES * PAGE_SIZE), 8);
         }
-        for Waiting { task, waiter, sleeps } in &self.waiting {
+        for Waiting { task, waiter, sleeps, .. } in &self.waiting {
             assert_eq!(task.wakes(), sleeps - usize::from(!self.spec.is_woken(waiter)), "woken once each sleep");
         }
         if self.guard.is_none() {

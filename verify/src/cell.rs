@@ -466,7 +466,7 @@ impl SpecRun {
         let packets = self.spec.take();
         let byte = match self.spec.page(0) {
             Page::Clean(byte) | Page::Dirty(byte) | Page::AwaitingClean(byte) => Some(byte),
-            Page::Absent | Page::Evicting(_) => None,
+            Page::Absent | Page::Evicting(_) | Page::Zero | Page::ZeroAwaiting => None,
         };
         let dirty_after_end = (vmo && !self.cell.has(Op::PagerClose)).then(|| {
             self.spec.writeback_end(0);

@@ -22,6 +22,10 @@ pub enum Page {
     Evicting(u8),
     Dirty(u8),
     AwaitingClean(u8),
+    /// Zeros, dirty, that no page holds.
+    Zero,
+    /// The same, being written back.
+    ZeroAwaiting,
 }
 
 /// The VMO's link to its pager.
@@ -161,10 +165,15 @@ impl Spec {
                 *state = Page::Clean(kept); // rescued
                 self.ask(Command::Dirty, page, run, write)
             }
+            (Page::ZeroAwaiting, Some(_)) if traps => {
+                *state = Page::AwaitingClean(0); // stored, and then asked for
+                self.ask(Command::Dirty, page, run, write)
+            }
             (_, Some(byte)) => {
                 *state = Page::Dirty(byte);
                 Access::Done(byte)
             }
+            (Page::Zero | Page::ZeroAwaiting, None) => Access::Done(0),
             (Page::Clean(byte) | Page::Evicting(byte), None) => {
                 *state = Page::Clean(byte); // evicting: rescued
                 Access::Done(byte)
@@ -264,6 +273,7 @@ impl Spec {
         for page in start..end {
             match *self.state(page) {
                 Page::Evicting(kept) => *self.state(page) = Page::Clean(kept), // rescued
+                Page::ZeroAwaiting => *self.state(page) = Page::AwaitingClean(0), // stored
                 Page::Absent => {
                     let asked = |(_, request): &(&usize, &Request)| {
                         request.command == Command::Dirty && request.start < end && start < request.end
@@ -283,6 +293,22 @@ impl Spec {
             }
         }
         Ok(())
+    }
+
+    /// Makes a page zeros, dirty. Who waits for it goes on.
+    pub fn zero(&mut self, page: u64) {
+        *self.state(page) = Page::Zero;
+        self.arrived(page);
+    }
+
+    /// A frame takes the place of zeros: what a fault does that wants one.
+    pub fn store(&mut self, page: u64) {
+        let state = self.state(page);
+        match *state {
+            Page::Zero => *state = Page::Dirty(0),
+            Page::ZeroAwaiting => *state = Page::AwaitingClean(0),
+            _ => {}
+        }
     }
 
     /// What is done when a [`dirty`](Self::dirty) or an [`evict`](Self::evict) returns: those who wait
@@ -313,14 +339,25 @@ impl Spec {
         if let Page::Dirty(byte) = *state {
             *state = Page::AwaitingClean(byte);
         }
+        self.writeback_begin_zeros(page);
+    }
+
+    /// Begins writeback of a page if it is zeros that are not stored.
+    pub fn writeback_begin_zeros(&mut self, page: u64) {
+        let state = self.state(page);
+        if *state == Page::Zero {
+            *state = Page::ZeroAwaiting;
+        }
     }
 
     /// Ends writeback of a page.
     pub fn writeback_end(&mut self, page: u64) {
         let detached = self.is_detached();
         let state = self.state(page);
-        if let Page::AwaitingClean(byte) = *state {
-            *state = if detached { Page::Absent } else { Page::Clean(byte) };
+        match *state {
+            Page::AwaitingClean(byte) => *state = if detached { Page::Absent } else { Page::Clean(byte) },
+            Page::ZeroAwaiting => *state = Page::Absent,
+            _ => {}
         }
     }
 
@@ -425,23 +462,31 @@ impl Spec {
         packets
     }
 
-    /// Runs of dirty pages: first page, number of pages.
+    /// Runs of dirty pages: first page, number of pages, whether they are zeros that are not stored.
     #[must_use]
-    pub fn dirty_runs(&self, start: u64, end: u64) -> Vec<(u64, u64)> {
-        let mut runs: Vec<(u64, u64)> = Vec::new();
+    pub fn dirty_runs(&self, start: u64, end: u64) -> Vec<(u64, u64, bool)> {
+        let mut runs: Vec<(u64, u64, bool)> = Vec::new();
         for page in start..end.min(self.pages.len() as u64) {
-            if !matches!(self.page(page), Page::Dirty(_) | Page::AwaitingClean(_)) {
-                continue;
-            }
+            let zero = match self.page(page) {
+                Page::Dirty(_) | Page::AwaitingClean(_) => false,
+                Page::Zero | Page::ZeroAwaiting => true,
+                _ => continue,
+            };
             match runs.last_mut() {
-                Some((first, pages)) if *first + *pages == page => *pages += 1,
-                _ => runs.push((page, 1)),
+                Some((first, pages, same)) if *first + *pages == page && *same == zero => *pages += 1,
+                _ => runs.push((page, 1, zero)),
             }
         }
         runs
     }
 
-    /// Resident pages, dirty pages, requests in flight.
+    /// Pages of zeros that are not stored.
+    #[must_use]
+    pub fn zeros(&self) -> u64 {
+        self.pages.iter().filter(|page| matches!(page, Page::Zero | Page::ZeroAwaiting)).count() as u64
+    }
+
+    /// Resident pages, stored dirty pages, requests in flight.
     #[must_use]
     pub fn counts(&self) -> (u64, u64, u64) {
         let dirty = |state: &&Page| matches!(state, Page::Dirty(_) | Page::AwaitingClean(_));
