@@ -32,15 +32,26 @@ pub struct Fault<'v, P: Platform> {
     page: PageIndex,
     /// How many pages from `page` on a request for it may cover.
     run: PageCount,
-    access: Access,
+    wants: Wants,
     wait: Option<Wait>,
+}
+
+/// What an access wants of the page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Wants {
+    /// Bytes: zeros need not be stored.
+    Bytes,
+    /// A frame to map.
+    Frame,
+    /// A frame that is dirty.
+    Dirty,
 }
 
 impl<P: Platform> fmt::Debug for Fault<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fault")
             .field("page", &self.page)
-            .field("access", &self.access)
+            .field("wants", &self.wants)
             .field("waiting", &self.wait.is_some())
             .finish_non_exhaustive()
     }
@@ -82,7 +93,15 @@ impl<P: Platform> Vmo<P> {
     /// absent pages after it too, up to `run` in all. Only the first page is waited for by
     /// the access; the request as a whole is what wakes it.
     pub fn fault_run(&self, page: PageIndex, run: PageCount, access: Access) -> Fault<'_, P> {
-        Fault { vmo: self, page, run, access, wait: None }
+        let wants = match access {
+            Access::Read => Wants::Frame,
+            Access::Write => Wants::Dirty,
+        };
+        self.wait_for(page, run, wants)
+    }
+
+    const fn wait_for(&self, page: PageIndex, run: PageCount, wants: Wants) -> Fault<'_, P> {
+        Fault { vmo: self, page, run, wants, wait: None }
     }
 
     /// Reads `to.len()` bytes from `offset` on, page by page; what is absent is requested in as
@@ -100,7 +119,7 @@ impl<P: Platform> Vmo<P> {
                 return Ok(());
             }
             let (page, run) = pages_left(offset, to.len(), done);
-            self.fault_run(page, run, Access::Read).await?;
+            self.wait_for(page, run, Wants::Bytes).await?;
         }
     }
 
@@ -120,8 +139,8 @@ impl<P: Platform> Vmo<P> {
             let (page, run) = pages_left(offset, from.len(), done);
             // Brings it in only, where nobody must be asked: the write itself makes it dirty, and holds
             // it while it copies.
-            let access = if self.inner().traps { Access::Write } else { Access::Read };
-            self.fault_run(page, run, access).await?;
+            let wants = if self.inner().traps { Wants::Dirty } else { Wants::Bytes };
+            self.wait_for(page, run, wants).await?;
         }
     }
 
@@ -197,13 +216,14 @@ impl<P: Platform> Fault<'_, P> {
     /// What the pager has to be asked for. `None`: nothing, the page is here.
     #[inline]
     fn lacks(&self) -> Result<Option<Kind>> {
-        Ok(match self.access {
-            Access::Read => match self.vmo.read_access(self.page) {
+        Ok(match self.wants {
+            Wants::Bytes | Wants::Frame => match self.vmo.read_access(self.page) {
                 Readable::Frame(_) => None,
                 Readable::Absent => Some(Kind::Read),
+                Readable::Zeros if self.wants == Wants::Bytes => None,
                 Readable::Zeros => self.vmo.inner().store_page(self.page)?.then_some(Kind::Read),
             },
-            Access::Write => match self.vmo.write_access(self.page, Hold::Mapped)? {
+            Wants::Dirty => match self.vmo.write_access(self.page, Hold::Mapped)? {
                 Writable::Dirty(..) => {
                     self.vmo.inner().figures.mapped_write();
                     None

@@ -235,10 +235,12 @@ impl<P: Platform> Source<P> {
     fn claim_run(&self, table: &Table, first: PageIndex, run: u64, id: RequestId) -> Result<u64> {
         for claimed in 0..run {
             let page = PageIndex(first.0 + claimed);
-            if let Look::Unstored(Unstored::Zero | Unstored::ZeroAwaiting) = table.look(page) {
-                return Ok(claimed);
-            }
-            let at = match table.find_or_make(page) {
+            let found = match table.look(page) {
+                Look::At(at) => Ok(at),
+                Look::Unstored(Unstored::Absent) => table.find_or_make(page),
+                Look::Unstored(Unstored::Zero | Unstored::ZeroAwaiting) => return Ok(claimed),
+            };
+            let at = match found {
                 Ok(at) => at,
                 Err(status) if claimed == 0 => return Err(status),
                 Err(_) => return Ok(claimed),

@@ -128,10 +128,11 @@ fn supply<'p, P: Platform>(
         if !frame.belongs_to(&vmo.platform) {
             return Err(Status::InvalidArgs);
         }
-        if let Look::Unstored(Unstored::Zero | Unstored::ZeroAwaiting) = vmo.table.look(PageIndex(page)) {
-            continue; // the VMO has it already
-        }
-        let at = vmo.table.find_or_make(PageIndex(page))?;
+        let at = match vmo.table.look(PageIndex(page)) {
+            Look::At(at) => at,
+            Look::Unstored(Unstored::Absent) => vmo.table.find_or_make(PageIndex(page))?,
+            Look::Unstored(Unstored::Zero | Unstored::ZeroAwaiting) => continue, // the VMO has it already
+        };
         let slot = at.slot();
         let mut state = slot.load();
         at.raise(Kind::Resident);

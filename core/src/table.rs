@@ -356,14 +356,26 @@ impl Table {
 
     #[cold]
     fn find_below(&self, page: PageIndex) -> Option<At<'_>> {
-        match self.look(page) {
+        match self.walk(page) {
             Look::At(at) => Some(at),
             Look::Unstored(_) => None,
         }
     }
 
     /// Where the page's state is. Wait-free.
+    #[inline]
     pub(crate) fn look(&self, page: PageIndex) -> Look<'_> {
+        let leaf = self.leaves.get(page.0 >> LEAF_BITS).map(|child| child.load(Acquire)); // Acquire: as in `find`
+        match leaf {
+            Some(leaf) if leaf.addr() >= FIRST_POINTER => {
+                // SAFETY: as in `find`.
+                Look::At(At { leaf: unsafe { &*leaf.cast::<Leaf>() }, slot: page.0 as usize % LEAF })
+            }
+            _ => self.walk(page),
+        }
+    }
+
+    fn walk(&self, page: PageIndex) -> Look<'_> {
         let mut node = self.top();
         let mut child = (page.0 >> node.shift) as usize;
         loop {

@@ -139,14 +139,11 @@ fn replace<P: Platform>(page: PageIndex, at: At<'_>, replaced: &mut Replaced<'_,
     }
 }
 
-impl<P: Platform> Inner<P> {
-    /// Makes pages zeros, dirty.
-    pub(crate) fn zero_pages(self: &Arc<Self>, pages: PageRange) -> Result<()> {
-        // From before a page is looked at, since its request is told of it after: see `trap`.
-        let mut replaced = Replaced { vmo: self, frames: [None; BATCH], len: 0 };
-        let mut arrivals = Arrivals::new(self);
-        self.table.zero(pages, |page, at| replace(page, at, &mut replaced, &mut arrivals))
-    }
+/// Makes pages zeros, dirty.
+fn zero_pages<P: Platform>(vmo: &Arc<Inner<P>>, pages: PageRange) -> Result<()> {
+    let mut replaced = Replaced { vmo, frames: [None; BATCH], len: 0 };
+    let mut arrivals = Arrivals::new(vmo);
+    vmo.table.zero(pages, |page, at| replace(page, at, &mut replaced, &mut arrivals))
 }
 
 impl<P: Platform> Vmo<P> {
@@ -190,7 +187,9 @@ impl<P: Platform> Vmo<P> {
         if before > 0 {
             self.write(ByteOffset(range.offset), &NONE[..before]).await?;
         }
-        inner.zero_pages(whole)?;
+        let zeroed = zero_pages(inner, whole);
+        inner.figures.written(); // after the pages, and also if not all could be done
+        zeroed?;
         if after > 0 {
             self.write(ByteOffset(whole.end * PAGE_SIZE), &NONE[..after]).await?;
         }

@@ -204,6 +204,7 @@ impl<'v> Pair<'v> {
             }
             Step::Zero { start, end } => {
                 (start..end).for_each(|page| self.spec.zero(page));
+                self.spec.tell(start, end);
                 assert_eq!(Task::new(self.vmo.zero(pages(start, end - start))).poll(), Some(Ok(())));
             }
             Step::Store { page } if matches!(self.spec.page(page), Page::Zero | Page::ZeroAwaiting) => {

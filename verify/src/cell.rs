@@ -10,10 +10,12 @@ use std::collections::HashSet;
 use std::fmt;
 
 use upager::sync::Arc;
-use upager::{Command, Evict, Guard, PAGE_SIZE, PageCount, PageIndex, Pager, Platform, Port, Status, Vmo};
+use upager::{
+    ByteRange, Command, Evict, Guard, PAGE_SIZE, PageCount, PageIndex, Pager, Platform, Port, Status, Vmo, Writeback,
+};
 
 use crate::spec::{Access, Packet, Page, Spec, Waiter};
-use crate::world::{ModelPlatform, Waiting, World, page};
+use crate::world::{ModelPlatform, Waiting, World, page, zero};
 
 /// What a thread does.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
@@ -28,6 +30,8 @@ pub enum Op {
     Fail,
     /// The service allows dirtying.
     Dirty,
+    /// All pages become zeros.
+    Zero,
     WritebackBegin,
     WritebackEnd,
     Evict,
@@ -39,13 +43,14 @@ pub enum Op {
 }
 
 impl Op {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Read,
         Self::Write,
         Self::Leave,
         Self::Supply,
         Self::Fail,
         Self::Dirty,
+        Self::Zero,
         Self::WritebackBegin,
         Self::WritebackEnd,
         Self::Evict,
@@ -89,10 +94,14 @@ pub enum Start {
     TrapAskedDelivered,
     TrapAwaitingClean,
     TrapAwaitingAsked,
+    /// Two pages of zeros, which share a word above them.
+    Zero,
+    ZeroAwaiting,
+    DetachedZero,
 }
 
 impl Start {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::Absent,
         Self::RequestedUndelivered,
         Self::RequestedDelivered,
@@ -109,6 +118,9 @@ impl Start {
         Self::TrapAskedDelivered,
         Self::TrapAwaitingClean,
         Self::TrapAwaitingAsked,
+        Self::Zero,
+        Self::ZeroAwaiting,
+        Self::DetachedZero,
     ];
 
     const fn is_requested(self) -> bool {
@@ -131,7 +143,15 @@ impl Start {
     }
 
     const fn is_resident(self) -> bool {
-        !self.is_requested() && !matches!(self, Self::Absent | Self::DetachedAbsent)
+        !self.is_requested() && !self.is_zero() && !matches!(self, Self::Absent | Self::DetachedAbsent)
+    }
+
+    const fn is_zero(self) -> bool {
+        matches!(self, Self::Zero | Self::ZeroAwaiting | Self::DetachedZero)
+    }
+
+    const fn pages(self) -> u64 {
+        if self.is_zero() { 2 } else { 1 }
     }
 
     const fn traps(self) -> bool {
@@ -152,13 +172,19 @@ impl Start {
     }
 
     const fn is_detached(self) -> bool {
-        matches!(self, Self::DetachedAbsent | Self::DetachedDirty | Self::DetachedAwaitingClean)
+        matches!(self, Self::DetachedAbsent | Self::DetachedDirty | Self::DetachedAwaitingClean | Self::DetachedZero)
     }
 
     /// The state in the specification's words, and as many waiters as the two operations use.
     fn spec(self, waiters: usize) -> (Spec, Vec<Waiter>) {
-        let mut spec = if self.traps() { Spec::trapping(1) } else { Spec::new(1) };
+        let mut spec = if self.traps() { Spec::trapping(1) } else { Spec::new(self.pages() as usize) };
         let mut waiting = Vec::new();
+        if self.is_zero() {
+            (0..2).for_each(|page| spec.zero(page));
+            if self == Self::ZeroAwaiting {
+                (0..2).for_each(|page| spec.writeback_begin(page));
+            }
+        }
         if self.is_resident() {
             spec.supply(0, FIRST).expect("attached");
         }
@@ -222,8 +248,8 @@ pub struct Observed {
     pub came: [Came; 2],
     /// Those who waited from the beginning and did not leave.
     pub waiters: Vec<Came>,
-    /// Resident, dirty, in flight. `None`: there is no VMO any more.
-    pub counts: Option<(u64, u64, u64)>,
+    /// Resident, dirty, in flight, zero. `None`: there is no VMO any more.
+    pub counts: Option<(u64, u64, u64, u64)>,
     pub packets: Vec<Packet>,
     pub byte: Option<u8>,
     /// Dirty pages after one more WRITEBACK_END.
@@ -321,6 +347,7 @@ impl Cell {
             Op::Evict => 1 + usize::from(self.start.traps()),
             // Then those who wait are told.
             Op::Dirty => 2,
+            Op::Zero => 1 + usize::from(self.start.traps()),
             // The page is rescued, and then asked for: another eviction may come in between.
             Op::Write if self.start == Start::TrapEvicting => 2,
             // The service takes until it finds nothing: what comes in between is taken too.
@@ -378,7 +405,7 @@ impl SpecRun {
     fn step(&mut self, side: usize, step: usize) {
         let spec = &mut self.spec;
         let op = self.cell.ops[side];
-        if step == 1 && matches!(op, Op::Dirty | Op::Evict) && self.cell.start.traps() {
+        if step == 1 && matches!(op, Op::Dirty | Op::Zero | Op::Evict) && self.cell.start.traps() {
             spec.tell(0, 1);
             return;
         }
@@ -415,6 +442,10 @@ impl SpecRun {
                 Ok(Came::Nothing)
             }
             Op::Dirty => Ok(spec.dirty(0, 1).into()),
+            Op::Zero => {
+                (0..self.cell.start.pages()).for_each(|page| spec.zero(page));
+                Ok(Came::Nothing)
+            }
             Op::WritebackBegin => {
                 spec.writeback_begin(0);
                 Ok(Came::Nothing)
@@ -462,7 +493,10 @@ impl SpecRun {
         let all: Vec<Came> = all.into_iter().map(|one| one.unwrap_or(Came::StillWaits)).collect();
         let (waiters, came) = all.split_at(all.len() - 2);
         let vmo = !self.cell.has(Op::VmoDrop);
-        let counts = vmo.then(|| self.spec.counts());
+        let counts = vmo.then(|| {
+            let (resident, dirty, in_flight) = self.spec.counts();
+            (resident, dirty, in_flight, self.spec.zeros())
+        });
         let packets = self.spec.take();
         let byte = match self.spec.page(0) {
             Page::Clean(byte) | Page::Dirty(byte) | Page::AwaitingClean(byte) => Some(byte),
@@ -470,7 +504,7 @@ impl SpecRun {
         };
         let dirty_after_end = (vmo && !self.cell.has(Op::PagerClose)).then(|| {
             self.spec.writeback_end(0);
-            self.spec.counts().1
+            self.spec.counts().1 + self.spec.zeros()
         });
         let came = [came[0].clone(), came[1].clone()];
         Observed { came, waiters: waiters.to_vec(), counts, packets, byte, dirty_after_end }
@@ -508,8 +542,15 @@ type Acted = Result<Came, Waiting>;
 impl Stage {
     fn new(cell: Cell) -> Self {
         let start = cell.start;
-        let world = if start.traps() { World::trapping(1) } else { World::new(1) };
+        let world = if start.traps() { World::trapping(1) } else { World::new(start.pages()) };
         let mut waiters = Vec::new();
+        if start.is_zero() {
+            world.zero(0, 2).expect("memory");
+            if start == Start::ZeroAwaiting {
+                let all = ByteRange::new(0, 2 * PAGE_SIZE);
+                world.pager.writeback_begin(&world.vmo, all, Writeback::ZeroRanges).expect("pages of the VMO");
+            }
+        }
         if start.is_resident() {
             world.supply(0, FIRST).expect("attached");
         }
@@ -577,7 +618,7 @@ impl Stage {
         }
         let counts = |vmo: &Arc<Vmo<ModelPlatform>>| {
             let counts = vmo.counts();
-            (counts.resident.0, counts.dirty.0, counts.in_flight)
+            (counts.resident.0, counts.dirty.0, counts.in_flight, counts.zero.0)
         };
         let before = self.vmo.as_ref().map(counts);
         let packets = take_all(&self.port);
@@ -591,7 +632,8 @@ impl Stage {
         });
         let dirty_after_end = self.pager.as_ref().zip(self.vmo.as_ref()).map(|(pager, vmo)| {
             pager.writeback_end(vmo, page(0)).expect("a page of the VMO");
-            counts(vmo).1
+            let counts = counts(vmo);
+            counts.1 + counts.3
         });
         let all: Vec<Came> = all.into_iter().map(|one| one.unwrap_or(Came::StillWaits)).collect();
         let (waiters, came) = all.split_at(all.len() - 2);
@@ -626,6 +668,7 @@ impl Actor {
             Op::Supply => Ok(world(pager, vmo).supply(0, byte).into()),
             Op::Fail => Ok(world(pager, vmo).fail(0, Status::Io).into()),
             Op::Dirty => Ok(world(pager, vmo).dirty(0, 1).into()),
+            Op::Zero => Ok(zero(&vmo.expect("the operation has the VMO")).into()),
             Op::WritebackBegin => Ok(world(pager, vmo).begin(0).into()),
             Op::WritebackEnd => Ok(world(pager, vmo).end(0).into()),
             Op::Evict => {

@@ -7,7 +7,7 @@
 //! an eviction ([`evict`](Spec::evict), later [`reclaim`](Spec::reclaim), and in between the page
 //! can be rescued), an access to several pages, which goes page by page, and, for who looks while
 //! it is under way, a [`detach`](Spec::detach) and a [`dirty`](Spec::dirty). After a `dirty` and an
-//! `evict` those who wait to write are [told](Spec::tell).
+//! `evict`, and after a [`zero`](Spec::zero), those who wait to write are [told](Spec::tell).
 
 use std::collections::BTreeMap;
 
@@ -298,7 +298,9 @@ impl Spec {
     /// Makes a page zeros, dirty. Who waits for it goes on.
     pub fn zero(&mut self, page: u64) {
         *self.state(page) = Page::Zero;
-        self.arrived(page);
+        if !self.is_asked(page) {
+            self.arrived(page);
+        }
     }
 
     /// A frame takes the place of zeros: what a fault does that wants one.
@@ -311,11 +313,12 @@ impl Spec {
         }
     }
 
-    /// What is done when a [`dirty`](Self::dirty) or an [`evict`](Self::evict) returns: those who wait
-    /// to write the pages have been told.
+    /// What is done when a [`dirty`](Self::dirty), a [`zero`](Self::zero) or an [`evict`](Self::evict)
+    /// returns: those who wait to write the pages have been told.
     pub fn tell(&mut self, start: u64, end: u64) {
         for page in start..end {
-            if matches!(self.page(page), Page::Absent | Page::Evicting(_) | Page::Dirty(_)) && self.is_asked(page) {
+            let is_settled = !matches!(self.page(page), Page::Clean(_) | Page::AwaitingClean(_));
+            if is_settled && self.is_asked(page) {
                 self.arrived(page);
             }
         }

@@ -113,6 +113,10 @@ impl Platform for ModelPlatform {
         let mut allocated = self.allocated();
         let number = allocated.iter().position(|allocated| !allocated).ok_or(Status::NoMemory)?;
         allocated[number] = true;
+        drop(allocated);
+        // By a read-modify-write, so that what the frame held in an earlier life is not read any more: the
+        // list above is no step that loom sees.
+        self.memory[number].swap(0, loom::sync::atomic::Ordering::AcqRel);
         Frame::new(number as u64).ok_or(Status::NoMemory)
     }
 
@@ -302,6 +306,11 @@ impl World {
         self.pager.dirty_range(&self.vmo, ByteRange::new(at * PAGE_SIZE, count * PAGE_SIZE))
     }
 
+    /// Makes `count` pages from `at` on zeros.
+    pub fn zero(&self, at: u64, count: u64) -> Result<()> {
+        zero_pages(&self.vmo, ByteRange::new(at * PAGE_SIZE, count * PAGE_SIZE))
+    }
+
     /// Begins writeback of a page.
     pub fn begin(&self, at: u64) -> Result<()> {
         self.pager.writeback_begin(&self.vmo, page(at), Writeback::All)
@@ -400,5 +409,17 @@ pub fn take_all(port: &Port<ModelPlatform>) -> Vec<Packet> {
             return all;
         }
         all.extend_from_slice(&packets[..n]);
+    }
+}
+
+/// Makes all pages of a VMO zeros.
+pub(crate) fn zero(vmo: &Vmo<ModelPlatform>) -> Result<()> {
+    zero_pages(vmo, ByteRange::new(0, vmo.size()))
+}
+
+fn zero_pages(vmo: &Vmo<ModelPlatform>, range: ByteRange) -> Result<()> {
+    match std::pin::pin!(vmo.zero(range)).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        Poll::Pending => unreachable!("whole pages wait for nobody"),
     }
 }
