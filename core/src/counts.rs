@@ -36,6 +36,11 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
+    /// Of a child that does not report to its parent: it may have anything.
+    pub(crate) fn unknown() -> Self {
+        Self { resident: AtomicU16::new(1), dirty: AtomicU16::new(1) }
+    }
+
     /// Of something new, with so many dirty already.
     pub(crate) fn of_dirty(dirty: u16) -> Self {
         Self { resident: AtomicU16::new(0), dirty: AtomicU16::new(dirty) }

@@ -145,7 +145,7 @@ impl<P: Platform> Vmo<P> {
     }
 
     fn check(&self, offset: ByteOffset, len: usize) -> Result<()> {
-        ByteRange::new(offset.0, len as u64).pages_touched(self.inner().pages).map(drop)
+        ByteRange::new(offset.0, len as u64).pages_touched(self.inner().pages()).map(drop)
     }
 
     /// Copies out of resident pages until one is not resident. Returns how many bytes.
@@ -260,9 +260,6 @@ impl<P: Platform> Future for Fault<'_, P> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        if this.page.0 >= this.vmo.inner().pages.0 {
-            return Poll::Ready(Err(Status::OutOfRange));
-        }
         loop {
             if this.wait.is_some() {
                 match this.outcome(cx) {
@@ -271,13 +268,18 @@ impl<P: Platform> Future for Fault<'_, P> {
                     Some(Outcome::Supplied | Outcome::Granted | Outcome::Withdrawn) => {}
                 }
             }
+            // In each turn anew: the VMO may have shrunk.
+            let pages = this.vmo.inner().pages();
+            if this.page.0 >= pages.0 {
+                return Poll::Ready(Err(Status::OutOfRange));
+            }
             let kind = match this.lacks() {
                 Ok(Some(kind)) => kind,
                 Ok(None) => return Poll::Ready(Ok(())),
                 Err(status) => return Poll::Ready(Err(status)),
             };
             let inner = this.vmo.inner();
-            let run = this.run.0.min(inner.pages.0 - this.page.0);
+            let run = this.run.0.min(pages.0 - this.page.0);
             match inner.source.ask(inner, kind, this.page, run, cx.waker()) {
                 Ok(Asked::Asleep(wait)) => {
                     this.wait = Some(wait);

@@ -50,6 +50,7 @@ mod port;
 mod queue;
 mod reclaim;
 mod request;
+mod resize;
 mod slot;
 mod source;
 mod stats;

@@ -7,6 +7,7 @@ use crate::platform::Platform;
 use crate::pool::Pool;
 use crate::port::Port;
 use crate::reclaim::Retired;
+use crate::resize::Extent;
 use crate::source::Source;
 use crate::stats::Figures;
 use crate::status::{Result, Status};
@@ -107,7 +108,7 @@ pub struct VmoOptions(u32);
 impl VmoOptions {
     /// Of fixed size, its pages made dirty by the first write.
     pub const NONE: Self = Self(0);
-    /// `ZX_VMO_RESIZABLE`. This version does not have it.
+    /// `ZX_VMO_RESIZABLE`: [`Vmo::set_size`] works.
     pub const RESIZABLE: Self = Self(1 << 1);
     /// `ZX_VMO_TRAP_DIRTY`: the service is asked before a page becomes dirty, and answers with
     /// [`Pager::dirty_range`].
@@ -214,9 +215,7 @@ impl<P: Platform> Pager<P> {
     /// Creates a VMO of `size` bytes, rounded up to pages. Its page requests arrive at `port`,
     /// under `key` (`zx_pager_create_vmo()`).
     ///
-    /// Errors: [`OutOfRange`](Status::OutOfRange): larger than [`MAX_VMO_SIZE`];
-    /// [`NotSupported`](Status::NotSupported): an option that this version does not have;
-    /// [`NoMemory`](Status::NoMemory); [`NoResources`](Status::NoResources): the pager or the port
+    /// Errors: [`OutOfRange`](Status::OutOfRange): larger than [`MAX_VMO_SIZE`]; [`NoMemory`](Status::NoMemory); [`NoResources`](Status::NoResources): the pager or the port
     /// has 2^18 VMOs.
     ///
     /// Lock-free. Memory: under 2 KiB, and 12 bytes for each 2 MiB up to 8 GiB.
@@ -224,11 +223,9 @@ impl<P: Platform> Pager<P> {
         if size > MAX_VMO_SIZE {
             return Err(Status::OutOfRange);
         }
-        if options.has(VmoOptions::RESIZABLE) {
-            return Err(Status::NotSupported);
-        }
         let pages = PageCount(size.div_ceil(PAGE_SIZE));
-        let table = Table::new(pages)?;
+        let resizable = options.has(VmoOptions::RESIZABLE);
+        let table = if resizable { Table::growing(pages)? } else { Table::new(pages)? };
         let vmos = &self.shared.vmos;
         let entry = vmos.claim()?;
         let made = port.shared().register(|port_entry| {
@@ -238,7 +235,7 @@ impl<P: Platform> Pager<P> {
                 table,
                 source,
                 platform: ours.platform.clone(),
-                pages,
+                extent: Extent::new(pages, resizable),
                 traps: options.has(VmoOptions::TRAP_DIRTY),
                 hand: Hint::default(),
                 figures: Figures::new(),

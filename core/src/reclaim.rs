@@ -18,6 +18,7 @@ use core::ops::ControlFlow;
 use crate::counts::Kind;
 use crate::platform::Platform;
 use crate::slot::{Clean, DirtyRequested, OwesReclaim, Reclaimed, State};
+use crate::status::Status;
 use crate::sync::Arc;
 use crate::table::At;
 use crate::trap::Trapped;
@@ -127,7 +128,7 @@ impl<'a, P: Platform> Retired<'a, P> {
             None => false,
             Some(Trapped::Asked(seen, _)) => self.evict_asked(page, at, seen),
             Some(Trapped::Permitted(_, permit)) => {
-                self.vmo.refuse(permit);
+                self.vmo.refuse(permit, Status::BadState);
                 false
             }
         }
@@ -204,7 +205,9 @@ impl<P: Platform> Vmo<P> {
         }
         let mut retired = Retired::new(inner);
         let hand = inner.hand.get() as u64;
-        let ahead = PageRange { start: hand, end: inner.pages.0 };
+        let end = inner.pages().0;
+        let hand = hand.min(end);
+        let ahead = PageRange { start: hand, end };
         let behind = PageRange { start: 0, end: hand };
         let turns: &[PageRange] = match which {
             Evict::Unused => &[ahead, behind, ahead, behind],
@@ -244,7 +247,7 @@ impl<P: Platform> Vmo<P> {
             });
             inner.hand.set(match stopped {
                 ControlFlow::Break(page) => page.0 as usize,
-                ControlFlow::Continue(()) if part.end == inner.pages.0 => 0,
+                ControlFlow::Continue(()) if part.end == end => 0,
                 ControlFlow::Continue(()) => part.end as usize,
             });
         }

@@ -256,6 +256,12 @@ impl Request {
         self.span.store((start << SPAN_START) | run, Relaxed); // Relaxed: published by `fate` or the queue
     }
 
+    /// Leaves at most so many pages. Two threads may do it at once, and the shorter one counts.
+    fn narrow(&self, run: u64) {
+        let shorter = |span: u64| (span & MAX_RUN > run).then_some(span & !MAX_RUN | run);
+        let _ = self.span.fetch_update(Relaxed, Relaxed, shorter); // Relaxed: as in `set_pages`
+    }
+
     /// The request's name in its present life, and the pages it asks for.
     #[inline]
     pub(crate) fn snapshot(&self, index: u32) -> (RequestId, PageRange) {
@@ -554,12 +560,21 @@ impl Requests {
         }
     }
 
-    /// Cuts a request that has not been appended yet down to the pages that it could claim.
-    pub(crate) fn shorten(&self, id: RequestId, to: u64) {
+    /// Cuts a request that was opened for `run` pages and has not been appended yet down to those that
+    /// it could claim.
+    pub(crate) fn shorten(&self, id: RequestId, run: u64, to: u64) {
         let Some(request) = self.get(id.index) else { return };
-        let pages = request.pages();
-        request.set_pages(pages.start, to);
-        self.arrived(id, pages.end - pages.start - to);
+        request.narrow(to);
+        self.arrived(id, run - to);
+    }
+
+    /// Leaves the request its first `run` pages, of which `gone` others did not arrive and will not.
+    pub(crate) fn cut(&self, id: RequestId, run: u64, gone: u64) {
+        let Some(request) = self.get(id.index) else { return };
+        request.narrow(run);
+        if gone > 0 {
+            self.arrived(id, gone);
+        }
     }
 
     /// Whether the request still waits for an answer.
@@ -688,6 +703,17 @@ impl Requests {
                 Err(now) => fate = now,
             }
         }
+    }
+
+    /// As [`for_each_open`](Self::for_each_open), by the rule of the walk, as in
+    /// [`fail_all`](Self::fail_all): every request that is not met sees what was done before.
+    pub(crate) fn walk_open(&self, mut f: impl FnMut(RequestId, Kind, PageRange)) {
+        self.pool.for_each_claimed(|index, request| {
+            let fate = Fate(request.fate.fetch_or(0, AcqRel)); // AcqRel: see `fail_all`
+            if let Some(kind @ (Kind::Read | Kind::Dirty)) = fate.open_kind() {
+                f(RequestId::new(index, fate.generation()), kind, request.pages());
+            }
+        });
     }
 
     /// Calls `f` with every open request and its pages. Permits are none.

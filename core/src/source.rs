@@ -196,7 +196,8 @@ impl<P: Platform> Source<P> {
         let wait = self.requests.open(kind, page.0, run)?;
         let id = wait.id();
         // After the claim: see "How a request cannot be left behind".
-        let claimed = self.attached().and_then(|()| match kind {
+        let inside = if page.0 < vmo.pages().0 { Ok(()) } else { Err(Status::OutOfRange) };
+        let claimed = self.attached().and(inside).and_then(|()| match kind {
             Kind::Read => self.claim_run(table, page, run, id),
             Kind::Dirty | Kind::Permit => Ok(Self::claim_dirty(vmo, page, run, id.index())),
         });
@@ -211,11 +212,17 @@ impl<P: Platform> Source<P> {
             }
             Ok(claimed) => {
                 if claimed < run {
-                    self.requests.shorten(id, claimed);
+                    self.requests.shorten(id, run, claimed);
                 }
                 if kind == Kind::Dirty && !self.requests.is_open_after(id) {
                     // Ended before the last claim: whoever ended it may have missed some of them.
                     withdraw(table, id, PageRange { start: page.0, end: page.0 + claimed });
+                }
+                if kind == Kind::Read && vmo.extent.is_resizable() {
+                    // The walk of a shrink has met the request, and found it without these pages; or, by
+                    // this step, the walk is still to come, or we see the new size.
+                    let _: bool = self.requests.is_open_after(id);
+                    self.cut(table, id, PageRange { start: page.0, end: page.0 + claimed }, vmo.pages().0);
                 }
             }
         }
@@ -304,6 +311,36 @@ impl<P: Platform> Source<P> {
             if kind == Kind::Dirty && !pages.intersect(range).is_empty() {
                 Self::settle(table, self.requests.resolve(id, Outcome::Supplied));
             }
+        });
+    }
+
+    /// Cuts a READ down to the pages before `end`: those after it are absent again.
+    fn cut(&self, table: &Table, id: RequestId, pages: PageRange, end: u64) {
+        if pages.end <= end {
+            return;
+        }
+        let mut gone = 0;
+        for page in end.max(pages.start)..pages.end {
+            if let Some(State::Requested(requested)) = table.slot(PageIndex(page)).map(Slot::load)
+                && requested.id() == id
+                && let Some(slot) = table.slot(PageIndex(page))
+                && requested.withdraw(slot).is_ok()
+            {
+                gone += 1;
+            }
+        }
+        self.requests.cut(id, end.saturating_sub(pages.start), gone);
+    }
+
+    /// The VMO ends at `end` from now on. Requests that lie beyond fail, others are cut.
+    pub(crate) fn shrink(&self, table: &Table, end: u64) {
+        self.requests.walk_open(|id, kind, pages| {
+            if pages.start >= end {
+                Self::settle(table, self.requests.resolve(id, Outcome::Failed(Status::OutOfRange)));
+            } else if kind == Kind::Read {
+                self.cut(table, id, pages, end);
+            }
+            // A DIRTY request is told as its pages go.
         });
     }
 

@@ -78,7 +78,7 @@ impl<P: Platform> Pager<P> {
     {
         self.owns(vmo)?;
         let inner = vmo.inner();
-        let pages = range.pages_exact(inner.pages)?;
+        let pages = range.pages_exact(inner.pages())?;
         let frames = frames.into_iter();
         if frames.len() as u64 != pages.end - pages.start {
             return Err(Status::InvalidArgs);
@@ -92,6 +92,11 @@ impl<P: Platform> Pager<P> {
         fence(SeqCst);
         if inner.source.is_detached() {
             Retired::new(inner).evict_clean(pages);
+        }
+        // The same fence pairs with that of a shrink: pages past the end must not stay either.
+        let size = inner.pages().0;
+        if pages.end > size {
+            Retired::new(inner).evict_clean(PageRange { start: size, end: pages.end });
         }
         supplied
     }
@@ -112,7 +117,7 @@ impl<P: Platform> Pager<P> {
         if !status.may_fail_a_request() {
             return Err(Status::InvalidArgs);
         }
-        let pages = range.pages_exact(inner.pages)?;
+        let pages = range.pages_exact(inner.pages())?;
         inner.source.fail(&inner.table, pages, status);
         Ok(())
     }

@@ -35,7 +35,7 @@ use crate::pool::{try_box, try_boxed};
 use crate::slot::{Slot, Unstored};
 use crate::status::Result;
 use crate::sync::size::{GROUP_BITS, LEAF_BITS, NODE_BITS, ROOT_BITS};
-use crate::sync::{AcqRel, Acquire, AtomicPtr};
+use crate::sync::{AcqRel, Acquire, AtomicPtr, Release};
 use crate::units::{PageCount, PageIndex, PageRange};
 
 const LEAF: usize = 1 << LEAF_BITS;
@@ -322,6 +322,33 @@ impl Table {
         Self::with_top(shift, pages.0.div_ceil(1 << shift) as usize)
     }
 
+    /// For a VMO of so many pages, all absent, that may grow.
+    pub(crate) fn growing(pages: PageCount) -> Result<Self> {
+        let mut shift = LEAF_BITS;
+        while pages.0.div_ceil(1 << shift) > 1 << ROOT_BITS {
+            shift += NODE_BITS;
+        }
+        let children = pages.0.div_ceil(1 << shift).next_power_of_two() as usize;
+        Self::with_top(shift, children.max(1 << NODE_BITS))
+    }
+
+    /// Makes room for so many pages, in a table made by [`growing`](Self::growing). Only one thread at
+    /// a time may call it.
+    pub(crate) fn grow(&self, pages: PageCount) -> Result<()> {
+        loop {
+            let top = self.top();
+            let shift = top.shift + top.children.len().trailing_zeros();
+            if pages.0 <= 1 << shift {
+                return Ok(());
+            }
+            let mut higher = Node::new(shift, 1 << NODE_BITS, Above::ROOT, Unstored::Absent)?;
+            // The old top goes on counting for itself: every scan goes there.
+            higher.counts[0] = Counts::unknown();
+            higher.children[0] = AtomicPtr::new(self.top.load(Acquire).cast()); // Acquire: as in `top`
+            self.top.store(Box::into_raw(higher), Release); // Release: publishes the node to `top`
+        }
+    }
+
     fn with_top(shift: u32, children: usize) -> Result<Self> {
         let top = Box::into_raw(Node::new(shift, children, Above::ROOT, Unstored::Absent)?);
         // SAFETY: from Box::into_raw above; the table owns it from now on.
@@ -555,12 +582,13 @@ impl Table {
         flow.unwrap_or(ControlFlow::Continue(())) // showing zeros takes no memory
     }
 
-    /// The sum of the counts: how many pages of this kind there are, or were a moment ago.
+    /// The sum of the counts: how many pages of this kind there are in the groups of the range, or were a
+    /// moment ago.
     /// Reads every group that is not empty.
-    pub(crate) fn count(&self, kind: Kind) -> PageCount {
+    pub(crate) fn count(&self, kind: Kind, range: PageRange) -> PageCount {
         let mut sum = 0;
         let mut last = None;
-        let _: Result<ControlFlow<()>> = self.scan(kind, PageRange::ALL, Partly::Show, |item| {
+        let _: Result<ControlFlow<()>> = self.scan(kind, range, Partly::Show, |item| {
             match item {
                 Item::Zeros(zeros) => sum += zeros.pages.end - zeros.pages.start,
                 // One page of each group leads to the group's count.
@@ -682,8 +710,8 @@ mod tests {
             seen
         };
         assert_eq!(groups(&table), pages.map(|page| page >> GROUP_BITS));
-        assert_eq!(table.count(Kind::Dirty), PageCount(4));
-        assert_eq!(table.count(Kind::Resident), PageCount(0));
+        assert_eq!(table.count(Kind::Dirty, PageRange::ALL), PageCount(4));
+        assert_eq!(table.count(Kind::Resident, PageRange::ALL), PageCount(0));
         table.find(PageIndex(70)).unwrap().lower(Kind::Dirty);
         assert_eq!(groups(&table).len(), 3);
         for page in [3, 1 << 20, (1 << 28) - 1] {

@@ -124,9 +124,9 @@ impl<P: Platform> Inner<P> {
         granted
     }
 
-    /// Refuses a permit that is not decided, because the VMO is detached.
-    pub(crate) fn refuse(&self, permit: RequestId) {
-        if let Some(refused) = self.source.requests.resolve(permit, Outcome::Failed(Status::BadState)) {
+    /// Refuses a permit that is not decided.
+    pub(crate) fn refuse(&self, permit: RequestId, status: Status) {
+        if let Some(refused) = self.source.requests.resolve(permit, Outcome::Failed(status)) {
             refused.wake();
         }
     }
@@ -332,7 +332,7 @@ impl<P: Platform> Pager<P> {
         if !inner.traps {
             return Err(Status::NotSupported);
         }
-        let pages = range.pages_exact(inner.pages)?;
+        let pages = range.pages_exact(inner.pages())?;
         inner.source.attached()?;
         let mut robbed = Robbed::default();
         if pages.end - pages.start == 1 {

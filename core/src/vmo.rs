@@ -21,6 +21,7 @@ use crate::counts::Kind;
 use crate::pager;
 use crate::platform::{Frame, Platform, VmoId};
 use crate::reclaim::Retired;
+use crate::resize::Extent;
 use crate::slot::{Clean, State, Unstored};
 use crate::source::Source;
 use crate::stats::Figures;
@@ -54,7 +55,7 @@ pub(crate) struct Inner<P: Platform> {
     pub(crate) table: Table,
     pub(crate) source: Source<P>,
     pub(crate) platform: Arc<P>,
-    pub(crate) pages: PageCount,
+    pub(crate) extent: Extent,
     /// Whether the service is asked before a page becomes dirty.
     pub(crate) traps: bool,
     /// Where the next eviction begins.
@@ -141,10 +142,10 @@ impl<P: Platform> Vmo<P> {
         Arc::ptr_eq(&self.inner.pager, pager)
     }
 
-    /// The size in bytes, a multiple of [`PAGE_SIZE`].
+    /// The size in bytes, a multiple of [`PAGE_SIZE`] (`zx_vmo_get_size()`).
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.inner.pages.0 * PAGE_SIZE
+        self.inner.pages().0 * PAGE_SIZE
     }
 
     /// The key that its packets carry.
@@ -232,9 +233,10 @@ impl<P: Platform> Vmo<P> {
     #[must_use]
     pub fn counts(&self) -> VmoCounts {
         let inner = &self.inner;
+        let all = PageRange { start: 0, end: inner.pages().0 };
         // The most fleeting state first: its pages are in the larger figures still, mostly.
         let (mut awaiting, mut zero) = (0, 0);
-        let _: Result<ControlFlow<()>> = inner.table.scan(Kind::Dirty, PageRange::ALL, Partly::Show, |item| {
+        let _: Result<ControlFlow<()>> = inner.table.scan(Kind::Dirty, all, Partly::Show, |item| {
             match item {
                 Item::Zeros(zeros) => zero += zeros.pages.end - zeros.pages.start,
                 Item::Page(_, at) => match at.slot().load() {
@@ -246,8 +248,8 @@ impl<P: Platform> Vmo<P> {
             }
             ControlFlow::Continue(())
         });
-        let mut dirty = PageCount(inner.table.count(Kind::Dirty).0.saturating_sub(zero));
-        let resident = if inner.source.is_detached() { dirty } else { inner.table.count(Kind::Resident) };
+        let mut dirty = PageCount(inner.table.count(Kind::Dirty, all).0.saturating_sub(zero));
+        let resident = if inner.source.is_detached() { dirty } else { inner.table.count(Kind::Resident, all) };
         dirty = dirty.min(resident);
         let awaiting = PageCount(awaiting).min(dirty);
         let mut in_flight = 0;
@@ -270,6 +272,12 @@ impl<P: Platform> Drop for Vmo<P> {
 }
 
 impl<P: Platform> Inner<P> {
+    /// The size, now.
+    #[inline]
+    pub(crate) fn pages(&self) -> PageCount {
+        self.extent.pages()
+    }
+
     pub(crate) fn id(&self) -> VmoId {
         VmoId(core::ptr::from_ref(self).addr())
     }
@@ -303,7 +311,9 @@ impl<P: Platform> Vmo<P> {
                 }
                 State::Dirty(dirty) => return Readable::Frame(dirty.frame()),
                 State::AwaitingClean(awaiting) => return Readable::Frame(awaiting.frame()),
-                State::Evicting(evicting) if evicting.is_condemned() => return Readable::Absent,
+                State::Evicting(evicting) if evicting.is_condemned() || index.0 >= self.inner.pages().0 => {
+                    return Readable::Absent; // past the end: nobody may bring it back
+                }
                 State::Evicting(evicting) => {
                     if self.inner.source.is_detached() {
                         let _ = evicting.condemn(at.slot()); // failing: look again
@@ -361,7 +371,9 @@ impl<P: Platform> Vmo<P> {
                     }
                     at.lower(Kind::Dirty);
                 }
-                State::Evicting(evicting) if evicting.is_condemned() => return Ok(Writable::Absent),
+                State::Evicting(evicting) if evicting.is_condemned() || index.0 >= self.inner.pages().0 => {
+                    return Ok(Writable::Absent);
+                }
                 State::Evicting(evicting) => {
                     if self.inner.source.is_detached() {
                         let _ = evicting.condemn(slot); // failing: look again

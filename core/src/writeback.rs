@@ -82,7 +82,7 @@ impl<P: Platform> Pager<P> {
     pub fn query_dirty_ranges(&self, vmo: &Vmo<P>, range: ByteRange, buffer: &mut [DirtyRange]) -> Result<DirtyRanges> {
         self.owns(vmo)?;
         let inner = vmo.inner();
-        let pages = range.pages_touched(inner.pages)?;
+        let pages = range.pages_touched(inner.pages())?;
         let mut found = DirtyRanges::default();
         let mut run: Option<(PageRange, u64)> = None;
         let mut emit = |run: Option<(PageRange, u64)>| {
@@ -134,7 +134,7 @@ impl<P: Platform> Pager<P> {
     pub fn writeback_begin(&self, vmo: &Vmo<P>, range: ByteRange, which: Writeback) -> Result<()> {
         self.owns(vmo)?;
         let inner = vmo.inner();
-        let pages = range.pages_exact(inner.pages)?;
+        let pages = range.pages_exact(inner.pages())?;
         let scanned = inner.table.scan(Kind::Dirty, pages, Partly::Divide, |item| {
             match item {
                 // False: they await it already, or are not what they were.
@@ -168,7 +168,7 @@ impl<P: Platform> Pager<P> {
     pub fn writeback_end(&self, vmo: &Vmo<P>, range: ByteRange) -> Result<()> {
         self.owns(vmo)?;
         let inner = vmo.inner();
-        let pages = range.pages_exact(inner.pages)?;
+        let pages = range.pages_exact(inner.pages())?;
         let scanned = inner.table.scan(Kind::Dirty, pages, Partly::Divide, |item| {
             let at = match item {
                 Item::Zeros(zeros) => {

@@ -13,13 +13,15 @@
 //! A READ in flight for the page is answered. Dirtying is not asked for, even where it is trapped: there
 //! is nothing that the service would have to make room for.
 
+use core::ops::ControlFlow;
+
 use crate::counts::Kind as Count;
 use crate::platform::{Frame, OwnedFrame, Platform};
 use crate::slot::{State, Unstored, Zero};
-use crate::status::Result;
+use crate::status::{Result, Status};
 use crate::supply::Arrivals;
 use crate::sync::Arc;
-use crate::table::At;
+use crate::table::{At, Item, Partly};
 use crate::trap::Trapped;
 use crate::units::{ByteOffset, ByteRange, PAGE_SIZE, PageIndex, PageRange};
 use crate::vmo::{Inner, Vmo};
@@ -94,29 +96,45 @@ impl<P: Platform> Inner<P> {
     }
 }
 
-/// Replaces one page.
-fn replace<P: Platform>(page: PageIndex, at: At<'_>, replaced: &mut Replaced<'_, P>, arrivals: &mut Arrivals<'_, P>) {
+/// Replaces one page by dirty zeros, or by nothing.
+fn replace<P: Platform>(
+    page: PageIndex,
+    at: At<'_>,
+    with: Unstored,
+    replaced: &mut Replaced<'_, P>,
+    arrivals: &mut Arrivals<'_, P>,
+) {
     let vmo = replaced.vmo;
+    let becomes_dirty = with != Unstored::Absent;
     loop {
         let seen = at.slot().load();
         // Whether the page counts as dirty, and as resident, before.
         let (dirty, resident) = match seen {
-            State::Zero(zeros) if !zeros.is_awaiting() => return,
+            State::Zero(zeros) if becomes_dirty && !zeros.is_awaiting() => return,
             State::Zero(_) => (true, false),
+            // Requests are cut, or failed, before.
+            State::Empty(_) | State::Requested(_) if !becomes_dirty => return,
             State::Empty(_) | State::Requested(_) | State::Evicting(_) => (false, false),
             State::Clean(_) => (false, true),
             State::Dirty(_) | State::AwaitingClean(_) => (true, true),
             State::DirtyRequested(trapped) => match vmo.trapped(at) {
-                // To a permit, the page is dirty now.
+                Some(Trapped::Permitted(_, permit)) if !becomes_dirty => {
+                    vmo.refuse(permit, Status::OutOfRange);
+                    continue;
+                }
+                // To a permit, a page of zeros is dirty.
                 Some(Trapped::Asked(..) | Trapped::Permitted(..)) => (trapped.is_awaiting(), true),
                 None => continue,
             },
         };
-        if !dirty {
+        if !dirty && becomes_dirty {
             at.raise(Count::Dirty);
         }
-        match seen.replace(at.slot(), Unstored::Zero) {
+        match seen.replace(at.slot(), with) {
             Ok(frame) => {
+                if dirty && !becomes_dirty {
+                    at.lower(Count::Dirty);
+                }
                 if resident {
                     at.lower(Count::Resident);
                 }
@@ -131,7 +149,7 @@ fn replace<P: Platform>(page: PageIndex, at: At<'_>, replaced: &mut Replaced<'_,
                 return;
             }
             Err(_) => {
-                if !dirty {
+                if !dirty && becomes_dirty {
                     at.lower(Count::Dirty);
                 }
             }
@@ -139,11 +157,37 @@ fn replace<P: Platform>(page: PageIndex, at: At<'_>, replaced: &mut Replaced<'_,
     }
 }
 
-/// Makes pages zeros, dirty.
-fn zero_pages<P: Platform>(vmo: &Arc<Inner<P>>, pages: PageRange) -> Result<()> {
+/// Drops what there is of the pages from `end` on.
+pub(crate) fn drop_pages<P: Platform>(vmo: &Arc<Inner<P>>, end: u64) -> Result<()> {
+    let beyond = PageRange { start: end, end: PageRange::ALL.end };
     let mut replaced = Replaced { vmo, frames: [None; BATCH], len: 0 };
     let mut arrivals = Arrivals::new(vmo);
-    vmo.table.zero(pages, |page, at| replace(page, at, &mut replaced, &mut arrivals))
+    let _: ControlFlow<()> = vmo.table.scan_pages(Count::Resident, beyond, |page, at| {
+        replace(page, at, Unstored::Absent, &mut replaced, &mut arrivals);
+        ControlFlow::Continue(())
+    });
+    let scanned = vmo.table.scan(Count::Dirty, beyond, Partly::Divide, |item| {
+        match item {
+            Item::Zeros(zeros) => {
+                // Back and forth between these two: until they are neither.
+                while zeros.set(Unstored::Zero, Unstored::Absent) || zeros.set(Unstored::ZeroAwaiting, Unstored::Absent)
+                {
+                }
+            }
+            Item::Page(page, at) => replace(page, at, Unstored::Absent, &mut replaced, &mut arrivals),
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    scanned.map(drop)
+}
+
+/// Makes pages zeros, dirty.
+pub(crate) fn zero_pages<P: Platform>(vmo: &Arc<Inner<P>>, pages: PageRange) -> Result<()> {
+    let mut replaced = Replaced { vmo, frames: [None; BATCH], len: 0 };
+    let mut arrivals = Arrivals::new(vmo);
+    vmo.table.zero(pages, |page, at| {
+        replace(page, at, Unstored::Zero, &mut replaced, &mut arrivals);
+    })
 }
 
 impl<P: Platform> Vmo<P> {
@@ -175,7 +219,7 @@ impl<P: Platform> Vmo<P> {
     pub async fn zero(&self, range: ByteRange) -> Result<()> {
         const NONE: [u8; PAGE_SIZE as usize] = [0; PAGE_SIZE as usize];
         let inner = self.inner();
-        range.pages_touched(inner.pages)?;
+        range.pages_touched(inner.pages())?;
         let end = range.offset + range.length;
         let whole = PageRange { start: range.offset.div_ceil(PAGE_SIZE), end: end / PAGE_SIZE };
         if whole.start > whole.end {

@@ -77,6 +77,9 @@ enum Step {
         start: u64,
         end: u64,
     },
+    SetSize {
+        pages: u64,
+    },
     /// A fault that wants a frame.
     Store {
         page: u64,
@@ -122,6 +125,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => run().prop_map(|(start, end)| Step::Dirty { start, end }),
         6 => run().prop_map(|(start, end)| Step::Zero { start, end }),
         3 => (0..PAGES).prop_map(|page| Step::Store { page }),
+        4 => (0..=PAGES + 1).prop_map(|pages| Step::SetSize { pages }),
         6 => (run(), any::<bool>()).prop_map(|((start, end), zeros)| Step::Begin { start, end, zeros }),
         6 => run().prop_map(|(start, end)| Step::End { start, end }),
         6 => Just(Step::Evict),
@@ -149,6 +153,7 @@ struct Waiting<'v> {
 struct Pair<'v> {
     spec: Spec,
     traps: bool,
+    resizes: bool,
     platform: &'v HeapPlatform,
     pager: Option<Pager<HeapPlatform>>,
     port: &'v Port<HeapPlatform>,
@@ -192,15 +197,27 @@ impl<'v> Pair<'v> {
                 self.spec.leave(&left.waiter);
             }
             Step::Evict => {
-                let clean = (0..PAGES).filter(|page| self.spec.evict(*page)).count();
-                self.spec.tell(0, PAGES);
-                assert_eq!(self.vmo.evict(PageCount(PAGES), Evict::Any), PageCount(clean as u64));
+                let size = self.spec.size();
+                let clean = (0..size).filter(|page| self.spec.evict(*page)).count();
+                self.spec.tell(0, size);
+                assert_eq!(self.vmo.evict(PageCount(size), Evict::Any), PageCount(clean as u64));
                 self.reclaim();
             }
             Step::Pin => self.guard = self.guard.take().or_else(|| Some(self.platform.pin())),
             Step::Unpin => {
                 self.guard = None;
                 self.reclaim();
+            }
+            Step::SetSize { pages } if self.resizes => {
+                self.spec.set_size(pages);
+                assert_eq!(self.vmo.set_size(pages * PAGE_SIZE), Ok(()));
+            }
+            Step::SetSize { pages } => {
+                assert_eq!(self.vmo.set_size(pages * PAGE_SIZE), Err(Status::Unavailable));
+            }
+            Step::Zero { start, end } if end > self.spec.size() => {
+                let zeroed = Task::new(self.vmo.zero(pages(start, end - start))).poll();
+                assert_eq!(zeroed, Some(Err(Status::OutOfRange)));
             }
             Step::Zero { start, end } => {
                 (start..end).for_each(|page| self.spec.zero(page));
@@ -225,6 +242,15 @@ impl<'v> Pair<'v> {
     fn call_pager(&mut self, step: &Step) {
         let Some(pager) = &self.pager else { return };
         match *step {
+            Step::Supply { start, end, .. }
+            | Step::Fail { start, end, .. }
+            | Step::Dirty { start, end }
+            | Step::Begin { start, end, .. }
+            | Step::End { start, end }
+                if end > self.spec.size() =>
+            {
+                self.refuses(pager, step, pages(start, end - start));
+            }
             Step::Supply { start, end, byte } => {
                 let frames: Vec<_> = (start..end)
                     .map(|_| {
@@ -272,6 +298,22 @@ impl<'v> Pair<'v> {
         }
     }
 
+    /// A call for pages past the end.
+    fn refuses(&self, pager: &Pager<HeapPlatform>, step: &Step, range: ByteRange) {
+        let refused = match step {
+            Step::Supply { start, end, .. } => {
+                let frames: Vec<_> = (*start..*end).map(|_| OwnedFrame::new(self.platform).expect("a frame")).collect();
+                pager.supply_frames(self.vmo, range, frames)
+            }
+            Step::Fail { status, .. } => pager.fail_range(self.vmo, range, *status),
+            Step::Dirty { .. } if !self.traps => return,
+            Step::Dirty { .. } => pager.dirty_range(self.vmo, range),
+            Step::Begin { .. } => pager.writeback_begin(self.vmo, range, Writeback::All),
+            _ => pager.writeback_end(self.vmo, range),
+        };
+        assert_eq!(refused, Err(Status::OutOfRange));
+    }
+
     /// Polls an access, which has been sent to sleep so often if it is to wait now.
     fn poll(&mut self, mut task: Task<'v, Result<u8>>, expected: spec::Access, sleeps: usize, reads: Option<u64>) {
         if let (spec::Access::Done(_), Some(page)) = (&expected, reads) {
@@ -287,7 +329,7 @@ impl<'v> Pair<'v> {
 
     fn reclaim(&mut self) {
         if self.guard.is_none() {
-            (0..PAGES).for_each(|page| self.spec.reclaim(page));
+            (0..self.spec.size()).for_each(|page| self.spec.reclaim(page));
         }
     }
 
@@ -312,7 +354,7 @@ impl<'v> Pair<'v> {
         let mut buffer = vec![DirtyRange::default(); size];
         let found = pager.query_dirty_ranges(self.vmo, range, &mut buffer);
         let end = range.offset + range.length;
-        if end > PAGES * PAGE_SIZE {
+        if end > self.spec.size() * PAGE_SIZE {
             assert_eq!(found, Err(Status::OutOfRange));
             return;
         }
@@ -333,17 +375,14 @@ impl<'v> Pair<'v> {
         assert_eq!((counts.resident.0, counts.dirty.0, counts.in_flight), (resident, dirty, in_flight), "counts");
         assert_eq!(counts.zero.0, self.spec.zeros());
         for page in 0..=PAGES {
-            let expected = match page {
-                PAGES => None,
-                _ => match self.spec.page(page) {
-                    Page::Clean(byte) | Page::Dirty(byte) | Page::AwaitingClean(byte) => Some(byte),
-                    Page::Absent | Page::Evicting(_) | Page::Zero | Page::ZeroAwaiting => None,
-                },
+            let expected = match self.spec.page(page) {
+                Page::Clean(byte) | Page::Dirty(byte) | Page::AwaitingClean(byte) => Some(byte),
+                Page::Absent | Page::Evicting(_) | Page::Zero | Page::ZeroAwaiting => None,
             };
             assert_eq!(byte_of(self.platform, self.vmo, page), expected, "page {page}");
         }
         if let Some(pager) = &self.pager {
-            self.query(pager, ByteRange::new(0, PAGES * PAGE_SIZE), 8);
+            self.query(pager, ByteRange::new(0, self.spec.size() * PAGE_SIZE), 8);
         }
         for Waiting { task, waiter, sleeps, .. } in &self.waiting {
             assert_eq!(task.wakes(), sleeps - usize::from(!self.spec.is_woken(waiter)), "woken once each sleep");
@@ -355,15 +394,16 @@ impl<'v> Pair<'v> {
 }
 
 /// Runs a history.
-fn run_history(steps: &[Step], traps: bool) {
+fn run_history(steps: &[Step], traps: bool, resizes: bool) {
     let world = World::new();
-    let options = if traps { VmoOptions::TRAP_DIRTY } else { VmoOptions::NONE };
+    let options = VmoOptions::from_bits(u32::from(traps) << 3 | u32::from(resizes) << 1).expect("options");
     let vmo = world.vmo_with(options, PAGES);
     let spec = if traps { Spec::trapping } else { Spec::new };
     let World { platform, pager, port } = world;
     let mut pair = Pair {
         spec: spec(usize::try_from(PAGES).expect("few")),
         traps,
+        resizes,
         platform: &platform,
         pager: Some(pager),
         port: &port,
@@ -626,12 +666,20 @@ proptest! {
 
     #[test]
     fn a_history_of_one_thread_is_that_of_the_specification(steps in prop::collection::vec(step(), 1..100)) {
-        run_history(&steps, false);
+        run_history(&steps, false, false);
     }
 
     #[test]
     fn so_is_a_history_of_a_vmo_that_traps_dirtying(steps in prop::collection::vec(step(), 1..100)) {
-        run_history(&steps, true);
+        run_history(&steps, true, false);
+    }
+
+    #[test]
+    fn so_is_a_history_of_a_vmo_that_is_resized(
+        steps in prop::collection::vec(step(), 1..100),
+        traps in any::<bool>(),
+    ) {
+        run_history(&steps, traps, true);
     }
 
     #[test]

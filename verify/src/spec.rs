@@ -118,7 +118,7 @@ impl Spec {
     /// The state of a page.
     #[must_use]
     pub fn page(&self, page: u64) -> Page {
-        usize::try_from(page).map_or(Page::Absent, |page| self.pages[page])
+        usize::try_from(page).ok().and_then(|page| self.pages.get(page)).copied().unwrap_or(Page::Absent)
     }
 
     fn state(&mut self, page: u64) -> &mut Page {
@@ -333,6 +333,31 @@ impl Spec {
     pub fn fail(&mut self, start: u64, end: u64, status: Status) {
         while let Some(id) = (start..end).find_map(|page| self.request_of(page)) {
             self.end_request(id, Err(status));
+        }
+    }
+
+    /// How many pages there are.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.pages.len() as u64
+    }
+
+    /// Sets how many pages there are. New ones are zeros.
+    pub fn set_size(&mut self, pages: u64) {
+        self.pages.resize(usize::try_from(pages).unwrap_or(usize::MAX), Page::Zero);
+        for id in self.requests.keys().copied().collect::<Vec<_>>() {
+            let Some(request) = self.requests.get_mut(&id) else { continue };
+            if request.start >= pages {
+                self.end_request(id, Err(Status::OutOfRange));
+                continue;
+            }
+            request.missing.retain(|page| *page < pages);
+            if request.command == Command::Read {
+                request.end = request.end.min(pages);
+            }
+            if request.missing.is_empty() {
+                self.end_request(id, Ok(()));
+            }
         }
     }
 
