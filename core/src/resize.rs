@@ -13,9 +13,10 @@
 //!   requests. By the rule of the walk ([`pool`](crate::pool)) one of the two notices the other.
 //! - A supply that put pages past the end looks at the size once more before it returns, and drops them.
 //!   Until then only a [lookup](crate::Vmo::lookup) can find them: every access looks at the size first.
-//! - An access may bring back a page that was on its way out, and zeros may be put past the end. Nobody
-//!   finds either there, and they are gone at the latest with the next resize, or with the VMO: growing
-//!   makes zeros of whatever it meets.
+//! - A page that was on its way out could be brought back: so the shrink drops these too, by a swap, and
+//!   whoever read the word before fails.
+//! - Zeros may be put past the end. Nobody finds them there, and they are gone at the latest with the next
+//!   resize, or with the VMO: growing makes zeros of whatever it meets.
 //!
 //! # One at a time
 //!
@@ -109,8 +110,8 @@ impl<P: Platform> Vmo<P> {
     /// [`NoMemory`](Status::NoMemory): growing, nothing has changed; shrinking, the size is set, and zeros
     /// that could not be divided stay past the end, where nobody finds them (`zx_vmo_set_size()`).
     ///
-    /// Waits for nobody, and others only in this call. Costs the requests in flight and the pages dropped,
-    /// or the table's nodes at both ends of what is added; not the size.
+    /// Waits for nobody, and others only in this call. Shrinking costs the requests in flight and the
+    /// table's nodes beyond the end; growing costs its nodes at both ends of what is added. Not the size.
     ///
     /// ```
     /// # use upager::*;

@@ -446,31 +446,40 @@ impl Table {
         }
     }
 
-    /// Makes every page of the range zeros, dirty. Those that have a slot of their own are handed to
+    /// Makes every page of the range the same. Those that have a slot of their own are handed to
     /// `f`, in ascending order; the others take a word for as many as share one.
     ///
     /// Lock-free. Costs the slots there are, and the words of the nodes that the range touches.
-    pub(crate) fn zero(&self, range: PageRange, mut f: impl FnMut(PageIndex, At<'_>)) -> Result<()> {
-        Self::zero_node(self.top(), 0, range, &mut f)
+    ///
+    /// # Errors
+    /// `NoMemory`, when pages that share a word cannot be divided. The pages before are done.
+    pub(crate) fn fill(&self, range: PageRange, with: Unstored, mut f: impl FnMut(PageIndex, At<'_>)) -> Result<()> {
+        Self::fill_node(self.top(), 0, range, with, &mut f)
     }
 
-    fn zero_node(node: &Node, base: u64, range: PageRange, f: &mut impl FnMut(PageIndex, At<'_>)) -> Result<()> {
+    fn fill_node(
+        node: &Node,
+        base: u64,
+        range: PageRange,
+        with: Unstored,
+        f: &mut impl FnMut(PageIndex, At<'_>),
+    ) -> Result<()> {
         for child in node.children_in(base, range) {
             let pages = node.pages_of(base, child);
             let within = pages.intersect(range);
             let mut word = node.child(child);
             loop {
                 match word {
-                    Word::All(Unstored::Zero) => break,
+                    Word::All(all) if all == with => break,
                     Word::All(all) if within == pages => {
-                        if node.set_all(child, all, Unstored::Zero) {
+                        if node.set_all(child, all, with) {
                             break;
                         }
                         word = node.child(child);
                     }
                     Word::All(all) => word = node.make(child, all)?,
                     Word::Node(below) => {
-                        Self::zero_node(below, pages.start, within, f)?;
+                        Self::fill_node(below, pages.start, within, with, f)?;
                         break;
                     }
                     Word::Leaf(leaf) => {

@@ -163,7 +163,7 @@ impl<P: Platform> Inner<P> {
                 (State::Clean(clean), To::Permit(permit)) => clean.request_dirty(slot, permit).is_ok(),
                 (State::AwaitingClean(awaiting), To::Permit(permit)) => awaiting.request_dirty(slot, permit).is_ok(),
                 (State::DirtyRequested(_), _) => self.take_trapped(at, to, robbed)?,
-                (State::Evicting(evicting), To::Dirty) if !evicting.is_condemned() => {
+                (State::Evicting(evicting), To::Dirty) if !evicting.is_condemned() && page.0 < self.pages().0 => {
                     self.source.attached()?;
                     at.raise(Count::Resident);
                     at.raise(Count::Dirty);
@@ -174,7 +174,7 @@ impl<P: Platform> Inner<P> {
                     }
                     dirtied
                 }
-                (State::Evicting(evicting), To::Permit(_)) if !evicting.is_condemned() => {
+                (State::Evicting(evicting), To::Permit(_)) if !evicting.is_condemned() && page.0 < self.pages().0 => {
                     self.source.attached()?;
                     at.raise(Count::Resident);
                     if evicting.rescue(slot).is_err() {
@@ -183,7 +183,9 @@ impl<P: Platform> Inner<P> {
                     false
                 }
                 (State::Evicting(_) | State::Empty(_) | State::Requested(_), _) => {
-                    return self.source.attached().and(Err(Status::NotFound)); // a detach drops pages too
+                    // Pages are dropped by a detach and by a shrink too.
+                    self.source.attached()?;
+                    return Err(if page.0 < self.pages().0 { Status::NotFound } else { Status::OutOfRange });
                 }
             };
             if taken {

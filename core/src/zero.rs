@@ -13,15 +13,13 @@
 //! A READ in flight for the page is answered. Dirtying is not asked for, even where it is trapped: there
 //! is nothing that the service would have to make room for.
 
-use core::ops::ControlFlow;
-
 use crate::counts::Kind as Count;
 use crate::platform::{Frame, OwnedFrame, Platform};
 use crate::slot::{State, Unstored, Zero};
 use crate::status::{Result, Status};
 use crate::supply::Arrivals;
 use crate::sync::Arc;
-use crate::table::{At, Item, Partly};
+use crate::table::At;
 use crate::trap::Trapped;
 use crate::units::{ByteOffset, ByteRange, PAGE_SIZE, PageIndex, PageRange};
 use crate::vmo::{Inner, Vmo};
@@ -160,34 +158,18 @@ fn replace<P: Platform>(
 /// Drops what there is of the pages from `end` on.
 pub(crate) fn drop_pages<P: Platform>(vmo: &Arc<Inner<P>>, end: u64) -> Result<()> {
     let beyond = PageRange { start: end, end: PageRange::ALL.end };
-    let mut replaced = Replaced { vmo, frames: [None; BATCH], len: 0 };
-    let mut arrivals = Arrivals::new(vmo);
-    let _: ControlFlow<()> = vmo.table.scan_pages(Count::Resident, beyond, |page, at| {
-        replace(page, at, Unstored::Absent, &mut replaced, &mut arrivals);
-        ControlFlow::Continue(())
-    });
-    let scanned = vmo.table.scan(Count::Dirty, beyond, Partly::Divide, |item| {
-        match item {
-            Item::Zeros(zeros) => {
-                // Back and forth between these two: until they are neither.
-                while zeros.set(Unstored::Zero, Unstored::Absent) || zeros.set(Unstored::ZeroAwaiting, Unstored::Absent)
-                {
-                }
-            }
-            Item::Page(page, at) => replace(page, at, Unstored::Absent, &mut replaced, &mut arrivals),
-        }
-        ControlFlow::<()>::Continue(())
-    });
-    scanned.map(drop)
+    fill(vmo, beyond, Unstored::Absent)
 }
 
 /// Makes pages zeros, dirty.
 pub(crate) fn zero_pages<P: Platform>(vmo: &Arc<Inner<P>>, pages: PageRange) -> Result<()> {
+    fill(vmo, pages, Unstored::Zero)
+}
+
+fn fill<P: Platform>(vmo: &Arc<Inner<P>>, pages: PageRange, with: Unstored) -> Result<()> {
     let mut replaced = Replaced { vmo, frames: [None; BATCH], len: 0 };
     let mut arrivals = Arrivals::new(vmo);
-    vmo.table.zero(pages, |page, at| {
-        replace(page, at, Unstored::Zero, &mut replaced, &mut arrivals);
-    })
+    vmo.table.fill(pages, with, |page, at| replace(page, at, with, &mut replaced, &mut arrivals))
 }
 
 impl<P: Platform> Vmo<P> {

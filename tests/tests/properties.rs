@@ -601,7 +601,7 @@ impl Scene {
             Call::Create { options, size } => {
                 let options = VmoOptions::from_bits(options)?;
                 let made = self.pager.create_vmo(&self.port, 1, options, size)?;
-                assert!(size <= MAX_VMO_SIZE && options != VmoOptions::RESIZABLE);
+                assert!(size <= MAX_VMO_SIZE);
                 assert_eq!(made.size(), size.next_multiple_of(PAGE_SIZE));
                 Ok(())
             }

@@ -11,11 +11,12 @@ use std::fmt;
 
 use upager::sync::Arc;
 use upager::{
-    ByteRange, Command, Evict, Guard, PAGE_SIZE, PageCount, PageIndex, Pager, Platform, Port, Status, Vmo, Writeback,
+    ByteRange, Command, Evict, Guard, PAGE_SIZE, PageCount, PageIndex, Pager, Platform, Port, Status, Vmo, VmoOptions,
+    Writeback,
 };
 
 use crate::spec::{Access, Packet, Page, Spec, Waiter};
-use crate::world::{ModelPlatform, Waiting, World, page, zero};
+use crate::world::{ModelPlatform, Waiting, World, page, zero_pages};
 
 /// What a thread does.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
@@ -32,6 +33,10 @@ pub enum Op {
     Dirty,
     /// All pages become zeros.
     Zero,
+    /// The VMO grows by pages of which some share words.
+    Grow,
+    /// The VMO shrinks to nothing.
+    Shrink,
     WritebackBegin,
     WritebackEnd,
     Evict,
@@ -43,7 +48,7 @@ pub enum Op {
 }
 
 impl Op {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Read,
         Self::Write,
         Self::Leave,
@@ -51,6 +56,8 @@ impl Op {
         Self::Fail,
         Self::Dirty,
         Self::Zero,
+        Self::Grow,
+        Self::Shrink,
         Self::WritebackBegin,
         Self::WritebackEnd,
         Self::Evict,
@@ -69,6 +76,10 @@ impl Op {
 
     const fn uses_vmo(self) -> bool {
         !matches!(self, Self::PortTake | Self::PagerClose | Self::VmoDrop)
+    }
+
+    const fn resizes(self) -> bool {
+        matches!(self, Self::Grow | Self::Shrink)
     }
 }
 
@@ -220,6 +231,8 @@ impl Start {
 
 /// The byte that the page has in the beginning.
 const FIRST: u8 = 1;
+/// The size that `Grow` sets.
+const GROWN: u64 = 6;
 /// The byte that those write who wait from the beginning.
 const WAITED: u8 = 0xc;
 /// The bytes that the two threads write or supply.
@@ -290,6 +303,9 @@ impl Cell {
         if has(Op::Leave) && !self.start.has_waiters() {
             return Some("nobody waits");
         }
+        if a.resizes() && b.resizes() {
+            return Some("resizes exclude each other");
+        }
         if has(Op::Dirty) && !self.start.traps() {
             return Some("the VMO does not trap dirtying");
         }
@@ -348,6 +364,8 @@ impl Cell {
             // Then those who wait are told.
             Op::Dirty => 2,
             Op::Zero => 1 + usize::from(self.start.traps()),
+            // It looks at the size, and then for requests, which may have failed meanwhile.
+            Op::Fail if self.has(Op::Shrink) => 2,
             // The page is rescued, and then asked for: another eviction may come in between.
             Op::Write if self.start == Start::TrapEvicting => 2,
             // The service takes until it finds nothing: what comes in between is taken too.
@@ -409,12 +427,25 @@ impl SpecRun {
             spec.tell(0, 1);
             return;
         }
+        if op == Op::Fail && step == 1 {
+            if self.came[side] == Some(Ok(Came::Nothing)) && spec.size() > 0 {
+                spec.fail(0, 1, Status::Io);
+            }
+            return;
+        }
+        if op == Op::Fail && self.cell.steps(op) == 2 {
+            let came = if spec.size() == 0 { Came::Failed(Status::OutOfRange) } else { Came::Nothing };
+            self.came[side] = Some(Ok(came));
+            return;
+        }
         if op == Op::Write && self.cell.steps(op) == 2 && step == 0 {
-            spec.rescue(0);
+            if spec.size() > 0 {
+                spec.rescue(0);
+            }
             return;
         }
         if step > 0 && op != Op::Write {
-            if self.evicted[side] {
+            if self.evicted[side] && spec.size() > 0 {
                 spec.reclaim(0);
             }
             if let Some(Ok(Came::Packets(packets))) = &mut self.came[side] {
@@ -427,7 +458,20 @@ impl SpecRun {
             Access::Failed(status) => Ok(Came::Failed(status)),
             Access::Waits(waiter) => Err(waiter),
         };
+        let out = spec.size() == 0;
         let came = match op {
+            Op::Supply | Op::Fail | Op::Dirty | Op::Zero | Op::WritebackBegin | Op::WritebackEnd if out => {
+                Ok(Came::Failed(Status::OutOfRange))
+            }
+            Op::Evict if out => Ok(Came::Evicted(0)),
+            Op::Grow => {
+                spec.set_size(GROWN);
+                Ok(Came::Nothing)
+            }
+            Op::Shrink => {
+                spec.set_size(0);
+                Ok(Came::Nothing)
+            }
             Op::Read => access(spec.read(0, 1)),
             Op::Write => access(spec.write(0, 1, BYTES[side])),
             Op::Leave => {
@@ -476,7 +520,7 @@ impl SpecRun {
     }
 
     fn observe(mut self) -> Observed {
-        if self.cell.start.is_evicting() {
+        if self.cell.start.is_evicting() && self.spec.size() > 0 {
             self.spec.reclaim(0);
         }
         let mut all: Vec<Result<Came, Waiter>> = self.waiters.into_iter().map(Err).collect();
@@ -503,7 +547,9 @@ impl SpecRun {
             Page::Absent | Page::Evicting(_) | Page::Zero | Page::ZeroAwaiting => None,
         };
         let dirty_after_end = (vmo && !self.cell.has(Op::PagerClose)).then(|| {
-            self.spec.writeback_end(0);
+            if self.spec.size() > 0 {
+                self.spec.writeback_end(0);
+            }
             self.spec.counts().1 + self.spec.zeros()
         });
         let came = [came[0].clone(), came[1].clone()];
@@ -527,6 +573,7 @@ struct Stage {
 struct Actor {
     op: Op,
     byte: u8,
+    pages: u64,
     platform: Arc<ModelPlatform>,
     port: Arc<Port<ModelPlatform>>,
     pager: Option<Arc<Pager<ModelPlatform>>>,
@@ -542,7 +589,9 @@ type Acted = Result<Came, Waiting>;
 impl Stage {
     fn new(cell: Cell) -> Self {
         let start = cell.start;
-        let world = if start.traps() { World::trapping(1) } else { World::new(start.pages()) };
+        let resizes = cell.ops.iter().any(|op| op.resizes());
+        let options = u32::from(start.traps()) << 3 | u32::from(resizes) << 1;
+        let world = World::with(VmoOptions::from_bits(options).expect("options"), start.pages());
         let mut waiters = Vec::new();
         if start.is_zero() {
             world.zero(0, 2).expect("memory");
@@ -592,6 +641,7 @@ impl Stage {
         Actor {
             op,
             byte: BYTES[side],
+            pages: self.cell.start.pages(),
             platform: self.platform.clone(),
             port: self.port.clone(),
             pager: pager.filter(|_| op.uses_pager() || op == Op::PagerClose),
@@ -631,7 +681,9 @@ impl Stage {
             Some(byte[0])
         });
         let dirty_after_end = self.pager.as_ref().zip(self.vmo.as_ref()).map(|(pager, vmo)| {
-            pager.writeback_end(vmo, page(0)).expect("a page of the VMO");
+            if vmo.size() > 0 {
+                pager.writeback_end(vmo, page(0)).expect("a page of the VMO");
+            }
             let counts = counts(vmo);
             counts.1 + counts.3
         });
@@ -647,7 +699,7 @@ impl Stage {
 
 impl Actor {
     fn act(self) -> Acted {
-        let Self { op, byte, platform, port, pager, vmo, waiter } = self;
+        let Self { op, byte, pages, platform, port, pager, vmo, waiter } = self;
         let world = |pager: Option<Arc<Pager<ModelPlatform>>>, vmo: Option<Arc<Vmo<ModelPlatform>>>| World {
             platform: platform.clone(),
             port: port.clone(),
@@ -668,7 +720,12 @@ impl Actor {
             Op::Supply => Ok(world(pager, vmo).supply(0, byte).into()),
             Op::Fail => Ok(world(pager, vmo).fail(0, Status::Io).into()),
             Op::Dirty => Ok(world(pager, vmo).dirty(0, 1).into()),
-            Op::Zero => Ok(zero(&vmo.expect("the operation has the VMO")).into()),
+            Op::Zero => {
+                let all = ByteRange::new(0, pages * PAGE_SIZE);
+                Ok(zero_pages(&vmo.expect("the operation has the VMO"), all).into())
+            }
+            Op::Grow => Ok(vmo.expect("the operation has the VMO").set_size(GROWN * PAGE_SIZE).into()),
+            Op::Shrink => Ok(vmo.expect("the operation has the VMO").set_size(0).into()),
             Op::WritebackBegin => Ok(world(pager, vmo).begin(0).into()),
             Op::WritebackEnd => Ok(world(pager, vmo).end(0).into()),
             Op::Evict => {

@@ -269,7 +269,9 @@ impl World {
         Self::with(VmoOptions::TRAP_DIRTY, pages)
     }
 
-    fn with(options: VmoOptions, pages: u64) -> Self {
+    /// A VMO of so many pages with options.
+    #[must_use]
+    pub fn with(options: VmoOptions, pages: u64) -> Self {
         let platform = Arc::new(ModelPlatform::new());
         let pager = Pager::new(platform.clone());
         let port = Port::new(platform.clone());
@@ -412,12 +414,8 @@ pub fn take_all(port: &Port<ModelPlatform>) -> Vec<Packet> {
     }
 }
 
-/// Makes all pages of a VMO zeros.
-pub(crate) fn zero(vmo: &Vmo<ModelPlatform>) -> Result<()> {
-    zero_pages(vmo, ByteRange::new(0, vmo.size()))
-}
-
-fn zero_pages(vmo: &Vmo<ModelPlatform>, range: ByteRange) -> Result<()> {
+/// Makes whole pages of a VMO zeros.
+pub(crate) fn zero_pages(vmo: &Vmo<ModelPlatform>, range: ByteRange) -> Result<()> {
     match std::pin::pin!(vmo.zero(range)).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(result) => result,
         Poll::Pending => unreachable!("whole pages wait for nobody"),
