@@ -143,17 +143,6 @@ fn create_vmo_refuses_a_size_beyond_the_largest() {
 }
 
 #[test]
-fn create_vmo_refuses_the_options_of_later_versions() {
-    let world = World::new();
-    for bits in [2, 10] {
-        let options = VmoOptions::from_bits(bits).unwrap();
-        let made = world.pager.create_vmo(&world.port, 1, options, PAGE_SIZE);
-        assert_eq!(made.map(drop), Err(Status::NotSupported));
-    }
-    assert_eq!(world.packets(), []);
-}
-
-#[test]
 fn detach_vmo_refuses_another_pagers_vmo() {
     let scene = Scene::new();
     let other = Pager::new(scene.world.platform.clone());

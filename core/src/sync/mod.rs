@@ -40,7 +40,7 @@ pub(crate) mod size {
     /// log2 of the slots in a leaf: 512 slots are 2 MiB of pages and one 4 KiB leaf.
     pub(crate) const LEAF_BITS: u32 = 9;
     /// log2 of the children of an inner node.
-    pub(crate) const NODE_BITS: u32 = 9;
+    pub(crate) const NODE_BITS: u32 = 6;
     /// log2 of the most children that the root may have: 4096 leaves, 8 GiB, under one root.
     pub(crate) const ROOT_BITS: u32 = 12;
     /// log2 of the slots that share one counter.
