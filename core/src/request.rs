@@ -28,6 +28,7 @@
 use core::task::Waker;
 
 use crate::pool::Pool;
+use crate::queue::Entries;
 use crate::status::{Result, Status};
 use crate::sync::{AcqRel, Acquire, AtomicU32, AtomicU64, Hint, Relaxed, Release};
 use crate::units::PageRange;
@@ -165,7 +166,7 @@ impl Fate {
 pub(crate) struct Request {
     fate: AtomicU64,
     /// The next entry of the queue; see [`queue`](crate::queue).
-    pub(crate) link: AtomicU64,
+    link: AtomicU64,
     /// Generation, and the pages that have not arrived yet.
     remaining: AtomicU64,
     /// First page, and number of pages.
@@ -215,11 +216,21 @@ impl Request {
         self.span.store((start << SPAN_START) | run, Relaxed); // Relaxed: published by `fate` or the queue
     }
 
-    /// The request's name in its present life, and the pages it asks for.
+    /// The request as it stands in the queue.
     #[inline]
-    pub(crate) fn snapshot(&self, index: u32) -> (RequestId, PageRange) {
-        (RequestId::new(index, self.fate().generation()), self.pages())
+    fn snapshot(&self, index: u32) -> Queued {
+        let fate = self.fate();
+        Queued { id: RequestId::new(index, fate.generation()), pages: self.pages(), open: fate.code() == OPEN }
     }
+}
+
+/// A request as a taker saw it in the queue: its name in its present life, and the pages it asks
+/// for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Queued {
+    id: RequestId,
+    pages: PageRange,
+    open: bool,
 }
 
 /// What came of joining a request.
@@ -509,12 +520,6 @@ impl Requests {
         self.get(id.index).is_some_and(|request| request.fate().is_open(id))
     }
 
-    /// The queue holds the entry no longer.
-    #[inline]
-    pub(crate) fn unqueue(&self, index: u32) {
-        self.let_go(index, QUEUED);
-    }
-
     #[inline]
     fn unref(&self, id: RequestId) {
         self.let_go(id.index, REFERENCE);
@@ -610,5 +615,35 @@ impl Requests {
                 f(RequestId::new(index, fate.generation()), request.pages());
             }
         });
+    }
+}
+
+impl Entries for Requests {
+    type Seen = Queued;
+    type Item = PageRange;
+
+    #[inline]
+    fn link(&self, index: u32) -> Option<&AtomicU64> {
+        self.get(index).map(|request| &request.link)
+    }
+
+    #[inline]
+    fn see(&self, index: u32) -> Option<Queued> {
+        self.get(index).map(|request| request.snapshot(index))
+    }
+
+    #[inline]
+    fn is_live(seen: &Queued) -> bool {
+        seen.open
+    }
+
+    #[inline]
+    fn collect(&self, seen: Queued) -> Option<PageRange> {
+        self.is_open(seen.id).then_some(seen.pages)
+    }
+
+    #[inline]
+    fn unqueue(&self, index: u32) {
+        self.let_go(index, QUEUED);
     }
 }

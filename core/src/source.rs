@@ -22,7 +22,7 @@ use core::task::Waker;
 use crate::packet::{Command, Packet};
 use crate::platform::Platform;
 use crate::port::Shared as Port;
-use crate::queue::{Queue, Seal, Taken};
+use crate::queue::{Entries, Queue, Seal, Taken};
 use crate::request::{Joined, MAX_RUN, Outcome, RequestId, Requests, Resolving, Wait};
 use crate::slot::{OF_PAGER, OWN, Slot, State};
 use crate::status::{Result, Status};
@@ -66,7 +66,7 @@ pub(crate) enum Asked {
 impl<P: Platform> Source<P> {
     pub(crate) fn new(port: Arc<Port<P>>, entry: u32, key: u64) -> Result<Self> {
         let requests = Requests::new();
-        let queue = Queue::new(&requests)?;
+        let queue = Queue::new(&requests, requests.dummy()?)?;
         let (shown, state) = (AtomicU64::new(ATTACHED), AtomicU32::new(0));
         Ok(Self { shown, state, requests, queue, joins: Hint::default(), key, port, entry })
     }
@@ -184,7 +184,7 @@ impl<P: Platform> Source<P> {
             Ok(claimed) if claimed < run => self.requests.shorten(id, claimed),
             Ok(_) => {}
         }
-        if let Ok(()) = self.queue.append(&self.requests, id) {
+        if let Ok(()) = self.queue.append(&self.requests, id.index()) {
             self.port.ready(self.entry);
         } else {
             self.requests.unqueue(id.index());
@@ -254,7 +254,7 @@ impl<P: Platform> Source<P> {
     pub(crate) fn take(&self, packets: &mut [Packet]) -> (usize, Taken) {
         let mut filled = 0;
         let mut end = None;
-        let mut taken = self.queue.take(&self.requests, packets.len(), |_, pages| {
+        let mut taken = self.queue.take(&self.requests, packets.len(), |pages| {
             let length = (pages.end - pages.start) * PAGE_SIZE;
             if end == Some(pages.start) {
                 packets[filled - 1].page_request.length += length;
