@@ -62,7 +62,7 @@ mod writeback;
 #[cfg(feature = "std")]
 pub use block::{block_on, block_on_until};
 pub use fault::Fault;
-pub use packet::{Command, PACKET_TYPE_PAGE_REQUEST, Packet, PageRequest};
+pub use packet::{Command, PACKET_TYPE_PAGE_REQUEST, PACKET_TYPE_USER, Packet, PageRequest};
 pub use pager::{Detached, Pager, PagerOp, VmoOptions};
 #[cfg(feature = "std")]
 pub use platform::HeapPlatform;
