@@ -85,7 +85,7 @@ impl Packet {
         }
     }
 
-    /// A user packet, with status 0.
+    /// A user packet, with status 0, for [`Port::queue`](crate::Port::queue).
     ///
     /// ```
     /// use upager::{PACKET_TYPE_USER, Packet};

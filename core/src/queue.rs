@@ -288,6 +288,14 @@ impl Queue {
         }
     }
 
+    /// How many entries stand in the queue, dead ones too. What is appended during the call may
+    /// count.
+    pub(crate) fn len(&self, entries: &impl Entries) -> u64 {
+        let head = Self::load(&self.head);
+        let (_, _, tail) = self.last(entries);
+        tail.tag().saturating_sub(head.tag())
+    }
+
     /// How many entries have been appended since the queue was made.
     pub(crate) fn appended(&self) -> u64 {
         Self::load(&self.tail).tag()

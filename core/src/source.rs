@@ -121,7 +121,15 @@ impl<P: Platform> Source<P> {
     /// Seals the queue with COMPLETE, unless it is sealed.
     pub(crate) fn complete(&self) {
         self.queue.seal(&self.requests, Seal::Complete);
-        self.port.ready(self.entry);
+        self.announce();
+    }
+
+    /// The queue has something. At a closed port it is dropped, so that nothing piles up.
+    #[inline]
+    fn announce(&self) {
+        if !self.port.ready(self.entry) {
+            self.discard();
+        }
     }
 
     /// The VMO is gone. False: so is the port, and COMPLETE with it.
@@ -185,7 +193,7 @@ impl<P: Platform> Source<P> {
             Ok(_) => {}
         }
         if let Ok(()) = self.queue.append(&self.requests, id.index()) {
-            self.port.ready(self.entry);
+            self.announce();
         } else {
             self.requests.unqueue(id.index());
             Self::settle(table, self.requests.resolve(id, Outcome::Failed(Status::BadState)));
@@ -270,6 +278,16 @@ impl<P: Platform> Source<P> {
             taken = Taken::Closed;
         }
         (filled, taken)
+    }
+
+    /// Takes what is in the queue now, COMPLETE too, and delivers it to nobody. Returns how many
+    /// requests and COMPLETEs that were. The requests stay in flight.
+    #[cold]
+    pub(crate) fn discard(&self) -> (usize, Taken) {
+        let mut discarded = 0;
+        let limit = self.queue.len(&self.requests) as usize + 1; // one for COMPLETE
+        let taken = self.queue.take(&self.requests, limit, |_| discarded += 1);
+        if taken == Taken::Complete { (discarded + 1, Taken::Closed) } else { (discarded, taken) }
     }
 }
 
