@@ -3,10 +3,14 @@
 //! # Who is ready
 //!
 //! A VMO's entry in the port has two marks. *Ready* is set after a request was appended. A taker
-//! that finds it sets *taking*, clears *ready*, takes from the queue, sets *ready* again if it left
-//! anything, and clears *taking*. Others visit entries with either mark, but only the one who set
-//! *taking* touches the marks. So an entry whose taker was stopped in the middle stays marked, and
-//! the others go on serving it.
+//! sets *taking*, and takes from the queue. If it found the end, it clears *ready*, looks once more,
+//! and sets *ready* again if something came in between. Then it clears *taking*. Others visit entries
+//! with either mark, but only the one who set *taking* touches the marks. So an entry whose taker was
+//! stopped in the middle stays marked, and the others go on serving it.
+//!
+//! A taker looks for *ready*, for *taking*, and for *ready* again. If it sees none of them, there was
+//! an instant meanwhile at which the queue was empty: who cleared *ready* before the third look set
+//! *taking* after the second, and found the end of the queue after that.
 //!
 //! The [user packets](crate::user) of the port have such an entry too, without a VMO.
 //!
@@ -269,22 +273,23 @@ impl<P: Platform> Port<P> {
         let vmos = &self.shared.vmos;
         let Some(entry) = vmos.get(index) else { return 0 };
         let keeps_marks = vmos.mark(index, TAKING);
-        if keeps_marks {
-            vmos.unmark(index, READY);
-        }
         let alone = vmos.next_marked(index + 1).is_none_or(|next| next == index);
         let room = if alone { packets.len() } else { 1 };
         let packets = &mut packets[..room];
         let vmo = entry.get(guard);
-        let (filled, taken) = match (vmo, self.user.get()) {
+        let user = self.user.get().filter(|user| user.entry() == index);
+        let (filled, taken) = match (vmo, user) {
             (Some(vmo), _) => vmo.source.take(packets),
-            (None, Some(user)) if user.entry() == index => user.take(packets),
-            (None, _) => (0, Taken::All),
+            (None, Some(user)) => user.take(packets),
+            (None, None) => (0, Taken::All),
         };
-        if taken == Taken::Some {
-            vmos.mark(index, READY);
-        }
         if keeps_marks {
+            if taken != Taken::Some {
+                vmos.unmark(index, READY);
+                if vmo.is_some_and(|vmo| vmo.source.has_packets()) || user.is_some_and(UserQueue::has_packets) {
+                    vmos.mark(index, READY);
+                }
+            }
             vmos.unmark(index, TAKING);
         }
         if let (Taken::Closed, Some(vmo)) = (taken, vmo) {

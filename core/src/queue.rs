@@ -288,6 +288,21 @@ impl Queue {
         }
     }
 
+    /// Whether there is something to take; it may be dead.
+    pub(crate) fn has_some(&self, entries: &impl Entries) -> bool {
+        loop {
+            let head = Self::load(&self.head);
+            if head.index() == CLOSED {
+                return false;
+            }
+            let Some(dummy) = entries.link(head.index()) else { continue };
+            let link = Self::load(dummy);
+            if Self::load(&self.head) == head {
+                return !matches!(link.index(), NIL | SILENT); // as in `last`
+            }
+        }
+    }
+
     /// How many entries stand in the queue, dead ones too. What is appended during the call may
     /// count.
     pub(crate) fn len(&self, entries: &impl Entries) -> u64 {

@@ -86,11 +86,13 @@ impl Sleepers {
                     waker.wake_by_ref();
                 }
             });
-            // AcqRel: exactly one takes the sleeper out of `armed`
+            // AcqRel: exactly one takes the sleeper out of `armed`. Failing: another one woke it, for
+            // something else; or it leaves and believes itself unnotified, so it will not pass on what
+            // it was woken for. Then the next one must be woken.
             if sleeper.state.compare_exchange(ARMED, NOTIFIED, AcqRel, Acquire).is_ok() {
                 self.armed.fetch_sub(1, AcqRel); // AcqRel: after the state
+                woken = true;
             }
-            woken = true;
         });
     }
 
