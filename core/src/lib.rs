@@ -51,6 +51,7 @@ mod queue;
 mod reclaim;
 mod request;
 mod resize;
+mod sleep;
 mod slot;
 mod source;
 mod stats;
@@ -61,6 +62,7 @@ pub mod sync;
 mod table;
 mod trap;
 mod units;
+mod user;
 mod vmo;
 mod wake;
 mod watch;
@@ -79,7 +81,7 @@ pub use observer::SwapObserver;
 #[cfg(feature = "tracing")]
 pub use observer::TracingObserver;
 pub use observer::{Event, Observer, SlowRequest};
-pub use packet::{Command, PACKET_TYPE_PAGE_REQUEST, Packet, PageRequest};
+pub use packet::{Command, PACKET_TYPE_PAGE_REQUEST, PACKET_TYPE_USER, Packet, PageRequest};
 pub use pager::{Detached, Pager, PagerOp, VmoOptions};
 #[cfg(feature = "std")]
 pub use platform::HeapPlatform;
@@ -90,6 +92,7 @@ pub use stats::{VmoStats, VmoStatsOptions};
 pub use status::{Result, Status};
 pub use sync::{Collector, Guard, LocalHandle};
 pub use units::{ByteOffset, ByteRange, MAX_VMO_SIZE, PAGE_SIZE, PageCount, PageIndex};
+pub use user::MAX_USER_PACKETS;
 pub use vmo::{Access, Vmo, VmoCounts};
 pub use watch::{Watch, WatchCounts, WatchLimits};
 #[cfg(feature = "std")]

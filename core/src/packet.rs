@@ -1,5 +1,7 @@
-//! The page-request packet, as a port delivers it.
+//! The packet, as a port delivers it: a page request, or what a user queued.
 
+/// `ZX_PKT_TYPE_USER` (`zircon/syscalls/port.h`).
+pub const PACKET_TYPE_USER: u32 = 0;
 /// `ZX_PKT_TYPE_PAGE_REQUEST` (`zircon/syscalls/port.h`).
 pub const PACKET_TYPE_PAGE_REQUEST: u32 = 9;
 
@@ -48,6 +50,9 @@ pub struct PageRequest {
 
 /// One packet, 48 bytes, field for field Zircon's `zx_port_packet_t` with a page request in it.
 ///
+/// In a user packet the 32 bytes of the page request are the user's: see
+/// [`user_payload`](Self::user_payload). The default is a user packet of zeros.
+///
 /// ```
 /// use upager::{Command, Packet};
 /// let packet = Packet::page_request(7, Command::Read, 4096, 8192);
@@ -58,13 +63,13 @@ pub struct PageRequest {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[repr(C)]
 pub struct Packet {
-    /// The key that the VMO was created with.
+    /// The key that the VMO was created with, or that the user chose.
     pub key: u64,
-    /// [`PACKET_TYPE_PAGE_REQUEST`].
+    /// [`PACKET_TYPE_PAGE_REQUEST`] or [`PACKET_TYPE_USER`].
     pub packet_type: u32,
-    /// 0, `ZX_OK`.
+    /// 0, `ZX_OK`, in a page request; what the user chose in a user packet.
     pub status: i32,
-    /// What is asked for.
+    /// What is asked for, if the packet is a page request.
     pub page_request: PageRequest,
 }
 
@@ -80,17 +85,72 @@ impl Packet {
         }
     }
 
-    /// What the packet asks for.
+    /// A user packet, with status 0, for [`Port::queue`](crate::Port::queue).
+    ///
+    /// ```
+    /// use upager::{PACKET_TYPE_USER, Packet};
+    /// let packet = Packet::user(7, [0xaa; 32]);
+    /// assert_eq!((packet.key, packet.packet_type, packet.status), (7, PACKET_TYPE_USER, 0));
+    /// assert_eq!(packet.user_payload(), Some([0xaa; 32]));
+    /// assert_eq!(packet.command(), None);
+    /// ```
     #[must_use]
-    pub const fn command(&self) -> Option<Command> {
-        Command::from_raw(self.page_request.command)
+    pub fn user(key: u64, payload: [u8; 32]) -> Self {
+        Self { key, packet_type: PACKET_TYPE_USER, status: 0, page_request: PageRequest::from_bytes(payload) }
     }
 
-    /// The bytes it asks for.
+    /// The 32 bytes of a user packet (`zx_packet_user_t`). `None`: it is none.
+    #[must_use]
+    pub fn user_payload(&self) -> Option<[u8; 32]> {
+        (self.packet_type == PACKET_TYPE_USER).then(|| self.page_request.to_bytes())
+    }
+
+    /// What a page request asks for. `None`: it is none, or has a command that is none.
+    #[must_use]
+    pub const fn command(&self) -> Option<Command> {
+        if self.packet_type == PACKET_TYPE_PAGE_REQUEST { Command::from_raw(self.page_request.command) } else { None }
+    }
+
+    /// The bytes that a page request asks for; none, if it is no page request.
     #[must_use]
     pub const fn range(&self) -> crate::ByteRange {
-        crate::ByteRange::new(self.page_request.offset, self.page_request.length)
+        if self.packet_type == PACKET_TYPE_PAGE_REQUEST {
+            crate::ByteRange::new(self.page_request.offset, self.page_request.length)
+        } else {
+            crate::ByteRange::new(0, 0)
+        }
     }
+}
+
+impl PageRequest {
+    /// The field's bytes in memory, of which it has 32 and none between its parts.
+    fn to_bytes(self) -> [u8; 32] {
+        let Self { command, flags, reserved0, offset, length, reserved1 } = self;
+        let mut bytes = [0; 32];
+        bytes[..2].copy_from_slice(&command.to_ne_bytes());
+        bytes[2..4].copy_from_slice(&flags.to_ne_bytes());
+        bytes[4..8].copy_from_slice(&reserved0.to_ne_bytes());
+        bytes[8..16].copy_from_slice(&offset.to_ne_bytes());
+        bytes[16..24].copy_from_slice(&length.to_ne_bytes());
+        bytes[24..].copy_from_slice(&reserved1.to_ne_bytes());
+        bytes
+    }
+
+    fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self {
+            command: u16::from_ne_bytes(part(&bytes, 0)),
+            flags: u16::from_ne_bytes(part(&bytes, 2)),
+            reserved0: u32::from_ne_bytes(part(&bytes, 4)),
+            offset: u64::from_ne_bytes(part(&bytes, 8)),
+            length: u64::from_ne_bytes(part(&bytes, 16)),
+            reserved1: u64::from_ne_bytes(part(&bytes, 24)),
+        }
+    }
+}
+
+/// `N` bytes from `at` on; `at + N` is at most 32.
+fn part<const N: usize>(bytes: &[u8; 32], at: usize) -> [u8; N] {
+    core::array::from_fn(|nth| bytes[at + nth])
 }
 
 const _: () = assert!(size_of::<Packet>() == 48 && align_of::<Packet>() == 8);

@@ -245,10 +245,13 @@ impl<T: Default> Pool<T> {
 
     fn marked_in(&self, place: Place, mask: u64) -> Option<u32> {
         let words = self.segment(place.segment)?.words.get(place.word)?;
-        // Acquire: pairs with `mark`. In this order: whoever moves an entry from the first mark to
-        // the second sets the second before it clears the first, so one of the two is seen.
+        // Acquire: pairs with `mark`. The first marks again at the end, since an owner may clear the
+        // first while the second is set, set it again, and clear the second.
         let first = words.marks[0].load(Acquire);
-        let marked = (first | words.marks[1].load(Acquire)) & mask;
+        let mut marked = (first | words.marks[1].load(Acquire)) & mask;
+        if marked == 0 {
+            marked = words.marks[0].load(Acquire) & mask;
+        }
         (marked != 0).then(|| place.index(marked.trailing_zeros()))
     }
 

@@ -3,37 +3,40 @@
 //! # Who is ready
 //!
 //! A VMO's entry in the port has two marks. *Ready* is set after a request was appended. A taker
-//! that finds it sets *taking*, clears *ready*, takes from the queue, sets *ready* again if it left
-//! anything, and clears *taking*. Others visit entries with either mark, but only the one who set
-//! *taking* touches the marks. So an entry whose taker was stopped in the middle stays marked, and
-//! the others go on serving it.
+//! sets *taking*, and takes from the queue. If it found the end, it clears *ready*, looks once more,
+//! and sets *ready* again if something came in between. Then it clears *taking*. Others visit entries
+//! with either mark, but only the one who set *taking* touches the marks. So an entry whose taker was
+//! stopped in the middle stays marked, and the others go on serving it.
+//!
+//! A taker looks for *ready*, for *taking*, and for *ready* again. If it sees none of them, there was
+//! an instant meanwhile at which the queue was empty: who cleared *ready* before the third look set
+//! *taking* after the second, and found the end of the queue after that.
+//!
+//! The [user packets](crate::user) of the port have such an entry too, without a VMO.
 //!
 //! # Fair
 //!
 //! Takers visit the marked entries in a circle and take one packet at each, more only where no
-//! other VMO is ready. No VMO waits for more than one packet of each other one, and for each other
-//! thread that takes at the same moment.
+//! other entry is ready. No VMO waits for more than one packet of each other one, one user packet,
+//! and as much again for each other thread that takes at the same moment; and no user packet, once
+//! it is the first, for more than one packet of each VMO.
 //!
-//! # Who sleeps
-//!
-//! A sleeper announces itself, then looks at the marks once more; whoever marks looks for sleepers
-//! after it. Between the two steps of each stands a `SeqCst` fence: in the order of the fences one
-//! comes first, and the other then sees what was done before it. A waker is *called before* its
-//! sleeper is taken off the list, so a thread stopped in the middle of a wake-up has either woken
-//! it or left it to be woken by the next.
+//! Who sleeps, and how one is woken, is in [`sleep`](crate::sleep).
 
 use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
-use core::task::{Context, Poll, Waker};
+use core::task::{Context, Poll};
 
-use crate::packet::Packet;
+use crate::packet::{PACKET_TYPE_USER, Packet};
 use crate::pager::Entry;
 use crate::platform::Platform;
 use crate::pool::{Mark, Pool};
 use crate::queue::Taken;
+use crate::sleep::Sleepers;
 use crate::status::{Result, Status};
-use crate::sync::{AcqRel, Acquire, Arc, AtomicU32, Cell, Guard, Hint, Relaxed, Release, SeqCst, fence};
+use crate::sync::{Arc, Guard, Hint, SeqCst, fence};
+use crate::user::{UserPackets, UserQueue};
 use crate::vmo::Inner;
 
 const READY: Mark = Mark::First;
@@ -41,47 +44,41 @@ const TAKING: Mark = Mark::Second;
 
 /// A port. Share it in an `Arc`; dropping it closes it.
 ///
-/// The packets of a closed port are dropped: its VMOs' accesses wait until they are detached, or
-/// their pager is closed, or they give up.
+/// It carries the page requests of VMOs, which come of themselves, and the user packets that anyone
+/// [queues](Self::queue), both under keys.
 ///
-/// [`Pager`](crate::Pager) has an example.
+/// The packets of a closed port are dropped, those that are queued and those that would come: its
+/// VMOs' accesses wait until they are supplied or detached, or their pager is closed, or they give
+/// up.
+///
+/// [`Pager`](crate::Pager) has an example with a service; this is the port alone:
+///
+/// ```
+/// use std::sync::Arc;
+/// use upager::*;
+///
+/// let port = Port::new(Arc::new(HeapPlatform::new()));
+/// port.queue(&Packet::user(3, [1; 32]))?;
+/// port.queue(&Packet::user(4, [2; 32]))?;
+/// port.cancel(3)?;
+/// let mut packets = [Packet::default(); 8];
+/// assert_eq!(port.wait_until(None, &mut packets), Ok(1));
+/// assert_eq!((packets[0].key, packets[0].user_payload()), (4, Some([2; 32])));
+/// # Ok::<(), Status>(())
+/// ```
 pub struct Port<P: Platform> {
     shared: Arc<Shared<P>>,
+    user: UserPackets,
 }
 
 /// What the VMOs hold of their port.
 pub(crate) struct Shared<P: Platform> {
     platform: Arc<P>,
+    /// The VMOs, and the user packets as one more.
     vmos: Pool<Entry<P>>,
     /// Where the next round begins.
     turn: Hint,
-    sleepers: Pool<Sleeper>,
-    /// Not 0: nobody will take anything any more.
-    closed: AtomicU32,
-    /// How many sleepers may be armed. Never below the truth.
-    armed: AtomicU32,
-}
-
-/// A thread or task that waits for packets.
-struct Sleeper {
-    state: AtomicU32,
-    waker: Cell<Option<Waker>>,
-}
-
-const IDLE: u32 = 0;
-const ARMED: u32 = 1;
-const NOTIFIED: u32 = 2;
-
-// SAFETY: the cell is written by the one who has claimed the sleeper before it is armed, and by
-// the closure that releases it after the grace period; in between it is only read.
-unsafe impl Sync for Sleeper {}
-// SAFETY: a Waker is Send.
-unsafe impl Send for Sleeper {}
-
-impl Default for Sleeper {
-    fn default() -> Self {
-        Self { state: AtomicU32::new(IDLE), waker: Cell::new(None) }
-    }
+    sleepers: Sleepers,
 }
 
 impl<P: Platform> fmt::Debug for Port<P> {
@@ -92,7 +89,7 @@ impl<P: Platform> fmt::Debug for Port<P> {
 
 impl<P: Platform> Shared<P> {
     pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Acquire) != 0 // Acquire: pairs with Port's Drop
+        self.sleepers.is_closed()
     }
 
     /// Gives up the VMO's entry.
@@ -112,80 +109,157 @@ impl<P: Platform> Shared<P> {
         Ok(vmo)
     }
 
-    /// The VMO's queue has something.
+    /// The entry's queue has something. False: the port is closed, and nobody will take it.
     #[inline]
-    pub(crate) fn ready(&self, entry: u32) {
+    pub(crate) fn ready(&self, entry: u32) -> bool {
         self.vmos.mark(entry, READY);
-        self.notify();
+        self.notify()
     }
 
-    /// Wakes a sleeper, if there is one.
+    /// Wakes a sleeper, if there is one. False: the port is closed.
     #[inline]
-    fn notify(&self) {
-        // Pairs with the fence in `Wait::poll`: either the sleeper sees the mark that was set
-        // before this, or we see the sleeper.
-        fence(SeqCst);
-        // Relaxed: the fence orders it
-        if self.armed.load(Relaxed) != 0 {
-            self.wake_one();
-        }
+    fn notify(&self) -> bool {
+        !self.sleepers.looked_for() || self.wake_one()
     }
 
     #[cold]
-    fn wake_one(&self) {
-        let _guard = self.platform.pin();
-        let mut woken = false;
-        self.sleepers.glance(|_, sleeper| {
-            // Acquire: pairs with `sleep`, for the waker
-            if woken || sleeper.state.load(Acquire) != ARMED {
-                return;
-            }
-            sleeper.waker.with(|cell| {
-                // SAFETY: armed, and we are pinned: the cell is written again only after the grace
-                // period that follows the end of this sleep, so for now it is only read.
-                if let Some(waker) = unsafe { &*cell } {
-                    waker.wake_by_ref();
-                }
-            });
-            // AcqRel: exactly one takes the sleeper out of `armed`
-            if sleeper.state.compare_exchange(ARMED, NOTIFIED, AcqRel, Acquire).is_ok() {
-                self.armed.fetch_sub(1, AcqRel); // AcqRel: after the state
-            }
-            woken = true;
-        });
-    }
-
-    fn sleep(&self, waker: &Waker) -> Result<u32> {
-        let index = self.sleepers.claim()?;
-        let sleeper = self.sleepers.get(index).ok_or(Status::Internal)?;
-        // SAFETY: claimed and idle: only we touch the cell until it is armed.
-        sleeper.waker.with_mut(|cell| unsafe { *cell = Some(waker.clone()) });
-        self.armed.fetch_add(1, AcqRel); // AcqRel: before the state
-        sleeper.state.store(ARMED, Release); // Release: publishes the waker to `notify`
-        Ok(index)
+    fn wake_one(&self) -> bool {
+        if self.is_closed() {
+            return false;
+        }
+        self.sleepers.wake_one(&self.platform.pin());
+        true
     }
 
     fn is_any_ready(&self) -> bool {
         self.vmos.next_marked(0).is_some()
     }
+}
 
-    /// Fills `packets` with what is there now.
-    fn take(&self, packets: &mut [Packet]) -> usize {
-        let guard = self.platform.pin();
+impl<P: Platform> Port<P> {
+    /// A port. `platform` is that of the pagers whose VMOs it will serve (`zx_port_create()`).
+    #[must_use]
+    pub fn new(platform: Arc<P>) -> Self {
+        let shared = Shared { platform, vmos: Pool::new(), turn: Hint::default(), sleepers: Sleepers::new() };
+        Self { shared: Arc::new(shared), user: UserPackets::new() }
+    }
+
+    pub(crate) const fn shared(&self) -> &Arc<Shared<P>> {
+        &self.shared
+    }
+
+    /// Queues a user packet (`zx_port_queue()`): key, status and payload are the caller's and arrive
+    /// as they are. User packets are taken first in, first out, in turn with the VMOs' requests.
+    ///
+    /// Errors: [`InvalidArgs`](Status::InvalidArgs): the packet's type is not [`PACKET_TYPE_USER`];
+    /// [`ShouldWait`](Status::ShouldWait): [`MAX_USER_PACKETS`](crate::MAX_USER_PACKETS) wait already,
+    /// those included that other threads are queueing; [`NoMemory`](Status::NoMemory);
+    /// [`NoResources`](Status::NoResources): the first one, at a port with 2^18 VMOs. A call that
+    /// fails changes nothing.
+    ///
+    /// Lock-free. Costs a copy, and waking a thread if one sleeps. Memory: 64 bytes a packet, kept
+    /// until the port closes. (A packet that was cancelled behind one that waits keeps its place until
+    /// that is taken; with 2^18 of those the answer is `ShouldWait` too.)
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use upager::*;
+    /// # let port = Port::new(Arc::new(HeapPlatform::new()));
+    /// let mut stop = Packet::user(7, *b"stop, and write back what's left");
+    /// stop.status = -23;
+    /// port.queue(&stop)?;
+    /// let mut packets = [Packet::default()];
+    /// assert_eq!(port.take(&mut packets), 1);
+    /// assert_eq!(packets, [stop]);
+    /// let request = Packet::page_request(1, Command::Read, 0, 4096);
+    /// assert_eq!(port.queue(&request), Err(Status::InvalidArgs));
+    /// # Ok::<(), Status>(())
+    /// ```
+    pub fn queue(&self, packet: &Packet) -> Result<()> {
+        if packet.packet_type != PACKET_TYPE_USER {
+            return Err(Status::InvalidArgs);
+        }
+        let user = self.user_queue()?;
+        user.append(packet)?;
+        self.shared.ready(user.entry());
+        Ok(())
+    }
+
+    /// Withdraws what is queued under `key` (`zx_port_cancel_key()`): user packets, and READ, DIRTY and
+    /// COMPLETE of every VMO that was created with it.
+    ///
+    /// What was queued before the call has then been taken by somebody or will never be delivered;
+    /// what is queued during the call may be either. A request whose packet is withdrawn stays in
+    /// flight, as if a service had taken the packet and ignored it: it waits for a supply, a failure,
+    /// detach or close. A withdrawn COMPLETE does not come again.
+    ///
+    /// Errors: [`NotFound`](Status::NotFound): nothing is queued under the key. Nothing has changed
+    /// then.
+    ///
+    /// Lock-free. Costs a look at each VMO of the port and at each user packet that waits, and what it
+    /// withdraws.
+    pub fn cancel(&self, key: u64) -> Result<()> {
+        let guard = self.shared.platform.pin();
+        let mut found = self.user.get().is_some_and(|user| user.cancel(key));
+        self.shared.vmos.glance(|_, entry| {
+            if let Some(vmo) = entry.get(&guard)
+                && vmo.source.key() == key
+            {
+                let (withdrawn, left) = vmo.source.discard();
+                found |= withdrawn > 0;
+                if left == Taken::Closed {
+                    vmo.forget();
+                }
+            }
+        });
+        if found { Ok(()) } else { Err(Status::NotFound) }
+    }
+
+    /// The user packets, which get their place and their entry with the first of them.
+    fn user_queue(&self) -> Result<&UserQueue> {
+        if let Some(user) = self.user.get() {
+            return Ok(user);
+        }
+        let vmos = &self.shared.vmos;
+        let entry = vmos.claim()?;
+        let user = UserQueue::new(entry).and_then(|fresh| self.user.get_or_put(fresh));
+        // Ours is not needed if there is no memory, or if another thread's came first.
+        if !user.as_ref().is_ok_and(|user| user.entry() == entry) {
+            vmos.release(entry);
+        }
+        user
+    }
+
+    /// Fills `packets` with what is there now, and returns how many it filled. READs for adjacent
+    /// pages of one VMO, taken together, come as one packet.
+    ///
+    /// Lock-free. Costs what it takes, and a look at one bit for each VMO of the port, each time that
+    /// it has been round those that are ready.
+    pub fn take(&self, packets: &mut [Packet]) -> usize {
+        let filled = self.take_rounds(packets);
+        if filled > 0 && self.shared.is_any_ready() {
+            self.shared.notify(); // there is work for another one
+        }
+        filled
+    }
+
+    fn take_rounds(&self, packets: &mut [Packet]) -> usize {
+        let shared = &self.shared;
+        let guard = shared.platform.pin();
         let mut filled = 0;
-        let mut turn = self.turn.get() as u32;
+        let mut turn = shared.turn.get() as u32;
         // An entry whose taker is elsewhere stays marked though it has nothing. So the end is a
         // whole round that brought nothing: from `start`, once around the end, and back.
         let (mut start, mut around) = (turn, false);
         while filled < packets.len() {
-            let Some(entry) = self.vmos.next_marked(turn) else { break };
+            let Some(entry) = shared.vmos.next_marked(turn) else { break };
             let wraps = entry < turn;
             if around && (wraps || entry >= start) {
                 break;
             }
             around |= wraps;
             turn = entry + 1;
-            self.turn.set(turn as usize);
+            shared.turn.set(turn as usize);
             let taken = self.visit(entry, &mut packets[filled..], &guard);
             if taken > 0 {
                 filled += taken;
@@ -196,55 +270,30 @@ impl<P: Platform> Shared<P> {
     }
 
     fn visit(&self, index: u32, packets: &mut [Packet], guard: &Guard) -> usize {
-        let Some(entry) = self.vmos.get(index) else { return 0 };
-        let keeps_marks = self.vmos.mark(index, TAKING);
-        if keeps_marks {
-            self.vmos.unmark(index, READY);
-        }
-        let alone = self.vmos.next_marked(index + 1).is_none_or(|next| next == index);
+        let vmos = &self.shared.vmos;
+        let Some(entry) = vmos.get(index) else { return 0 };
+        let keeps_marks = vmos.mark(index, TAKING);
+        let alone = vmos.next_marked(index + 1).is_none_or(|next| next == index);
         let room = if alone { packets.len() } else { 1 };
+        let packets = &mut packets[..room];
         let vmo = entry.get(guard);
-        let (filled, taken) = vmo.map_or((0, Taken::All), |vmo| vmo.source.take(&mut packets[..room]));
-        if taken == Taken::Some {
-            self.vmos.mark(index, READY);
-        }
+        let user = self.user.get().filter(|user| user.entry() == index);
+        let (filled, taken) = match (vmo, user) {
+            (Some(vmo), _) => vmo.source.take(packets),
+            (None, Some(user)) => user.take(packets),
+            (None, None) => (0, Taken::All),
+        };
         if keeps_marks {
-            self.vmos.unmark(index, TAKING);
+            if taken != Taken::Some {
+                vmos.unmark(index, READY);
+                if vmo.is_some_and(|vmo| vmo.source.has_packets()) || user.is_some_and(UserQueue::has_packets) {
+                    vmos.mark(index, READY);
+                }
+            }
+            vmos.unmark(index, TAKING);
         }
         if let (Taken::Closed, Some(vmo)) = (taken, vmo) {
             vmo.forget();
-        }
-        filled
-    }
-}
-
-impl<P: Platform> Port<P> {
-    /// A port. `platform` is that of the pagers whose VMOs it will serve (`zx_port_create()`).
-    #[must_use]
-    pub fn new(platform: Arc<P>) -> Self {
-        let shared = Shared {
-            platform,
-            vmos: Pool::new(),
-            turn: Hint::default(),
-            sleepers: Pool::new(),
-            closed: AtomicU32::new(0),
-            armed: AtomicU32::new(0),
-        };
-        Self { shared: Arc::new(shared) }
-    }
-
-    pub(crate) const fn shared(&self) -> &Arc<Shared<P>> {
-        &self.shared
-    }
-
-    /// Fills `packets` with what is there now, and returns how many it filled. READs for adjacent
-    /// pages of one VMO, taken together, come as one packet.
-    ///
-    /// Lock-free. Costs what it takes, and a bit for each VMO of the port.
-    pub fn take(&self, packets: &mut [Packet]) -> usize {
-        let filled = self.shared.take(packets);
-        if filled > 0 && self.shared.is_any_ready() {
-            self.shared.notify(); // there is work for another one
         }
         filled
     }
@@ -269,36 +318,26 @@ impl<P: Platform> Port<P> {
 
     /// The sleep is over. True if somebody had ended it.
     fn wake_up(&self, index: u32) -> bool {
-        let shared = &self.shared;
-        let Some(sleeper) = shared.sleepers.get(index) else { return false };
-        // AcqRel: exactly one takes the sleeper out of `armed`
-        let was = sleeper.state.swap(IDLE, AcqRel);
-        if was == ARMED {
-            shared.armed.fetch_sub(1, AcqRel); // AcqRel: after the state
-        }
-        let shared = shared.clone();
-        self.shared.platform.pin().defer(move || {
-            if let Some(sleeper) = shared.sleepers.get(index) {
-                // SAFETY: after the grace period nobody who saw it armed still reads it, and the
-                // entry is still claimed, by us.
-                sleeper.waker.with_mut(|cell| drop(unsafe { (*cell).take() }));
-            }
-            shared.sleepers.release(index);
-        });
-        was == NOTIFIED
+        let notified = self.shared.sleepers.end(index);
+        let shared = self.shared.clone();
+        // SAFETY: the closure runs once, a grace period after the end of the sleep; and a `Wait` names
+        // its sleeper here once, since it takes the number out of itself.
+        self.shared.platform.pin().defer(move || unsafe { shared.sleepers.release(index) });
+        notified
     }
 }
 
 impl<P: Platform> Drop for Port<P> {
     fn drop(&mut self) {
         let shared = &self.shared;
-        shared.closed.store(1, Release); // Release: before what a VMO that sees it goes on to do
-        // Pairs with the fence in `Source::end`: either the VMO sees the port closed, or we see
-        // that it has ended.
+        shared.sleepers.close();
+        // Pairs with the fences in `Source::end` and `Sleepers::looked_for`: either the VMO sees the
+        // port closed, or we see that it has ended, and what it has appended.
         fence(SeqCst);
         let guard = shared.platform.pin();
         shared.vmos.for_each_claimed(|_, entry| {
             if let Some(vmo) = entry.get(&guard) {
+                vmo.source.discard();
                 if vmo.source.has_ended() {
                     vmo.forget();
                 } else {
@@ -339,11 +378,11 @@ impl<P: Platform> Future for Wait<'_, P> {
         if taken > 0 {
             return Poll::Ready(taken);
         }
-        match shared.sleep(cx.waker()) {
+        match shared.sleepers.begin(cx.waker()) {
             Ok(sleeper) => this.asleep = Some(sleeper),
             Err(_) => cx.waker().wake_by_ref(),
         }
-        // Pairs with the fence in `notify`: either it sees us, or we see its mark.
+        // Pairs with the fence in `Sleepers::looked_for`: either it sees us, or we see its mark.
         fence(SeqCst);
         let taken = this.port.take(this.packets);
         if taken == 0 {

@@ -1,9 +1,13 @@
-//! The page-request queue: first in, first out, until it is sealed.
+//! The queue: first in, first out, until it is sealed. Page requests stand in one for each VMO, user
+//! packets in one for each port.
 //!
-//! A Michael-Scott list through the `link` words of the requests. Each link, and the head and tail,
-//! is an index and a tag; a tag never repeats, so a compare-and-swap that read an older list fails.
-//! The first entry is a dummy: it was delivered already, and is kept because the list must not be
-//! empty.
+//! A Michael-Scott list through the link words of pooled [`Entries`]. Each link, and the head and
+//! tail, is an index and a tag; a tag never repeats, so a compare-and-swap that read an older list
+//! fails. The tags of head and tail count the entries that have passed them. The first entry is a
+//! dummy: it was delivered already, and is kept because the list must not be empty.
+//!
+//! An entry may die while it stands in the queue: its request is withdrawn, its packet cancelled.
+//! It is then passed over, and costs a taker no place in its buffer.
 //!
 //! The last link says why nothing follows:
 //!
@@ -20,10 +24,8 @@
 //! Nobody waits for anybody: who finds the tail behind moves it on; a taker stopped in the middle
 //! has taken what its one swap of the head covers, and nothing else.
 
-use crate::request::{Kind, RequestId, Requests};
 use crate::status::{Result, Status};
 use crate::sync::{AcqRel, Acquire, AtomicU64, Release};
-use crate::units::PageRange;
 
 const INDEX_BITS: u32 = 20;
 const NIL: u32 = (1 << INDEX_BITS) - 1;
@@ -58,6 +60,32 @@ impl Link {
     }
 }
 
+/// What a queue links: the entries of a pool.
+///
+/// An entry belongs to the queue from before its [`append`](Queue::append) until
+/// [`unqueue`](Self::unqueue). It must not be used for anything else meanwhile, dead or not.
+pub(crate) trait Entries {
+    /// An entry as a taker saw it, in one of its lives.
+    type Seen: Copy;
+    /// What is delivered of it.
+    type Item;
+
+    /// The word through which the entry is linked. Only the queue touches it.
+    fn link(&self, index: u32) -> Option<&AtomicU64>;
+
+    /// Looks at an entry that may have left the queue meanwhile.
+    fn see(&self, index: u32) -> Option<Self::Seen>;
+
+    /// Whether it was to be delivered when it was seen. Who is dead stays dead.
+    fn is_live(seen: &Self::Seen) -> bool;
+
+    /// What to deliver of an entry that the caller has taken. `None`: it has died.
+    fn collect(&self, seen: Self::Seen) -> Option<Self::Item>;
+
+    /// The queue holds the entry no longer.
+    fn unqueue(&self, index: u32);
+}
+
 /// Why a queue was sealed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Seal {
@@ -70,7 +98,7 @@ pub(crate) enum Seal {
 /// What [`Queue::take`] found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Taken {
-    /// As many requests as were asked for. There may be more.
+    /// As many entries as were asked for. There may be more.
     Some,
     /// All there was.
     All,
@@ -93,11 +121,10 @@ pub(crate) struct Queue {
 const BATCH: usize = 16;
 
 impl Queue {
-    /// An empty queue, over an entry of `requests` that becomes its dummy.
-    pub(crate) fn new(requests: &Requests) -> Result<Self> {
-        let dummy = requests.dummy()?;
-        let entry = requests.get(dummy).ok_or(Status::Internal)?;
-        entry.link.store(Link::new(NIL, 0).0, Release); // Release: before the queue is shared
+    /// An empty queue, over an entry that is dead and becomes its dummy.
+    pub(crate) fn new(entries: &impl Entries, dummy: u32) -> Result<Self> {
+        let link = entries.link(dummy).ok_or(Status::Internal)?;
+        link.store(Link::new(NIL, 0).0, Release); // Release: before the queue is shared
         let first = Link::new(dummy, 0).0;
         Ok(Self { head: AtomicU64::new(first), tail: AtomicU64::new(first) })
     }
@@ -116,11 +143,11 @@ impl Queue {
 
     /// The last entry's link, and the tail that led there. Moves a tail that is behind.
     #[inline]
-    fn last<'a>(&self, requests: &'a Requests) -> (&'a AtomicU64, Link, Link) {
+    fn last<'a>(&self, entries: &'a impl Entries) -> (&'a AtomicU64, Link, Link) {
         loop {
             let tail = Self::load(&self.tail);
-            let Some(entry) = requests.get(tail.index()) else { continue };
-            let link = Self::load(&entry.link);
+            let Some(word) = entries.link(tail.index()) else { continue };
+            let link = Self::load(word);
             // Tags never repeat: if the tail is still the same, the entry was in the list when its
             // link was read. If the entry had been freed and used anew, reading that link would
             // have ordered this load after the tail that moved on.
@@ -128,40 +155,40 @@ impl Queue {
                 continue;
             }
             if link.index() == NIL || link.is_seal() {
-                return (&entry.link, link, tail);
+                return (word, link, tail);
             }
             Self::swap(&self.tail, tail, tail.to(link.index()));
         }
     }
 
-    /// Puts a request at the end. Fails when the queue is sealed. Lock-free.
+    /// Puts an entry at the end. Fails when the queue is sealed. Lock-free.
     #[inline]
-    pub(crate) fn append(&self, requests: &Requests, id: RequestId) -> Result<(), Seal> {
-        let Some(entry) = requests.get(id.index()) else { return Err(Seal::Silent) };
-        let own = Self::load(&entry.link).to(NIL);
-        entry.link.store(own.0, Release); // Release: published again by the swap below
+    pub(crate) fn append(&self, entries: &impl Entries, index: u32) -> Result<(), Seal> {
+        let Some(own) = entries.link(index) else { return Err(Seal::Silent) };
+        let nothing = Self::load(own).to(NIL);
+        own.store(nothing.0, Release); // Release: published again by the swap below
         loop {
-            let (word, link, tail) = self.last(requests);
+            let (word, link, tail) = self.last(entries);
             match link.index() {
                 COMPLETE => return Err(Seal::Complete),
                 SILENT => return Err(Seal::Silent),
                 _ => {}
             }
-            if Self::swap(word, link, link.to(id.index())) {
-                Self::swap(&self.tail, tail, tail.to(id.index()));
+            if Self::swap(word, link, link.to(index)) {
+                Self::swap(&self.tail, tail, tail.to(index));
                 return Ok(());
             }
         }
     }
 
     /// Makes every later append fail, in one step. True for the one call that did it.
-    pub(crate) fn seal(&self, requests: &Requests, seal: Seal) -> bool {
+    pub(crate) fn seal(&self, entries: &impl Entries, seal: Seal) -> bool {
         let index = match seal {
             Seal::Complete => COMPLETE,
             Seal::Silent => SILENT,
         };
         loop {
-            let (word, link, _) = self.last(requests);
+            let (word, link, _) = self.last(entries);
             if link.is_seal() {
                 return false;
             }
@@ -172,8 +199,8 @@ impl Queue {
     }
 
     /// Seals the queue silently, and has nothing delivered from it any more, COMPLETE included.
-    pub(crate) fn close(&self, requests: &Requests) {
-        self.seal(requests, Seal::Silent);
+    pub(crate) fn close(&self, entries: &impl Entries) {
+        self.seal(entries, Seal::Silent);
         loop {
             let head = Self::load(&self.head);
             if head.index() == CLOSED || Self::swap(&self.head, head, head.to(CLOSED)) {
@@ -182,9 +209,10 @@ impl Queue {
         }
     }
 
-    /// Takes up to `limit` requests and hands those that are still open to `deliver`, in order.
-    /// Lock-free; each turn takes up to [`BATCH`] with one swap.
-    pub(crate) fn take(&self, requests: &Requests, limit: usize, mut deliver: impl FnMut(Kind, PageRange)) -> Taken {
+    /// Takes up to `limit` entries that are live and hands them to `deliver`, in order, and takes
+    /// the dead ones before, between and after them. Lock-free; each turn takes up to [`BATCH`] with
+    /// one swap.
+    pub(crate) fn take<E: Entries>(&self, entries: &E, limit: usize, mut deliver: impl FnMut(E::Item)) -> Taken {
         let mut left = limit;
         loop {
             let head = Self::load(&self.head);
@@ -192,8 +220,8 @@ impl Queue {
                 return Taken::Closed;
             }
             let tail = Self::load(&self.tail);
-            let Some(dummy) = requests.get(head.index()) else { continue };
-            let link = Self::load(&dummy.link);
+            let Some(dummy) = entries.link(head.index()) else { continue };
+            let link = Self::load(dummy);
             if Self::load(&self.head) != head {
                 continue; // as in `last`
             }
@@ -210,7 +238,6 @@ impl Queue {
                     }
                     continue;
                 }
-                _ if left == 0 => return Taken::Some,
                 first if head.index() == tail.index() => {
                     // The head must not pass the tail.
                     Self::swap(&self.tail, tail, tail.to(first));
@@ -218,41 +245,73 @@ impl Queue {
                 }
                 _ => {}
             }
-            let mut batch = [(RequestId::new(0, 0), PageRange { start: 0, end: 0 }); BATCH];
-            let mut taken = 0;
-            let mut next = link.index();
+            let mut batch = [None; BATCH];
+            let (mut taken, mut room) = (0, left);
+            let (mut last, mut next) = (head, link.index());
             // Entries read here are in the list if the swap below succeeds: nothing between the
             // old and the new head can have left it.
-            while taken < left.min(BATCH) {
-                let Some(entry) = requests.get(next) else { break };
-                batch[taken] = entry.snapshot(next);
+            while taken < BATCH {
+                let Some(seen) = entries.see(next) else { break };
+                if E::is_live(&seen) {
+                    if room == 0 {
+                        break;
+                    }
+                    room -= 1;
+                }
+                batch[taken] = Some((next, seen));
                 taken += 1;
-                let following = Self::load(&entry.link);
-                if next == tail.index() || following.index() >= CLOSED {
+                last = last.to(next);
+                let following = entries.link(next).map_or(NIL, |link| Self::load(link).index());
+                if next == tail.index() || following >= CLOSED {
                     break;
                 }
-                next = following.index();
+                next = following;
             }
-            let batch = &batch[..taken];
-            let Some((last, _)) = batch.last() else { continue };
-            if !Self::swap(&self.head, head, head.to(last.index())) {
+            if taken == 0 && left == 0 {
+                return Taken::Some; // the first one is live, and there is no room for it
+            }
+            if taken == 0 || !Self::swap(&self.head, head, last) {
                 continue;
             }
-            for (id, pages) in batch {
-                // Only now: a request withdrawn before the swap was never delivered.
-                if let Some(kind) = requests.open_kind(*id) {
+            let batch = &batch[..taken];
+            for (_, seen) in batch.iter().flatten() {
+                // Only now: an entry that died before the swap was never delivered.
+                if let Some(item) = entries.collect(*seen) {
                     left -= 1;
-                    deliver(kind, *pages);
+                    deliver(item);
                 }
             }
-            requests.unqueue(head.index());
-            for (id, _) in &batch[..taken - 1] {
-                requests.unqueue(id.index());
+            entries.unqueue(head.index());
+            for (index, _) in batch[..taken - 1].iter().flatten() {
+                entries.unqueue(*index);
             }
         }
     }
 
-    /// How many requests have been appended since the queue was made.
+    /// Whether there is something to take; it may be dead.
+    pub(crate) fn has_some(&self, entries: &impl Entries) -> bool {
+        loop {
+            let head = Self::load(&self.head);
+            if head.index() == CLOSED {
+                return false;
+            }
+            let Some(dummy) = entries.link(head.index()) else { continue };
+            let link = Self::load(dummy);
+            if Self::load(&self.head) == head {
+                return !matches!(link.index(), NIL | SILENT); // as in `last`
+            }
+        }
+    }
+
+    /// How many entries stand in the queue, dead ones too. What is appended during the call may
+    /// count.
+    pub(crate) fn len(&self, entries: &impl Entries) -> u64 {
+        let head = Self::load(&self.head);
+        let (_, _, tail) = self.last(entries);
+        tail.tag().saturating_sub(head.tag())
+    }
+
+    /// How many entries have been appended since the queue was made.
     pub(crate) fn appended(&self) -> u64 {
         Self::load(&self.tail).tag()
     }

@@ -29,6 +29,7 @@ use core::task::Waker;
 
 use crate::packet::Command;
 use crate::pool::Pool;
+use crate::queue::Entries;
 use crate::status::{Result, Status};
 use crate::sync::{AcqRel, Acquire, AtomicU32, AtomicU64, Hint, Relaxed, Release};
 use crate::units::PageRange;
@@ -206,7 +207,7 @@ impl Fate {
 pub(crate) struct Request {
     fate: AtomicU64,
     /// The next entry of the queue; see [`queue`](crate::queue).
-    pub(crate) link: AtomicU64,
+    link: AtomicU64,
     /// Generation, and the pages that have not arrived yet.
     remaining: AtomicU64,
     /// First page, and number of pages.
@@ -262,11 +263,19 @@ impl Request {
         let _ = self.span.fetch_update(Relaxed, Relaxed, shorter); // Relaxed: as in `set_pages`
     }
 
-    /// The request's name in its present life, and the pages it asks for.
+    /// The request as it stands in the queue.
     #[inline]
-    pub(crate) fn snapshot(&self, index: u32) -> (RequestId, PageRange) {
-        (RequestId::new(index, self.fate().generation()), self.pages())
+    fn snapshot(&self, index: u32) -> Queued {
+        let fate = self.fate();
+        Queued { id: RequestId::new(index, fate.generation()), open: fate.open_kind().is_some() }
     }
+}
+
+/// A request as a taker saw it in the queue.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Queued {
+    id: RequestId,
+    open: bool,
 }
 
 /// What came of joining a request.
@@ -611,12 +620,6 @@ impl Requests {
         }
     }
 
-    /// The queue holds the entry no longer.
-    #[inline]
-    pub(crate) fn unqueue(&self, index: u32) {
-        self.let_go(index, QUEUED);
-    }
-
     #[inline]
     fn unref(&self, id: RequestId) {
         self.let_go(id.index, REFERENCE);
@@ -724,5 +727,36 @@ impl Requests {
                 f(RequestId::new(index, fate.generation()), kind, request.pages());
             }
         });
+    }
+}
+
+impl Entries for Requests {
+    type Seen = Queued;
+    type Item = (Kind, PageRange);
+
+    #[inline]
+    fn link(&self, index: u32) -> Option<&AtomicU64> {
+        self.get(index).map(|request| &request.link)
+    }
+
+    #[inline]
+    fn see(&self, index: u32) -> Option<Queued> {
+        self.get(index).map(|request| request.snapshot(index))
+    }
+
+    #[inline]
+    fn is_live(seen: &Queued) -> bool {
+        seen.open
+    }
+
+    #[inline]
+    fn collect(&self, seen: Queued) -> Option<(Kind, PageRange)> {
+        // The pages only now: a shrink may have cut them.
+        Some((self.open_kind(seen.id)?, self.get(seen.id.index)?.pages()))
+    }
+
+    #[inline]
+    fn unqueue(&self, index: u32) {
+        self.let_go(index, QUEUED);
     }
 }

@@ -22,7 +22,7 @@ use core::task::Waker;
 use crate::packet::{Command, Packet};
 use crate::platform::Platform;
 use crate::port::Shared as Port;
-use crate::queue::{Queue, Seal, Taken};
+use crate::queue::{Entries, Queue, Seal, Taken};
 use crate::request::{Joined, Kind, MAX_RUN, Named, Outcome, RequestId, Requests, Resolving, Wait};
 use crate::slot::{OF_PAGER, OWN, Slot, State, Unstored};
 use crate::status::{Result, Status};
@@ -67,7 +67,7 @@ pub(crate) enum Asked {
 impl<P: Platform> Source<P> {
     pub(crate) fn new(port: Arc<Port<P>>, entry: u32, key: u64) -> Result<Self> {
         let requests = Requests::new();
-        let queue = Queue::new(&requests)?;
+        let queue = Queue::new(&requests, requests.dummy()?)?;
         let (shown, state) = (AtomicU64::new(ATTACHED), AtomicU32::new(0));
         Ok(Self { shown, state, requests, queue, joins: Hint::default(), key, port, entry })
     }
@@ -133,7 +133,15 @@ impl<P: Platform> Source<P> {
     /// Seals the queue with COMPLETE, unless it is sealed.
     pub(crate) fn complete(&self) {
         self.queue.seal(&self.requests, Seal::Complete);
-        self.port.ready(self.entry);
+        self.announce();
+    }
+
+    /// The queue has something. At a closed port it is dropped, so that nothing piles up.
+    #[inline]
+    fn announce(&self) {
+        if !self.port.ready(self.entry) {
+            self.discard();
+        }
     }
 
     /// The VMO is gone. False: so is the port, and COMPLETE with it.
@@ -226,8 +234,8 @@ impl<P: Platform> Source<P> {
                 }
             }
         }
-        if let Ok(()) = self.queue.append(&self.requests, id) {
-            self.port.ready(self.entry);
+        if let Ok(()) = self.queue.append(&self.requests, id.index()) {
+            self.announce();
         } else {
             self.requests.unqueue(id.index());
             Self::settle(table, self.requests.resolve(id, Outcome::Failed(Status::BadState)));
@@ -387,7 +395,7 @@ impl<P: Platform> Source<P> {
     pub(crate) fn take(&self, packets: &mut [Packet]) -> (usize, Taken) {
         let mut filled = 0;
         let mut end = None;
-        let mut taken = self.queue.take(&self.requests, packets.len(), |kind, pages| {
+        let mut taken = self.queue.take(&self.requests, packets.len(), |(kind, pages)| {
             let length = (pages.end - pages.start) * PAGE_SIZE;
             if end == Some((kind, pages.start)) {
                 packets[filled - 1].page_request.length += length;
@@ -403,6 +411,21 @@ impl<P: Platform> Source<P> {
             taken = Taken::Closed;
         }
         (filled, taken)
+    }
+
+    /// Whether there may be something to take.
+    pub(crate) fn has_packets(&self) -> bool {
+        self.queue.has_some(&self.requests)
+    }
+
+    /// Takes what is in the queue now, COMPLETE too, and delivers it to nobody. Returns how many
+    /// requests and COMPLETEs that were. The requests stay in flight.
+    #[cold]
+    pub(crate) fn discard(&self) -> (usize, Taken) {
+        let mut discarded = 0;
+        let limit = self.queue.len(&self.requests) as usize + 1; // one for COMPLETE
+        let taken = self.queue.take(&self.requests, limit, |_| discarded += 1);
+        if taken == Taken::Complete { (discarded + 1, Taken::Closed) } else { (discarded, taken) }
     }
 }
 

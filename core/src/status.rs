@@ -35,11 +35,11 @@ pub enum Status {
     BadState = -20,
     /// The deadline passed.
     TimedOut = -21,
-    /// There is nothing to take yet.
+    /// Nothing to take yet, or no room to queue it: try again later.
     ShouldWait = -22,
     /// The wait was cancelled.
     Canceled = -23,
-    /// A page of the range is not there.
+    /// A page of the range is not there, or nothing is queued under the key.
     NotFound = -25,
     /// It exists already.
     AlreadyExists = -26,
@@ -110,9 +110,9 @@ impl Status {
             Self::BufferTooSmall => "the buffer is too small",
             Self::BadState => "the object is detached from its pager, or the pager is gone",
             Self::TimedOut => "the deadline passed",
-            Self::ShouldWait => "nothing to take yet",
+            Self::ShouldWait => "not now: try again later",
             Self::Canceled => "the wait was cancelled",
-            Self::NotFound => "a page of the range is not there",
+            Self::NotFound => "what was asked for is not there",
             Self::AlreadyExists => "it exists already",
             Self::Unavailable => "the object was not made for this",
             Self::AccessDenied => "a right is missing",

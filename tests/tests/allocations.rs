@@ -8,7 +8,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use upager::{Access, PageIndex, Status};
+use upager::{Access, Packet, PageIndex, Status};
 use upager_tests::{Task, World, pages, read_packet};
 
 thread_local! {
@@ -137,4 +137,33 @@ fn a_supply_whose_allocation_fails_says_so_and_frees_the_frames() {
         world.frames_become(4);
     }
     assert!(failures >= 3, "{failures}");
+}
+
+#[test]
+fn a_user_packet_whose_allocation_fails_says_so_and_is_not_queued() {
+    let packets = [1, 2].map(|key| Packet::user(key, [7; 32]));
+    for already in [0, 7] {
+        let mut failures = 0;
+        for nth in 0.. {
+            let world = World::new();
+            warm(&world);
+            let vmo = world.vmo(1);
+            for _ in 0..already {
+                world.port.queue(&packets[0]).unwrap(); // so that the pool has to grow
+            }
+            let (queued, failed) = with_failure(nth, || world.port.queue(&packets[1]));
+            if !failed {
+                assert_eq!(queued, Ok(()));
+                break;
+            }
+            failures += 1;
+            assert_eq!(queued, Err(Status::NoMemory), "allocation {nth}");
+            assert_eq!(world.port.cancel(2), Err(Status::NotFound));
+            // And the next one, with memory, is queued.
+            world.port.queue(&packets[1]).unwrap();
+            let _waiter = Task::pending(vmo.fault(PageIndex(0), Access::Read));
+            assert_eq!(world.packets().len(), already + 2);
+        }
+        assert!(failures >= 2, "a segment of the pool has two parts and a head: {failures}");
+    }
 }

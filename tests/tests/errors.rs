@@ -3,10 +3,11 @@
 use std::time::Instant;
 
 use upager::{
-    Access, ByteOffset, ByteRange, DirtyRange, HeapPlatform, MAX_VMO_SIZE, OwnedFrame, PAGE_SIZE, Packet, PageCount,
-    PageIndex, Pager, PagerOp, Status, Vmo, VmoCounts, VmoOptions, Writeback,
+    Access, ByteOffset, ByteRange, DirtyRange, HeapPlatform, MAX_USER_PACKETS, MAX_VMO_SIZE, OwnedFrame,
+    PACKET_TYPE_PAGE_REQUEST, PAGE_SIZE, Packet, PageCount, PageIndex, Pager, PagerOp, Status, Vmo, VmoCounts,
+    VmoOptions, Writeback,
 };
-use upager_tests::{Task, World, at, dirty_ranges, now, pages, pattern, read_packet};
+use upager_tests::{KEY, Task, World, at, dirty_ranges, now, pages, pattern, read_packet};
 
 const PAGES: u64 = 8;
 const SIZE: u64 = PAGES * PAGE_SIZE;
@@ -435,4 +436,40 @@ fn a_wait_with_a_deadline_that_passed_times_out_and_takes_nothing() {
     let _waiter = Task::pending(scene.vmo.fault(PageIndex(7), Access::Read));
     assert_eq!(scene.world.port.wait_until(Some(Instant::now()), &mut packets), Ok(1));
     assert_eq!(packets, [read_packet(7, 1)]);
+}
+
+#[test]
+fn queue_refuses_packets_of_other_types() {
+    for packet_type in [1, 2, 6, 7, PACKET_TYPE_PAGE_REQUEST, u32::MAX] {
+        let packet = Packet { packet_type, ..Packet::user(1, [1; 32]) };
+        Scene::new().fails(Status::InvalidArgs, |world, _| world.port.queue(&packet));
+    }
+    Scene::new().fails(Status::InvalidArgs, |world, _| world.port.queue(&read_packet(1, 1)));
+}
+
+#[test]
+fn queue_refuses_more_than_may_wait() {
+    let world = World::new();
+    let vmo = world.vmo(1);
+    for n in 0..MAX_USER_PACKETS {
+        world.port.queue(&Packet::user(n.into(), [1; 32])).unwrap();
+    }
+    let one_more = Packet::user(u64::MAX, [2; 32]);
+    assert_eq!(world.port.queue(&one_more), Err(Status::ShouldWait));
+    // Another type is worse than too many.
+    assert_eq!(world.port.queue(&read_packet(1, 1)), Err(Status::InvalidArgs));
+    let _waiter = Task::pending(vmo.fault(PageIndex(0), Access::Read));
+    let packets = world.packets();
+    assert_eq!(packets.len(), MAX_USER_PACKETS as usize + 1, "the request came, the packet too many did not");
+    assert!(!packets.contains(&one_more));
+}
+
+#[test]
+fn cancel_of_a_key_with_nothing_queued_is_not_found() {
+    Scene::new().fails(Status::NotFound, |world, _| world.port.cancel(KEY ^ 1));
+    let scene = Scene::new();
+    scene.world.port.queue(&Packet::user(1, [1; 32])).unwrap();
+    assert_eq!(scene.world.packets(), [Packet::user(1, [1; 32])]);
+    scene.fails(Status::NotFound, |world, _| world.port.cancel(1));
+    assert_eq!(scene.world.port.cancel(KEY), Err(Status::NotFound), "delivered, though in flight");
 }

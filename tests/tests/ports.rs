@@ -116,6 +116,37 @@ fn no_vmo_waits_for_more_than_one_packet_of_each_other() {
 }
 
 #[test]
+fn thousands_of_vmos_and_the_user_packets_have_their_turns() {
+    const VMOS: u64 = 3000;
+    const EACH: u64 = 5;
+    let world = World::new();
+    let vmos = busy(&world, VMOS, EACH);
+    let _waiters: Vec<_> = vmos
+        .iter()
+        .flat_map(|vmo| (0..EACH).map(|n| Task::pending(vmo.fault(PageIndex(2 * n), Access::Read))))
+        .collect();
+    for _ in 0..EACH {
+        world.port.queue(&Packet::user(VMOS, [1; 32])).unwrap();
+    }
+    // Each VMO, and the user packets as one more, comes once in every round, whatever the buffer.
+    let mut last = BTreeMap::new();
+    let mut at = 0;
+    for room in [1, 7, 16, 64, 1000].into_iter().cycle() {
+        let mut buffer = vec![Packet::default(); room];
+        let taken = world.port.take(&mut buffer);
+        if taken == 0 {
+            break;
+        }
+        for packet in &buffer[..taken] {
+            let waited = at - last.insert(packet.key, at).unwrap_or(0);
+            assert!(waited <= VMOS + 1, "key {} waited for {waited} packets", packet.key);
+            at += 1;
+        }
+    }
+    assert_eq!(at, (VMOS + 1) * EACH, "all of them came");
+}
+
+#[test]
 fn one_quiet_vmo_is_served_beside_a_flood() {
     let world = World::new();
     let flood = world.vmo_with_key(20_000, 1);

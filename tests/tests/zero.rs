@@ -6,6 +6,8 @@ use upager::{
 };
 use upager_tests::{Task, World, at, pages, read_packet};
 
+const PAGE: usize = 4096;
+
 /// Makes the range zeros, which waits for nobody where it is whole pages.
 fn zero<P: upager::Platform>(vmo: &Vmo<P>, range: ByteRange) -> upager::Result<()> {
     Task::new(vmo.zero(range)).poll().expect("whole pages wait for nobody")
@@ -30,7 +32,7 @@ fn zeros_are_read_without_a_request_and_without_a_frame() {
     let world = World::new();
     let vmo = world.vmo(4);
     zero(&vmo, pages(0, 4)).unwrap();
-    let mut bytes = [7; 3 * PAGE_SIZE as usize];
+    let mut bytes = [7; 3 * PAGE];
     assert_eq!(Task::new(vmo.read(at(0, 100), &mut bytes)).poll(), Some(Ok(())));
     assert!(bytes.iter().all(|byte| *byte == 0));
     assert_eq!(world.packets(), []);
@@ -59,7 +61,7 @@ fn a_fault_stores_a_page_so_that_there_is_a_frame_to_map() {
     assert!(!world.is_resident(&vmo, 0));
     assert_eq!(Task::new(vmo.fault(PageIndex(0), Access::Read)).poll(), Some(Ok(())));
     assert!(world.is_resident(&vmo, 0));
-    assert_eq!(world.contents(&vmo, 0), [0; PAGE_SIZE as usize]);
+    assert_eq!(world.contents(&vmo, 0), [0; PAGE]);
     assert_eq!(dirty(&world, &vmo), [stored(0, 1), zeros(1, 1)]);
 }
 

@@ -1,0 +1,66 @@
+//! A user packet being queued, against a take.
+//!
+//! Threads: one queues, once or twice, the other takes; or both queue the first packet that the port
+//! ever has.
+//!
+//! Danger: a packet that is in the queue but not marked, and so never taken; one that is taken twice;
+//! one whose entry is used anew while it is still copied; packets in the wrong order; two queues of
+//! which one is lost.
+//!
+//! Must hold: every packet comes once, whole, and in the order of its queuer.
+#![cfg(loom)]
+
+use upager::Packet;
+use upager_verify::race::{Bounds, explore};
+use upager_verify::world::{World, user_packet};
+
+#[test]
+fn queue_against_take() {
+    explore("queue against take", Bounds::TWO_THREADS, |world: World| {
+        world.queue(1).expect("there is room");
+        let taker = world.spawn(|world| world.take_all());
+        world.queue(2).expect("there is room");
+        world.queue(3).expect("there is room");
+        let mut packets = taker.join().expect("the taker ends");
+        packets.extend(world.take_all());
+        assert_eq!(packets, [1, 2, 3].map(user_packet));
+        world.end_of_the_world();
+    });
+}
+
+#[test]
+fn queue_against_queue() {
+    explore("queue against queue", Bounds { modelled: 2, real: 2 }, |world: World| {
+        let other = world.spawn(|world| world.queue(1));
+        world.queue(2).expect("there is room");
+        let mut packets = world.take_all();
+        other.join().expect("the other ends").expect("there is room");
+        packets.extend(world.take_all());
+        packets.sort_by_key(|packet| packet.key);
+        assert_eq!(packets, [1, 2].map(user_packet));
+        world.end_of_the_world();
+    });
+}
+
+/// Two takers, so that an entry leaves the queue before who took it has copied it.
+#[test]
+fn queue_against_two_takes() {
+    let bounds = Bounds { modelled: 2, real: 1 };
+    explore("queue against two takes", bounds, |world: World| {
+        world.queue(1).expect("there is room");
+        world.queue(2).expect("there is room");
+        let one = |world: World| {
+            let mut packets = [Packet::default()];
+            let taken = world.port.take(&mut packets);
+            packets[..taken].to_vec()
+        };
+        let takers = [world.spawn(one), world.spawn(one)];
+        let mut packets: Vec<_> = takers.into_iter().flat_map(|taker| taker.join().expect("the taker ends")).collect();
+        assert_eq!(packets.len(), 2, "there is one for each");
+        world.queue(3).expect("there is room");
+        packets.extend(world.take_all());
+        packets.sort_by_key(|packet| packet.key);
+        assert_eq!(packets, [1, 2, 3].map(user_packet));
+        world.end_of_the_world();
+    });
+}
