@@ -76,7 +76,7 @@ fn a_dense_vmo_holds_less_than_8_and_a_half_bytes_a_page() {
     }
     let held = HELD.get() - before;
     println!("{PAGES} pages: {held} bytes");
-    assert!(held * 2 < 17 * PAGES as isize, "{held} bytes");
+    assert!(held.unsigned_abs() * 2 < 17 * PAGES as usize, "{held} bytes");
 }
 
 #[test]
