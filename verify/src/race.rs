@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use upager::Result;
+use upager::{Result, VmoOptions};
 
 use crate::world::{Waiting, World, leave_epoch};
 
@@ -36,6 +36,12 @@ impl Settled {
     #[must_use]
     pub fn now(&self) -> Option<Result<u8>> {
         self.result
+    }
+
+    /// Polls it once more, if it has been woken meanwhile.
+    #[must_use]
+    pub fn again(self) -> Self {
+        self.wake()
     }
 
     fn wake(mut self) -> Self {
@@ -134,6 +140,11 @@ pub fn explore_pages(name: &'static str, bounds: Bounds, pages: u64, race: impl 
 /// As [`explore_pages`], on a VMO that traps dirtying.
 pub fn explore_trapping(name: &'static str, bounds: Bounds, pages: u64, race: impl Fn(World) + Send + Sync + 'static) {
     explore_in(name, bounds, move || World::trapping(pages), race);
+}
+
+/// As [`explore_pages`], on a VMO that can be resized.
+pub fn explore_resizable(name: &'static str, bounds: Bounds, pages: u64, race: impl Fn(World) + Send + Sync + 'static) {
+    explore_in(name, bounds, move || World::with(VmoOptions::RESIZABLE, pages), race);
 }
 
 fn explore_in(

@@ -1,0 +1,63 @@
+//! A change of size against a request, a supply, and another change.
+//!
+//! Threads: one sets the size; another faults on several pages, supplies them, or sets the size too.
+//!
+//! Danger: a request for a page that is gone is never answered; one that straddles the end waits for
+//! pages that cannot come; a page that was supplied late shows up in what the VMO grows by.
+//!
+//! Must hold: the waiter comes home; what was added is zeros; only one size is set at a time.
+#![cfg(loom)]
+
+use upager::{PAGE_SIZE, Status};
+use upager_verify::race::{Bounds, explore_resizable, settled};
+use upager_verify::world::{Waiting, World};
+
+#[test]
+fn shrink_against_a_fault_that_straddles_the_end() {
+    explore_resizable("shrink against a straddling fault", Bounds::TWO_THREADS, 2, |world: World| {
+        let reader = world.spawn(|world| settled(Waiting::fault_run(world.vmo.clone(), 0, 2)));
+        world.vmo.set_size(PAGE_SIZE).expect("nobody else resizes");
+        let mut read = reader.join().expect("the reader ends");
+        assert_eq!(read.now(), None, "the first page is not there yet");
+        let pages: u64 = world.take_all().iter().map(|packet| packet.page_request.length / PAGE_SIZE).sum();
+        assert_eq!(pages, 1, "nobody asks for the page that is gone");
+        world.supply(0, 5).expect("attached");
+        read = read.again();
+        assert_eq!(read.now(), Some(Ok(0)), "the reader is home");
+        assert_eq!(world.vmo.counts().in_flight, 0);
+        drop(read);
+        world.end_of_the_world();
+    });
+}
+
+#[test]
+fn shrink_and_grow_against_a_supply() {
+    explore_resizable("shrink and grow against a supply", Bounds::TWO_THREADS, 2, |world: World| {
+        let supplier = world.spawn(|world| world.supply(1, 5));
+        world.vmo.set_size(PAGE_SIZE).expect("nobody else resizes");
+        world.vmo.set_size(2 * PAGE_SIZE).expect("nobody else resizes");
+        assert!(matches!(supplier.join().expect("the supplier ends"), Ok(()) | Err(Status::OutOfRange)));
+        assert_eq!(world.read(1).poll(), Some(Ok(0)), "what the VMO grew by is zeros");
+        assert_eq!(world.vmo.counts().zero.0, 1);
+        world.end_of_the_world();
+    });
+}
+
+#[test]
+fn two_changes_exclude_each_other() {
+    explore_resizable("resize against resize", Bounds::TWO_THREADS, 2, |world: World| {
+        let other = world.spawn(|world| world.vmo.set_size(4 * PAGE_SIZE));
+        let ours = world.vmo.set_size(0);
+        let theirs = other.join().expect("the other ends");
+        let pages = world.vmo.size() / PAGE_SIZE;
+        match (ours, theirs) {
+            (Ok(()), Ok(())) => assert!(pages == 0 || pages == 4),
+            (Ok(()), Err(Status::ShouldWait)) => assert_eq!(pages, 0),
+            (Err(Status::ShouldWait), Ok(())) => assert_eq!(pages, 4),
+            other => panic!("{other:?}"),
+        }
+        let zeros = world.vmo.counts().zero.0;
+        assert!(zeros == pages || (zeros == 2 && pages == 4), "{zeros} zeros of {pages} pages");
+        world.end_of_the_world();
+    });
+}
