@@ -238,7 +238,7 @@ impl<P: Platform> Port<P> {
     }
 
     /// Fills `packets` with what is there now, and returns how many it filled. READs for adjacent
-    /// pages of one VMO, taken together, come as one packet.
+    /// pages of one VMO, taken together, come as one packet, and so do DIRTYs.
     ///
     /// Lock-free. Costs what it takes, and a bit for each VMO of the port.
     pub fn take(&self, packets: &mut [Packet]) -> usize {

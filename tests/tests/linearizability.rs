@@ -252,7 +252,7 @@ impl History {
         }
         // One or two pages, so what is left of them is a range.
         let start = wanted.next().unwrap_or(0);
-        let end = wanted.last().unwrap_or(start) + u64::from(left != 0);
+        let end = wanted.next_back().unwrap_or(start) + u64::from(left != 0);
         let mut after = state.with(number, Progress::Over);
         if Came::from(after.spec.dirty(start, end)) == *came {
             next.push(after);
