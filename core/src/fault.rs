@@ -10,6 +10,9 @@
 //! 4. The woken fault looks at the page again, from 1: it may have been evicted meanwhile. It has
 //!    had the page marked as accessed for it, so the evictor's hand passes it once.
 //!
+//! A write goes the same way once more where dirtying is trapped and the page is not dirty: it asks
+//! DIRTY, and the service's answer is in [`trap`](crate::trap).
+//!
 //! Dropping the future is how a thread that is killed or runs out of time leaves. The last one
 //! to leave withdraws the request.
 

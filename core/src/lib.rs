@@ -1,7 +1,8 @@
 //! upager: the part of a kernel that asks a user-space pager for pages.
 //!
 //! Threads fault on a [`Vmo`]; the [`Port`] carries the request to a service; the service supplies
-//! the page through the [`Pager`], and writes dirty pages back; and at any instant somebody may
+//! the page through the [`Pager`], and writes dirty pages back. It may have itself
+//! [asked](VmoOptions::TRAP_DIRTY) before a page becomes dirty. At any instant somebody may
 //! [detach](Pager::detach_vmo) the VMO from its pager. Nothing then hangs, no dirty byte is lost,
 //! and no thread is woken twice or never.
 //!
@@ -11,7 +12,8 @@
 //!
 //! # Progress
 //!
-//! Every call is lock-free, and a lookup of a resident page is wait-free: a thread that is stopped
+//! Every call is lock-free, but for [leave](Pager::dirty_range) for several pages while another call
+//! gives leave for some of the same; and a lookup of a resident page is wait-free: a thread that is stopped
 //! anywhere inside a call delays no other thread's fault, supply, writeback or detach. What waits
 //! for it is memory: frames are freed when no thread that may hold them is pinned any more. Two
 //! waits are in the nature of the thing: a fault waits for the service, and the waiters of a

@@ -231,7 +231,7 @@ impl<P: Platform> Port<P> {
     }
 
     /// Fills `packets` with what is there now, and returns how many it filled. READs for adjacent
-    /// pages of one VMO, taken together, come as one packet.
+    /// pages of one VMO, taken together, come as one packet, and so do DIRTYs.
     ///
     /// Lock-free. Costs what it takes, and a look at one bit for each VMO of the port, each time that
     /// it has been round those that are ready.

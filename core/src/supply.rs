@@ -1,4 +1,5 @@
-//! The service's answers to a READ: pages, or a reason why not.
+//! The service's answers: pages for a READ, or for any request a reason why not. Leave, for a DIRTY,
+//! is in [`trap`](crate::trap).
 
 use crate::counts::Kind;
 use crate::pager::Pager;

@@ -75,7 +75,7 @@ pub use hooked::Hooked;
 pub use random::Random;
 pub use task::{Task, Wakes, now};
 pub use world::{
-    KEY, SetOnDrop, World, at, bytes_of, complete_packet, dirty_ranges, pages, pattern, read_packet, soon,
+    KEY, SetOnDrop, World, at, bytes_of, complete_packet, dirty_packet, dirty_ranges, pages, pattern, read_packet, soon,
 };
 
 /// The example of the project's README, as a test.

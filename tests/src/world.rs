@@ -71,6 +71,11 @@ pub fn read_packet(first: u64, count: u64) -> Packet {
     Packet::page_request(KEY, Command::Read, first * PAGE_SIZE, count * PAGE_SIZE)
 }
 
+/// A DIRTY for these pages of a VMO made by [`World::vmo_with`].
+pub fn dirty_packet(first: u64, count: u64) -> Packet {
+    Packet::page_request(KEY, Command::Dirty, first * PAGE_SIZE, count * PAGE_SIZE)
+}
+
 /// The COMPLETE of a VMO made by [`World::vmo`].
 pub fn complete_packet() -> Packet {
     Packet::page_request(KEY, Command::Complete, 0, 0)
@@ -147,6 +152,18 @@ impl<P: Platform> World<P> {
     /// As [`vmo`](Self::vmo), with options.
     pub fn vmo_with(&self, options: VmoOptions, pages: u64) -> Vmo<P> {
         self.pager.create_vmo(&self.port, KEY, options, pages * PAGE_SIZE).expect("a VMO")
+    }
+
+    /// A VMO of so many pages, all clean, that traps dirtying.
+    pub fn trapping(&self, pages: u64) -> Vmo<P> {
+        let vmo = self.vmo_with(VmoOptions::TRAP_DIRTY, pages);
+        self.supply(&vmo, 0, pages).expect("attached");
+        vmo
+    }
+
+    /// Lets these pages become dirty.
+    pub fn let_dirty(&self, vmo: &Vmo<P>, first: u64, count: u64) -> Result<()> {
+        self.pager.dirty_range(vmo, pages(first, count))
     }
 
     /// Everything that is there to take now.

@@ -8,7 +8,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use upager::{Access, Packet, PageIndex, Status};
+use upager::{Access, HeapPlatform, Packet, PageIndex, Status, Vmo};
 use upager_tests::{Task, World, pages, read_packet};
 
 thread_local! {
@@ -166,4 +166,50 @@ fn a_user_packet_whose_allocation_fails_says_so_and_is_not_queued() {
         }
         assert!(failures >= 2, "a segment of the pool has two parts and a head: {failures}");
     }
+}
+
+/// A VMO of 20 clean pages that traps, and as many writers as asked for.
+fn with_writers(world: &World, waiting: u64, test: impl FnOnce(&Vmo<HeapPlatform>) -> bool) -> bool {
+    warm(world);
+    let vmo = world.trapping(20);
+    let writers: Vec<_> = (0..waiting).map(|page| Task::pending(vmo.fault(PageIndex(page), Access::Write))).collect();
+    let failed = test(&vmo);
+    world.let_dirty(&vmo, 0, 20).unwrap();
+    for writer in writers {
+        assert_eq!(writer.woken_with(), Ok(()));
+    }
+    failed
+}
+
+/// The epoch's own allocations, when leave was given, end the program as an eviction's do. So leave is
+/// tried only where the pool has to grow, which comes first.
+#[test]
+fn a_dirty_request_and_leave_for_a_range_whose_allocation_fails_say_so_and_dirty_nothing() {
+    let mut failures = 0;
+    for waiting in 0..19 {
+        let grows = with_writers(&World::new(), waiting, |vmo| {
+            let mut task = Task::new(vmo.fault(PageIndex(19), Access::Write));
+            let waker = upager_tests::Wakes::new().waker();
+            let before = vmo.counts();
+            let (outcome, failed) = with_failure(0, || task.poll_with(&waker));
+            if failed {
+                assert_eq!(outcome, Some(Err(Status::NoMemory)));
+                assert_eq!(vmo.counts(), before);
+            }
+            failed
+        });
+        if grows {
+            failures += 1;
+            let world = World::new();
+            with_writers(&world, waiting, |vmo| {
+                let before = vmo.counts();
+                let (result, failed) = with_failure(0, || world.let_dirty(vmo, 0, 20));
+                assert!(failed);
+                assert_eq!(result, Err(Status::NoMemory));
+                assert_eq!(vmo.counts(), before);
+                failed
+            });
+        }
+    }
+    assert!(failures > 0, "the pool never had to grow");
 }

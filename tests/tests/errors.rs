@@ -7,16 +7,17 @@ use upager::{
     PACKET_TYPE_PAGE_REQUEST, PAGE_SIZE, Packet, PageCount, PageIndex, Pager, PagerOp, Status, Vmo, VmoCounts,
     VmoOptions, Writeback,
 };
-use upager_tests::{KEY, Task, World, at, dirty_ranges, now, pages, pattern, read_packet};
+use upager_tests::{KEY, Task, World, at, dirty_packet, dirty_ranges, now, pages, pattern, read_packet};
 
 const PAGES: u64 = 8;
 const SIZE: u64 = PAGES * PAGE_SIZE;
 
 /// A VMO with a page of each kind: 0 clean, 1 dirty, 2 awaiting clean, 3 requested and delivered,
-/// 5 requested and queued, the others absent.
+/// 5 requested and queued, the others absent. Where it traps dirtying, a writer waits for page 0.
 struct Scene {
     world: World,
     vmo: Vmo<HeapPlatform>,
+    traps: bool,
 }
 
 /// All that a caller can see of the VMO without changing it.
@@ -31,18 +32,41 @@ struct Seen {
 
 impl Scene {
     fn new() -> Self {
-        let world = World::new();
-        let vmo = world.vmo(PAGES);
-        world.supply(&vmo, 0, 1).unwrap();
-        world.make_dirty(&vmo, 1, 2, 0xdd);
-        world.pager.writeback_begin(&vmo, pages(2, 1), Writeback::All).unwrap();
-        Self { world, vmo }
+        Self::with(VmoOptions::NONE)
     }
 
-    fn waiters(&self) -> [Task<'_, Result<(), Status>>; 2] {
-        let delivered = Task::pending(self.vmo.fault(PageIndex(3), Access::Read));
+    fn trapping() -> Self {
+        Self::with(VmoOptions::TRAP_DIRTY)
+    }
+
+    fn with(options: VmoOptions) -> Self {
+        let world = World::new();
+        let vmo = world.vmo_with(options, PAGES);
+        let scene = Self { world, vmo, traps: options == VmoOptions::TRAP_DIRTY };
+        scene.world.supply(&scene.vmo, 0, 3).unwrap();
+        for page in [1, 2] {
+            scene.write(page);
+        }
+        scene.world.pager.writeback_begin(&scene.vmo, pages(2, 1), Writeback::All).unwrap();
+        scene
+    }
+
+    /// Writes a page that is there, with leave where that is needed.
+    fn write(&self, page: u64) {
+        if self.traps {
+            self.world.let_dirty(&self.vmo, page, 1).unwrap();
+        }
+        now(self.vmo.write(at(page, 0), &[0xdd])).unwrap();
+    }
+
+    fn waiters(&self) -> Vec<Task<'_, Result<(), Status>>> {
+        let mut waiters = vec![Task::pending(self.vmo.fault(PageIndex(3), Access::Read))];
         assert_eq!(self.world.packets(), [read_packet(3, 1)]);
-        [delivered, Task::pending(self.vmo.fault(PageIndex(5), Access::Write))]
+        waiters.push(Task::pending(self.vmo.fault(PageIndex(5), Access::Write)));
+        if self.traps {
+            waiters.push(Task::pending(self.vmo.fault(PageIndex(0), Access::Write)));
+        }
+        waiters
     }
 
     fn seen(&self) -> Seen {
@@ -67,11 +91,15 @@ impl Scene {
             assert_eq!(waiter.wakes(), 0);
             assert_eq!(waiter.poll(), None);
         }
-        assert_eq!(self.world.packets(), [read_packet(5, 1)], "what was queued is still queued, and no more");
+        let mut queued = vec![read_packet(5, 1)];
+        if self.traps {
+            queued.push(dirty_packet(0, 1));
+        }
+        assert_eq!(self.world.packets(), queued, "what was queued is still queued, and no more");
         // The page awaiting clean is still that: END cleans it. Put it back after.
         self.world.pager.writeback_end(&self.vmo, pages(2, 1)).unwrap();
         assert_eq!(dirty_ranges(&self.world.pager, &self.vmo), [(1, 1)]);
-        now(self.vmo.write(at(2, 0), &[0xdd])).unwrap();
+        self.write(2);
         self.world.pager.writeback_begin(&self.vmo, pages(2, 1), Writeback::All).unwrap();
     }
 }
@@ -241,30 +269,62 @@ fn fail_range_refuses_a_range_that_is_not_aligned_or_lies_outside() {
 
 #[test]
 fn op_range_reports_what_its_operations_report() {
-    let scene = Scene::new();
-    let other = Pager::new(scene.world.platform.clone());
-    let operations = [
-        PagerOp::Fail(Status::Io),
-        PagerOp::Dirty,
-        PagerOp::WritebackBegin(Writeback::All),
-        PagerOp::WritebackBegin(Writeback::ZeroRanges),
-        PagerOp::WritebackEnd,
-    ];
-    for op in operations {
-        scene.fails(Status::InvalidArgs, |_, vmo| other.op_range(vmo, op, pages(0, PAGES)));
-        if op == PagerOp::Dirty {
-            continue;
+    for scene in [Scene::new(), Scene::trapping()] {
+        let other = Pager::new(scene.world.platform.clone());
+        let operations = [
+            PagerOp::Fail(Status::Io),
+            PagerOp::Dirty,
+            PagerOp::WritebackBegin(Writeback::All),
+            PagerOp::WritebackBegin(Writeback::ZeroRanges),
+            PagerOp::WritebackEnd,
+        ];
+        for op in operations {
+            scene.fails(Status::InvalidArgs, |_, vmo| other.op_range(vmo, op, pages(0, PAGES)));
+            let untrapped = op == PagerOp::Dirty && !scene.traps;
+            let (misalignment, end) = if untrapped {
+                (Status::NotSupported, Status::NotSupported)
+            } else {
+                (Status::InvalidArgs, Status::OutOfRange)
+            };
+            for range in misaligned() {
+                scene.fails(misalignment, |world, vmo| world.pager.op_range(vmo, op, range));
+            }
+            for range in outside() {
+                scene.fails(end, |world, vmo| world.pager.op_range(vmo, op, range));
+            }
         }
-        for range in misaligned() {
-            scene.fails(Status::InvalidArgs, |world, vmo| world.pager.op_range(vmo, op, range));
-        }
-        for range in outside() {
-            scene.fails(Status::OutOfRange, |world, vmo| world.pager.op_range(vmo, op, range));
-        }
+        scene.fails(Status::InvalidArgs, |world, vmo| {
+            world.pager.op_range(vmo, PagerOp::Fail(Status::NoMemory), pages(0, 8))
+        });
     }
-    scene.fails(Status::InvalidArgs, |world, vmo| {
-        world.pager.op_range(vmo, PagerOp::Fail(Status::NoMemory), pages(0, 8))
-    });
+}
+
+#[test]
+fn dirty_range_refuses_what_is_not_its_own_or_not_there() {
+    let scene = Scene::trapping();
+    let other = Pager::new(scene.world.platform.clone());
+    scene.fails(Status::InvalidArgs, |_, vmo| other.dirty_range(vmo, pages(0, 3)));
+    for range in misaligned() {
+        scene.fails(Status::InvalidArgs, |world, vmo| world.pager.dirty_range(vmo, range));
+    }
+    for range in outside() {
+        scene.fails(Status::OutOfRange, |world, vmo| world.pager.dirty_range(vmo, range));
+    }
+    // Nobody waits to write these: whoever does is woken, to look again.
+    for (first, count) in [(3, 1), (4, 1), (5, 1), (1, 3), (2, 4), (3, 5)] {
+        scene.fails(Status::NotFound, |world, vmo| world.let_dirty(vmo, first, count));
+    }
+}
+
+#[test]
+fn detach_and_supply_and_failure_of_a_vmo_that_traps_refuse_wrong_arguments() {
+    let scene = Scene::trapping();
+    let other = Pager::new(scene.world.platform.clone());
+    scene.fails(Status::InvalidArgs, |_, vmo| other.detach_vmo(vmo));
+    scene.fails(Status::InvalidArgs, |_, vmo| other.fail_range(vmo, pages(0, PAGES), Status::Io));
+    scene.fails(Status::InvalidArgs, |world, vmo| world.pager.fail_range(vmo, pages(0, PAGES), Status::NotFound));
+    scene.fails(Status::InvalidArgs, |world, vmo| world.pager.supply_frames(vmo, pages(0, 1), world.frames(0, 2)));
+    scene.fails(Status::OutOfRange, |_, vmo| now(vmo.write(ByteOffset(SIZE), &[1])));
 }
 
 #[test]

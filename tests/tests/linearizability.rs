@@ -12,6 +12,9 @@
 //!   that is held.
 //! - A call on a range goes page by page.
 //! - An eviction may pass over a page that an access is busy with. Its reclaim comes any time later.
+//! - OP_DIRTY looks at the pages on the way: it may rescue some, and those that it finds dirty it leaves
+//!   to what becomes of them. The others become dirty in one step, or none does. Evictions and failures
+//!   may pass over pages that it is busy with, and those who wait are told later.
 //! - A detach ends the link in one step, with all clean pages; then it fails what is in flight. In
 //!   between an access may still join a request.
 //!
@@ -26,7 +29,7 @@ use std::thread;
 
 use upager::{
     Command, Evict, Frame, Guard, HeapPlatform, OwnedFrame, PAGE_SIZE, Packet, PageCount, PageIndex, Platform, Result,
-    Status, Vmo, VmoId, Writeback,
+    Status, Vmo, VmoId, VmoOptions, Writeback,
 };
 use upager_tests::{Random, Task, World, at, pages};
 use upager_verify::spec::{Access, Page, Spec, Waiter};
@@ -37,8 +40,9 @@ enum Op {
     Read(u64),
     Write(u64, u8),
     Supply(u64, u8),
-    /// These four on all pages.
+    /// These five on all pages.
     Fail,
+    Dirty,
     Begin,
     End,
     Evict,
@@ -89,6 +93,7 @@ impl Event {
 /// Events in the order of their ends, and what there is when all threads have ended.
 #[derive(Clone, Debug)]
 struct History {
+    traps: bool,
     events: Vec<Event>,
     /// Resident, dirty, in flight.
     counts: (u64, u64, u64),
@@ -142,7 +147,8 @@ impl History {
     /// Whether there is an order that explains it.
     fn is_linearizable(&self) -> bool {
         let progress = vec![Progress::Begun; self.events.len()];
-        let begin = State { spec: Spec::new(self.bytes.len()), progress };
+        let spec = if self.traps { Spec::trapping(self.bytes.len()) } else { Spec::new(self.bytes.len()) };
+        let begin = State { spec, progress };
         self.search(begin, &mut HashSet::new())
     }
 
@@ -167,6 +173,11 @@ impl History {
                 let mut reclaimed = state.clone();
                 reclaimed.spec.reclaim(page);
                 next.push(reclaimed);
+            }
+            let mut told = state.clone();
+            told.spec.tell(page, page + 1);
+            if told != state {
+                next.push(told);
             }
         }
         seen.insert(state);
@@ -210,6 +221,7 @@ impl History {
             }
             (Progress::Begun, Op::Take) => next.push(state.with(number, Progress::Over)),
             (Progress::Begun, _) => next.push(state.with(number, Progress::Range((1 << self.pages()) - 1, 0))),
+            (Progress::Range(left, _), Op::Dirty) => self.dirty(state, number, *left, next),
             (Progress::Range(0, evicted), op) => {
                 // A detach that comes between the evictor's look at the link and its pages may
                 // hide from the specification what it takes.
@@ -224,6 +236,28 @@ impl History {
                 }
             }
             (progress, op) => unreachable!("{op:?} is never {progress:?}"),
+        }
+    }
+
+    /// A step of OP_DIRTY, which has not found the pages `left` dirty.
+    fn dirty(&self, state: &State, number: usize, left: u64, next: &mut Vec<State>) {
+        let came = &self.events[number].came;
+        let mut wanted = (0..self.pages()).filter(|page| left & 1 << page != 0);
+        for page in wanted.clone() {
+            match state.spec.page(page) {
+                Page::Dirty(_) => next.push(state.with(number, Progress::Range(left & !(1 << page), 0))),
+                Page::Evicting(_) => next.push(state.after(number, Progress::Range(left, 0), |spec| spec.rescue(page))),
+                _ => {}
+            }
+        }
+        // One or two pages, so what is left of them is a range.
+        let start = wanted.next().unwrap_or(0);
+        let end = wanted.next_back().unwrap_or(start) + u64::from(left != 0);
+        let mut after = state.with(number, Progress::Over);
+        if Came::from(after.spec.dirty(start, end)) == *came {
+            next.push(after);
+        } else if left == 0 && *came == Came::Done {
+            next.push(state.with(number, Progress::Over)); // a detach came after the last look
         }
     }
 
@@ -244,13 +278,20 @@ impl History {
         };
         let mut after = state.with(number, Progress::Range(left, evicted));
         match op {
-            Op::Fail => after.spec.fail(page, page + 1, Status::Io),
+            Op::Fail => {
+                if self.events.iter().any(|other| other.op == Op::Dirty && other.overlaps(event)) {
+                    next.push(after.clone());
+                }
+                after.spec.fail(page, page + 1, Status::Io);
+            }
             Op::Begin if held() => {}
             Op::Begin => after.spec.writeback_begin(page),
             Op::End => after.spec.writeback_end(page),
             _ => {
                 if after.spec.evict(page) {
-                    let busy = |other: &Event| other.touches() == Some(page) && other.overlaps(event);
+                    let busy = |other: &Event| {
+                        (other.op == Op::Dirty || other.touches() == Some(page)) && other.overlaps(event)
+                    };
                     if self.events.iter().any(busy) {
                         next.push(state.with(number, Progress::Range(left, evicted)));
                     }
@@ -289,23 +330,32 @@ impl History {
                     return;
                 }
                 let woken = after.spec.resume(waiter.clone());
-                if let Access::Done(_) = woken {
+                if !matches!(woken, Access::Failed(_)) {
                     next.push(state.with(number, Progress::Begun)); // looks again
                     return;
                 }
                 woken
             }
             _ => {
-                if let (Some(_), Page::Clean(old) | Page::Evicting(old) | Page::Dirty(old) | Page::AwaitingClean(old)) =
-                    (write, state.spec.page(page))
-                    && let Some(byte) = write
+                let there = state.spec.page(page);
+                let writable = match there {
+                    Page::Dirty(old) => Some(old),
+                    Page::Clean(old) | Page::Evicting(old) | Page::AwaitingClean(old) if !self.traps => Some(old),
+                    _ => None,
+                };
+                if let (Some(byte), Some(old)) = (write, writable)
                     && event.came == Came::Byte(byte)
                 {
                     next.push(state.after(number, Progress::Holding, |spec| {
                         spec.write(page, 1, old);
                     }));
                 }
-                after.spec.read(page, 1)
+                match (write, there) {
+                    (Some(byte), Page::Clean(_) | Page::AwaitingClean(_)) if self.traps => {
+                        after.spec.write(page, 1, byte)
+                    }
+                    _ => after.spec.read(page, 1),
+                }
             }
         };
         match access {
@@ -330,7 +380,7 @@ impl History {
     /// The rules of packets.
     ///
     /// READ: only for a page that an access had asked for by then, and not after a detach has
-    /// returned. COMPLETE: once if there was a detach, not before, and nothing after it.
+    /// returned. DIRTY likewise, for a page that a write had asked for, where dirtying is trapped. COMPLETE: once if there was a detach, not before, and nothing after it.
     fn check_packets(&self) -> Result<(), &'static str> {
         let last =
             Event { op: Op::Take, came: Came::Packets(self.packets.clone()), called: u64::MAX - 1, returned: u64::MAX };
@@ -352,17 +402,20 @@ impl History {
                     continue;
                 }
                 if detaches.iter().any(|detach| detach.returned < take.called) {
-                    return Err("READ after detach");
+                    return Err("READ or DIRTY after detach");
                 }
                 let range = packet.range();
                 for page in range.offset / PAGE_SIZE..(range.offset + range.length) / PAGE_SIZE {
                     let asks = |event: &Event| {
                         event.touches() == Some(page)
-                            && !matches!(event.op, Op::Supply(..))
+                            && match packet.command() {
+                                Some(Command::Dirty) => self.traps && matches!(event.op, Op::Write(..)),
+                                _ => !matches!(event.op, Op::Supply(..)),
+                            }
                             && event.called < take.returned
                     };
                     if !self.events.iter().any(asks) {
-                        return Err("READ that nobody asked for");
+                        return Err("READ or DIRTY that nobody asked for");
                     }
                 }
             }
@@ -456,6 +509,7 @@ fn call(world: &World<Unsteady>, vmo: &Vmo<Unsteady>, op: Op) -> Came {
             pager.supply_frames(vmo, pages(page, 1), [frame]).into()
         }
         Op::Fail => pager.fail_range(vmo, all, Status::Io).into(),
+        Op::Dirty => pager.dirty_range(vmo, all).into(),
         Op::Begin => pager.writeback_begin(vmo, all, Writeback::All).into(),
         Op::End => pager.writeback_end(vmo, all).into(),
         Op::Evict => Came::Evicted(vmo.evict(PageCount(8), Evict::Any).0),
@@ -464,9 +518,9 @@ fn call(world: &World<Unsteady>, vmo: &Vmo<Unsteady>, op: Op) -> Came {
     }
 }
 
-fn random_op(random: &mut Random, pages: u64, byte: u8) -> Op {
+fn random_op(random: &mut Random, traps: bool, pages: u64, byte: u8) -> Op {
     let page = random.below(pages);
-    match random.below(20) {
+    match random.below(if traps { 24 } else { 20 }) {
         0..=3 => Op::Read(page),
         4..=7 => Op::Write(page, byte),
         8..=10 => Op::Supply(page, byte),
@@ -475,19 +529,21 @@ fn random_op(random: &mut Random, pages: u64, byte: u8) -> Op {
         14..=15 => Op::End,
         16..=17 => Op::Evict,
         18 => Op::Detach,
-        _ => Op::Take,
+        19 => Op::Take,
+        _ => Op::Dirty,
     }
 }
 
 /// One history: some calls that come first, then threads.
-fn record(random: &mut Random) -> History {
+fn record(random: &mut Random, options: VmoOptions) -> History {
     let world = World::on(Unsteady::default());
     let size = 1 + random.below(2);
-    let vmo = world.vmo(size);
+    let vmo = world.vmo_with(options, size);
+    let traps = options == VmoOptions::TRAP_DIRTY;
     let mut bytes = 1..=u8::MAX;
     let mut some = |random: &mut Random, least, most| -> Vec<Op> {
         let count = least + random.below(most - least + 1);
-        (0..count).map(|_| random_op(random, size, bytes.next().expect("few calls"))).collect()
+        (0..count).map(|_| random_op(random, traps, size, bytes.next().expect("few calls"))).collect()
     };
     let first = some(random, 0, 4);
     let scripts: Vec<Vec<Op>> = (0..2 + random.below(3)).map(|_| some(random, 2, 4)).collect();
@@ -522,6 +578,7 @@ fn record(random: &mut Random) -> History {
     events.sort_by_key(|event| event.returned);
     let counts = vmo.counts();
     History {
+        traps,
         events,
         counts: (counts.resident.0, counts.dirty.0, counts.in_flight),
         bytes: (0..size).map(|page| byte_of(&world, &vmo, page)).collect(),
@@ -531,12 +588,11 @@ fn record(random: &mut Random) -> History {
 
 const HISTORIES: usize = 6000;
 
-#[test]
-fn every_history_of_real_threads_has_an_order_that_explains_it() {
+fn every_history_is_explained(options: VmoOptions) {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let (mut calls, mut overlapping) = (0, 0);
     for _ in 0..HISTORIES {
-        let history = record(&mut random);
+        let history = record(&mut random, options);
         assert!(history.is_linearizable(), "no order explains {history:#?}");
         assert_eq!(history.check_packets(), Ok(()), "{history:#?}");
         calls += history.events.len();
@@ -545,6 +601,16 @@ fn every_history_of_real_threads_has_an_order_that_explains_it() {
     }
     println!("{HISTORIES} histories, {calls} calls, {overlapping} of them beside another");
     assert!(overlapping * 20 > calls, "the threads hardly met: {overlapping} of {calls} calls");
+}
+
+#[test]
+fn every_history_of_real_threads_has_an_order_that_explains_it() {
+    every_history_is_explained(VmoOptions::NONE);
+}
+
+#[test]
+fn every_history_of_a_vmo_that_traps_dirtying_has_one_too() {
+    every_history_is_explained(VmoOptions::TRAP_DIRTY);
 }
 
 // The checker itself.
@@ -559,7 +625,31 @@ fn told(events: &[(Op, Came, [u64; 2])], counts: (u64, u64, u64), bytes: &[Optio
     };
     let mut events: Vec<Event> = events.iter().map(event).collect();
     events.sort_by_key(|event| event.returned);
-    History { events, counts, bytes: bytes.to_vec(), packets: Vec::new() }
+    History { traps: false, events, counts, bytes: bytes.to_vec(), packets: Vec::new() }
+}
+
+#[test]
+fn a_write_without_leave_and_leave_for_a_part_are_refused() {
+    let history = |dirtied: Came, dirty: [u64; 2], wrote: Came, count: u64| {
+        let events = [
+            (Op::Supply(0, 1), Came::Done, [0, 1]),
+            (Op::Dirty, dirtied, dirty),
+            (Op::Write(0, 2), wrote.clone(), [4, 6]),
+        ];
+        let byte = if wrote == Came::Byte(2) { 2 } else { 1 };
+        History { traps: true, ..told(&events, (1, count, 0), &[Some(byte), None][..]) }
+    };
+    let one_page = |history: History| History { bytes: history.bytes[..1].to_vec(), ..history };
+    assert!(one_page(history(Came::Done, [2, 3], Came::Byte(2), 1)).is_linearizable());
+    assert!(one_page(history(Came::Done, [5, 7], Came::Waited, 1)).is_linearizable());
+    assert!(one_page(history(Came::Done, [5, 7], Came::Byte(2), 1)).is_linearizable(), "leave came while it waited");
+    assert!(!one_page(history(Came::Done, [8, 9], Came::Byte(2), 1)).is_linearizable(), "nobody had given leave");
+    assert!(!one_page(history(Came::Done, [2, 3], Came::Waited, 1)).is_linearizable(), "it had leave, and waits");
+    let refused = Came::Failed(Status::NotFound);
+    assert!(history(refused.clone(), [2, 3], Came::Waited, 0).is_linearizable());
+    assert!(!history(refused.clone(), [2, 3], Came::Waited, 1).is_linearizable(), "one page is dirty all the same");
+    assert!(!history(refused, [2, 3], Came::Byte(2), 1).is_linearizable());
+    assert!(!history(Came::Done, [2, 3], Came::Waited, 0).is_linearizable(), "the second page was absent");
 }
 
 #[test]

@@ -11,9 +11,11 @@ use std::task::{Context, Poll};
 
 use upager::{
     Access, ByteRange, Command, DirtyRange, Evict, MAX_VMO_SIZE, PAGE_SIZE, Packet, PageCount, PageIndex, Pager,
-    Status, Writeback,
+    Status, VmoOptions, Writeback,
 };
-use upager_tests::{Task, Wakes, World, at, bytes_of, complete_packet, dirty_ranges, now, pages, pattern, read_packet};
+use upager_tests::{
+    Task, Wakes, World, at, bytes_of, complete_packet, dirty_packet, dirty_ranges, now, pages, pattern, read_packet,
+};
 
 // Summary
 
@@ -108,24 +110,48 @@ fn subsequent_accesses_over_a_dirty_and_an_absent_page_fail() {
     assert_eq!(now(vmo.write(at(0, 4095), &[1, 2])), Err(Status::BadState));
 }
 
-/// READ and DIRTY requests are not made any more once detach returned. (No VMO of this version
-/// makes DIRTY requests.)
+/// READ and DIRTY requests are not made any more once detach returned, whether the VMO traps dirtying
+/// or not.
 #[test]
 fn no_new_read_and_dirty_requests_will_be_generated_after_detaching() {
-    let world = World::new();
-    let vmo = world.vmo(64);
-    world.supply(&vmo, 0, 8).unwrap();
-    world.make_dirty(&vmo, 8, 8, 1);
-    world.pager.detach_vmo(&vmo).unwrap();
-    for page in 0..64 {
-        for access in [Access::Read, Access::Write] {
-            let made = now(vmo.fault(PageIndex(page), access));
-            assert_eq!(made.is_ok(), (8..16).contains(&page));
+    for options in [VmoOptions::NONE, VmoOptions::TRAP_DIRTY] {
+        let world = World::new();
+        let vmo = world.vmo_with(options, 64);
+        world.supply(&vmo, 0, 16).unwrap();
+        if options == VmoOptions::TRAP_DIRTY {
+            world.let_dirty(&vmo, 8, 8).unwrap();
         }
+        for page in 8..16 {
+            now(vmo.write(at(page, 0), &[1])).unwrap();
+        }
+        world.pager.detach_vmo(&vmo).unwrap();
+        for page in 0..64 {
+            for access in [Access::Read, Access::Write] {
+                let made = now(vmo.fault(PageIndex(page), access));
+                assert_eq!(made.is_ok(), (8..16).contains(&page));
+            }
+        }
+        let commands: Vec<_> = world.packets().iter().map(Packet::command).collect();
+        assert_eq!(commands, [Some(Command::Complete)]);
+        assert_eq!(vmo.counts().in_flight, 0);
     }
-    let commands: Vec<_> = world.packets().iter().map(Packet::command).collect();
-    assert_eq!(commands, [Some(Command::Complete)]);
-    assert_eq!(vmo.counts().in_flight, 0);
+}
+
+/// A page that is being written back needs leave to become dirty again, and there is nobody to give it.
+#[test]
+fn no_new_read_and_dirty_requests_are_generated_for_pages_awaiting_clean() {
+    let world = World::new();
+    let vmo = world.trapping(2);
+    world.let_dirty(&vmo, 0, 2).unwrap();
+    world.pager.writeback_begin(&vmo, pages(1, 1), Writeback::All).unwrap();
+    world.pager.detach_vmo(&vmo).unwrap();
+    world.pager.writeback_begin(&vmo, pages(0, 1), Writeback::All).unwrap();
+    for page in 0..2 {
+        assert_eq!(now(vmo.write(at(page, 0), &[1])), Err(Status::BadState));
+        now(vmo.read(at(page, 0), &mut [0])).unwrap();
+    }
+    assert_eq!(world.packets(), [complete_packet()]);
+    assert_eq!(dirty_ranges(&world.pager, &vmo), [(0, 2)], "what was written is not lost");
 }
 
 /// Requests may be in flight when detach comes: some delivered, some not.
@@ -142,6 +168,26 @@ fn some_requests_may_still_be_in_flight() {
     assert_eq!(vmo.counts().in_flight, 0);
     assert_eq!(delivered.woken_with(), Err(Status::BadState));
     assert_eq!(queued.woken_with(), Err(Status::BadState));
+}
+
+/// DIRTY requests too, beside READs.
+#[test]
+fn some_requests_may_still_be_in_flight_of_them_dirty() {
+    let world = World::new();
+    let vmo = world.vmo_with(VmoOptions::TRAP_DIRTY, 4);
+    world.supply(&vmo, 0, 2).unwrap();
+    let delivered = Task::pending(vmo.write(at(0, 0), &[1]));
+    assert_eq!(world.packets(), [dirty_packet(0, 1)]);
+    let queued = Task::pending(vmo.write(at(1, 0), &[1]));
+    let read = Task::pending(vmo.write(at(2, 0), &[1]));
+    let detached = world.pager.detach_vmo(&vmo).unwrap();
+    assert_eq!((detached.failed_requests, detached.dropped_pages), (3, PageCount(2)));
+    for writer in [delivered, queued, read] {
+        assert_eq!(writer.woken_with(), Err(Status::BadState));
+    }
+    assert_eq!(vmo.counts().in_flight, 0);
+    assert_eq!(dirty_ranges(&world.pager, &vmo), [], "no write that failed has made its page dirty");
+    assert_eq!(world.packets(), [complete_packet()]);
 }
 
 /// The service need not answer what was in flight: the threads that asked are woken, and get an
@@ -176,6 +222,35 @@ fn the_pager_service_is_free_to_answer_these_requests_late() {
     assert_eq!(vmo.counts(), before);
     assert_eq!(waiter.woken_with(), Err(Status::BadState), "the error of the detach, not of the late answer");
     world.frames_become(0);
+}
+
+/// Nor does leave that comes too late: nothing becomes dirty with it.
+#[test]
+fn the_pager_service_is_free_to_answer_dirty_requests_late() {
+    let world = World::new();
+    let vmo = world.trapping(2);
+    let writer = Task::pending(vmo.fault_run(PageIndex(0), PageCount(2), Access::Write));
+    let request = world.packets()[0];
+    assert_eq!(request, dirty_packet(0, 2));
+    world.pager.detach_vmo(&vmo).unwrap();
+    let before = vmo.counts();
+    assert_eq!(world.pager.dirty_range(&vmo, request.range()), Err(Status::BadState));
+    assert_eq!(world.pager.fail_range(&vmo, request.range(), Status::NoSpace), Ok(()));
+    assert_eq!(vmo.counts(), before);
+    assert_eq!(writer.woken_with(), Err(Status::BadState), "the error of the detach, not of the late answer");
+    world.frames_become(0);
+}
+
+/// A DIRTY request fails as a whole, though some of its pages may be dirty; those stay.
+#[test]
+fn the_threads_that_generated_these_requests_fault_though_part_was_let_dirty() {
+    let world = World::new();
+    let vmo = world.trapping(3);
+    let writer = Task::pending(vmo.fault_run(PageIndex(0), PageCount(3), Access::Write));
+    world.let_dirty(&vmo, 1, 1).unwrap();
+    world.pager.detach_vmo(&vmo).unwrap();
+    assert_eq!(writer.woken_with(), Err(Status::BadState));
+    assert_eq!(dirty_ranges(&world.pager, &vmo), [(1, 1)]);
 }
 
 /// A request that spans pages, of which some were supplied, fails as a whole.
@@ -401,7 +476,7 @@ fn bad_handle_pager_or_vmo_is_not_a_valid_handle() {
     assert_eq!(Status::BadHandle as i32, -11);
     let World { platform, pager, port } = World::new();
     let world = World { platform: platform.clone(), pager: Pager::new(platform), port };
-    let vmo = pager.create_vmo(&world.port, 1, upager::VmoOptions::NONE, 4096).unwrap();
+    let vmo = pager.create_vmo(&world.port, 1, VmoOptions::NONE, 4096).unwrap();
     drop(pager);
     assert_eq!(world.pager.detach_vmo(&vmo).map(drop), Err(Status::InvalidArgs), "no other pager can stand in");
     assert_eq!(now(vmo.read(at(0, 0), &mut [0])), Err(Status::BadState));
@@ -420,7 +495,7 @@ fn invalid_args_vmo_is_not_a_vmo_created_from_pager() {
     let world = World::new();
     let other = Pager::new(world.platform.clone());
     let ours = world.vmo(1);
-    let theirs = other.create_vmo(&world.port, 2, upager::VmoOptions::NONE, 4096).unwrap();
+    let theirs = other.create_vmo(&world.port, 2, VmoOptions::NONE, 4096).unwrap();
     assert_eq!(world.pager.detach_vmo(&theirs).map(drop), Err(Status::InvalidArgs));
     assert_eq!(other.detach_vmo(&ours).map(drop), Err(Status::InvalidArgs));
     assert_eq!(world.packets(), []);

@@ -2,7 +2,8 @@
 //!
 //! What must hold in each round: every thread comes home before its deadline; a byte that is read
 //! is one that was supplied or written; no write that reported success is lost while its page is
-//! in the VMO or in the store; and in the end every frame is freed.
+//! in the VMO or in the store; no page of a VMO that traps becomes dirty without leave; and in the
+//! end every frame is freed.
 //!
 //! The pages are written in words of eight bytes, each by one thread only, with numbers that grow.
 //! A reader may thus check a page without knowing how far its writers are.
@@ -50,6 +51,10 @@ struct Round<'a> {
     store: Store,
     /// By page and writer: the last number whose write reported success.
     written: Vec<Vec<AtomicU64>>,
+    traps: bool,
+    /// By page, where the VMO traps dirtying: whether the page may be dirty. Only who has the store's
+    /// page locked looks or changes it.
+    leave: Vec<AtomicBool>,
     over: AtomicBool,
     /// Threads that may still wait for the service.
     users: AtomicU64,
@@ -72,7 +77,7 @@ fn comes_home(access: impl Future<Output = Result<()>>) -> Result<()> {
 }
 
 impl<'a> Round<'a> {
-    fn new(world: &'a World, vmo: &'a Vmo<HeapPlatform>) -> Self {
+    fn new(world: &'a World, vmo: &'a Vmo<HeapPlatform>, options: VmoOptions) -> Self {
         let size = vmo.size() / PAGE_SIZE;
         let written = (0..size).map(|_| (0..WRITERS).map(|_| AtomicU64::new(0)).collect()).collect();
         Self {
@@ -81,6 +86,8 @@ impl<'a> Round<'a> {
             size,
             store: Store::new(size),
             written,
+            traps: options == VmoOptions::TRAP_DIRTY,
+            leave: (0..size).map(|_| AtomicBool::new(false)).collect(),
             over: AtomicBool::new(false),
             users: AtomicU64::new(0),
         }
@@ -99,7 +106,37 @@ impl<'a> Round<'a> {
         &self.written[usize::try_from(page).unwrap()][usize::try_from(writer).unwrap()]
     }
 
-    /// Answers READs from the store until the round is over and nobody can wait any more. Now and
+    fn leave(&self, page: u64) -> &AtomicBool {
+        &self.leave[usize::try_from(page).unwrap()]
+    }
+
+    /// Whether a query finds the page dirty. If so, it had leave. Only for who has the store's page
+    /// locked, so that nobody gives or takes leave meanwhile.
+    fn is_dirty(&self, page: u64) -> bool {
+        let mut run = [DirtyRange::default()];
+        let dirty = self.world.pager.query_dirty_ranges(self.vmo, pages(page, 1), &mut run).unwrap().actual == 1;
+        assert!(!dirty || !self.traps || self.leave(page).load(Ordering::SeqCst), "page {page} is dirty without leave");
+        dirty
+    }
+
+    /// Lets pages become dirty, or, when one of them was evicted, finds that none has.
+    fn give_leave(&self, asked: ByteRange) {
+        let first = asked.offset / PAGE_SIZE;
+        let all = first..first + asked.length / PAGE_SIZE;
+        let _locked: Vec<_> = all.clone().map(|page| self.store.page(page).lock().unwrap()).collect();
+        match self.world.pager.dirty_range(self.vmo, asked) {
+            Ok(()) => all.for_each(|page| {
+                self.leave(page).store(true, Ordering::SeqCst);
+                assert!(self.is_dirty(page), "page {page} is not dirty after all");
+            }),
+            Err(status) => {
+                assert!(matches!(status, Status::NotFound | Status::BadState), "{status}");
+                all.for_each(|page| _ = self.is_dirty(page));
+            }
+        }
+    }
+
+    /// Answers READs from the store, and DIRTYs, until the round is over and nobody can wait any more. Now and
     /// then it fails a request.
     fn serve(&self, mut random: Random, fails: bool) {
         let mut packets = [Packet::default(); 4];
@@ -107,12 +144,19 @@ impl<'a> Round<'a> {
             let deadline = Instant::now() + Duration::from_millis(5);
             let Ok(taken) = self.world.port.wait_until(Some(deadline), &mut packets) else { continue };
             for packet in &packets[..taken] {
-                if packet.command() != Some(Command::Read) {
+                let asked = packet.range();
+                if packet.command() == Some(Command::Complete) {
                     continue;
                 }
-                let asked = packet.range();
                 if fails && random.below(20) == 0 {
                     self.world.pager.fail_range(self.vmo, asked, Status::Io).unwrap();
+                    continue;
+                }
+                if packet.command() == Some(Command::Dirty) {
+                    if random.below(4) == 0 {
+                        self.vmo.evict(PageCount(1 + random.below(2)), Evict::Any); // so that one may be missing
+                    }
+                    self.give_leave(asked);
                     continue;
                 }
                 let first = asked.offset / PAGE_SIZE;
@@ -138,10 +182,16 @@ impl<'a> Round<'a> {
             let first = run.offset / PAGE_SIZE;
             for page in first..first + run.length / PAGE_SIZE {
                 let mut stored = self.store.page(page).lock().unwrap();
+                if !self.is_dirty(page) {
+                    continue; // another writeback came first
+                }
                 self.world.pager.writeback_begin(self.vmo, pages(page, 1), Writeback::All).unwrap();
                 // Still there: only the one who holds the store's page may clean it.
                 block_on(self.vmo.read(at(page, 0), &mut stored)).unwrap();
                 self.world.pager.writeback_end(self.vmo, pages(page, 1)).unwrap();
+                // Still dirty if a writer held it at BEGIN, or, in a VMO that does not trap, came since.
+                let dirty = self.is_dirty(page);
+                self.leave(page).store(dirty, Ordering::SeqCst);
             }
         }
     }
@@ -244,10 +294,10 @@ enum End {
     Detach,
 }
 
-fn round(number: u64, size: u64, end: End) {
+fn round(number: u64, size: u64, end: End, options: VmoOptions) {
     let world = World::new();
-    let vmo = world.vmo(size);
-    let round = Round::new(&world, &vmo);
+    let vmo = world.vmo_with(options, size);
+    let round = Round::new(&world, &vmo, options);
     thread::scope(|scope| {
         let _over = SetOnDrop(&round.over);
         let round = &round;
@@ -315,15 +365,74 @@ fn round(number: u64, size: u64, end: End) {
 #[test]
 fn readers_writers_service_and_evictor_share_a_vmo() {
     for number in 0..30 {
-        round(number, [4, 3, 8, 64][usize::try_from(number % 4).unwrap()], End::Stop);
+        round(number, [4, 3, 8, 64][usize::try_from(number % 4).unwrap()], End::Stop, VmoOptions::NONE);
     }
 }
 
 #[test]
 fn detach_comes_into_the_middle_of_everything() {
     for number in 0..60 {
-        round(number, [4, 3, 8, 64][usize::try_from(number % 4).unwrap()], End::Detach);
+        round(number, [4, 3, 8, 64][usize::try_from(number % 4).unwrap()], End::Detach, VmoOptions::NONE);
     }
+}
+
+#[test]
+fn no_page_that_traps_becomes_dirty_without_leave_whatever_else_happens() {
+    for number in 0..30 {
+        round(number, [4, 3, 8, 64][usize::try_from(number % 4).unwrap()], End::Stop, VmoOptions::TRAP_DIRTY);
+    }
+}
+
+#[test]
+fn detach_comes_into_the_middle_of_everything_that_is_trapped() {
+    for number in 0..60 {
+        round(number, [4, 3, 8, 64][usize::try_from(number % 4).unwrap()], End::Detach, VmoOptions::TRAP_DIRTY);
+    }
+}
+
+/// Ranges that overlap, from threads that do not wait for each other, while pages go.
+#[test]
+fn calls_of_op_dirty_for_the_same_pages_all_come_home() {
+    const PAGES: u64 = 12;
+    let world = World::new();
+    let vmo = world.trapping(PAGES);
+    let (done, over) = (AtomicU64::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let _over = SetOnDrop(&over);
+        let services: Vec<_> = (0..3)
+            .map(|n| {
+                let (world, vmo, done) = (&world, &vmo, &done);
+                scope.spawn(move || {
+                    let mut random = random(1, n);
+                    for _ in 0..3000 {
+                        let first = random.below(PAGES);
+                        let count = 1 + random.below(PAGES - first);
+                        match world.let_dirty(vmo, first, count) {
+                            Ok(()) => _ = done.fetch_add(1, Ordering::SeqCst),
+                            Err(status) => assert_eq!(status, Status::NotFound),
+                        }
+                    }
+                })
+            })
+            .collect();
+        scope.spawn(|| {
+            while !over.load(Ordering::SeqCst) {
+                vmo.evict(PageCount(1), Evict::Any);
+                world.write_back(&vmo, 0, PAGES);
+                world.supply(&vmo, 0, PAGES).unwrap();
+            }
+        });
+        let deadline = soon();
+        while !services.iter().all(thread::ScopedJoinHandle::is_finished) {
+            assert!(Instant::now() < deadline, "a call did not come home");
+            thread::yield_now();
+        }
+    });
+    assert!(done.load(Ordering::SeqCst) > 0);
+    world.let_dirty(&vmo, 0, PAGES).unwrap();
+    assert_eq!(vmo.counts().dirty, PageCount(PAGES));
+    drop(vmo);
+    world.end();
 }
 
 #[test]

@@ -184,6 +184,12 @@ impl Waiting {
         Self::new(async move { vmo.fault_run(PageIndex(page), PageCount(run), Access::Read).await.map(|()| 0) })
     }
 
+    /// As [`fault_run`](Self::fault_run), for a page that is to become dirty.
+    #[must_use]
+    pub fn dirty_run(vmo: Arc<Vmo<ModelPlatform>>, page: u64, run: u64) -> Self {
+        Self::new(async move { vmo.fault_run(PageIndex(page), PageCount(run), Access::Write).await.map(|()| 0) })
+    }
+
     /// Begins to write the first byte of a page.
     #[must_use]
     pub fn write(vmo: Arc<Vmo<ModelPlatform>>, page: u64, byte: u8) -> Self {

@@ -5,14 +5,16 @@
 //!
 //! Danger: one page becomes dirty and the other does not; the service is told that none did, and one
 //! does; a writer is woken twice, or never; a page is cleaned by a writeback that its dirtying
-//! overtook; a permit of an earlier call is taken for one that is not decided.
+//! overtook; a permit of an earlier call is taken for one that is not decided; a page goes on naming
+//! the entry of a request that ended while it was being made, and becomes dirty with what that entry
+//! is next.
 //!
 //! Must hold: all or none, as the result says, and every writer goes on.
 #![cfg(loom)]
 
-use upager::Status;
+use upager::{Platform, Status};
 use upager_verify::race::{Bounds, explore_trapping, settled};
-use upager_verify::world::World;
+use upager_verify::world::{Waiting, World};
 
 fn two_clean_pages(world: &World) {
     world.supply(0, 1).expect("attached");
@@ -153,6 +155,34 @@ fn a_permit_is_not_taken_for_an_earlier_one() {
         } else {
             evictor.join().expect("the evictor ends");
         }
+        world.end_of_the_world();
+    });
+}
+
+/// The request for two pages is failed by its first, perhaps before its opener has claimed the second.
+/// Then its entry becomes a permit for two others, which stays granted while somebody is pinned.
+#[test]
+fn a_page_does_not_name_a_request_that_ended_before_its_claim() {
+    explore_trapping("a claim after the request's end", Bounds::TWO_THREADS, 4, |world: World| {
+        for page in 0..4 {
+            world.supply(page, 1).expect("attached");
+        }
+        let failer = world.spawn(|world| world.fail(0, Status::Io));
+        let mut writer = Waiting::dirty_run(world.vmo.clone(), 0, 2);
+        let _: Option<_> = writer.poll();
+        failer.join().expect("the failer ends").expect("a page of the VMO");
+        let _: usize = writer.leave();
+        // The queue keeps its last entry until another comes.
+        let mut other = world.write(0, 1);
+        assert_eq!(other.poll(), None);
+        assert_eq!(world.take_all().len(), 1);
+        let guard = world.platform.pin();
+        assert_eq!(world.dirty(2, 2), Ok(()));
+        assert_eq!(dirty_pages(&world), 2);
+        let mut late = world.write(1, 3);
+        assert_eq!(late.poll(), None, "nobody has allowed it");
+        assert_eq!(dirty_pages(&world), 2);
+        drop((guard, late, other));
         world.end_of_the_world();
     });
 }
