@@ -360,16 +360,14 @@ impl Cell {
             // The second step is the end of the grace period. In `Evicting` that is the end of the
             // guard which everyone waits for.
             Op::Evict if !self.start.is_evicting() => 2 + usize::from(self.start.traps()),
-            Op::Evict => 1 + usize::from(self.start.traps()),
-            // Then those who wait are told.
-            Op::Dirty => 2,
-            Op::Zero => 1 + usize::from(self.start.traps()),
+            Op::Evict | Op::Zero => 1 + usize::from(self.start.traps()),
             // It looks at the size, and then for requests, which may have failed meanwhile.
             Op::Fail if self.has(Op::Shrink) => 2,
             // The page is rescued, and then asked for: another eviction may come in between.
             Op::Write if self.start == Start::TrapEvicting => 2,
-            // The service takes until it finds nothing: what comes in between is taken too.
-            Op::PortTake => 2,
+            // The service takes until it finds nothing: what comes in between is taken too. Those who wait
+            // for leave are told after the pages are dirty.
+            Op::PortTake | Op::Dirty => 2,
             _ => 1,
         }
     }
