@@ -196,8 +196,8 @@ impl<P: Platform> Port<P> {
     /// Errors: [`NotFound`](Status::NotFound): nothing is queued under the key. Nothing has changed
     /// then.
     ///
-    /// Lock-free. Costs a look at each VMO of the port and at each user packet that waits, and what it
-    /// withdraws.
+    /// Lock-free. Costs a look at each VMO of the port and at each place that user packets hold (see
+    /// [`queue`](Self::queue)), and what it withdraws.
     pub fn cancel(&self, key: u64) -> Result<()> {
         let guard = self.shared.platform.pin();
         let mut found = self.user.get().is_some_and(|user| user.cancel(key));

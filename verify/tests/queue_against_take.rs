@@ -42,25 +42,28 @@ fn queue_against_queue() {
     });
 }
 
-/// Two takers, so that an entry leaves the queue before who took it has copied it.
+/// Two takers, one packet each: so that an entry leaves the queue before who took it has copied it.
+/// The other one then queues, into the entry that was freed last.
 #[test]
 fn queue_against_two_takes() {
     let bounds = Bounds { modelled: 2, real: 1 };
     explore("queue against two takes", bounds, |world: World| {
         world.queue(1).expect("there is room");
         world.queue(2).expect("there is room");
-        let one = |world: World| {
-            let mut packets = [Packet::default()];
-            let taken = world.port.take(&mut packets);
-            packets[..taken].to_vec()
-        };
-        let takers = [world.spawn(one), world.spawn(one)];
-        let mut packets: Vec<_> = takers.into_iter().flat_map(|taker| taker.join().expect("the taker ends")).collect();
-        assert_eq!(packets.len(), 2, "there is one for each");
+        let taker = world.spawn(|world| take_one(&world));
+        let mut packets = take_one(&world);
         world.queue(3).expect("there is room");
+        packets.extend(taker.join().expect("the taker ends"));
+        assert_eq!(packets.len(), 2, "there is one for each");
         packets.extend(world.take_all());
         packets.sort_by_key(|packet| packet.key);
         assert_eq!(packets, [1, 2, 3].map(user_packet));
         world.end_of_the_world();
     });
+}
+
+fn take_one(world: &World) -> Vec<Packet> {
+    let mut packets = [Packet::default()];
+    let taken = world.port.take(&mut packets);
+    packets[..taken].to_vec()
 }

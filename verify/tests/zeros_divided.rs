@@ -19,7 +19,7 @@ const ALL: ByteRange = ByteRange::new(0, PAGES * PAGE_SIZE);
 
 /// Dirty pages that are stored, and zeros, as a query shows them.
 fn dirty(world: &World) -> (u64, u64) {
-    let mut runs = [DirtyRange::default(); PAGES as usize];
+    let mut runs = [DirtyRange::default(); 8];
     let found = world.pager.query_dirty_ranges(&world.vmo, ALL, &mut runs).expect("pages of the VMO");
     let pages = |options| {
         let runs = runs[..found.available].iter().filter(|run| run.options == options);
