@@ -14,7 +14,7 @@ use upager_verify::world::{Waiting, World};
 
 #[test]
 fn shrink_against_a_fault_that_straddles_the_end() {
-    explore_resizable("shrink against a straddling fault", Bounds::TWO_THREADS, 2, |world: World| {
+    explore_resizable("shrink against a straddling fault", Bounds { modelled: 3, real: 1 }, 2, |world: World| {
         let reader = world.spawn(|world| settled(Waiting::fault_run(world.vmo.clone(), 0, 2)));
         world.vmo.set_size(PAGE_SIZE).expect("nobody else resizes");
         let mut read = reader.join().expect("the reader ends");
@@ -32,7 +32,7 @@ fn shrink_against_a_fault_that_straddles_the_end() {
 
 #[test]
 fn shrink_and_grow_against_a_supply() {
-    explore_resizable("shrink and grow against a supply", Bounds::TWO_THREADS, 2, |world: World| {
+    explore_resizable("shrink and grow against a supply", Bounds { modelled: 3, real: 1 }, 2, |world: World| {
         let supplier = world.spawn(|world| world.supply(1, 5));
         world.vmo.set_size(PAGE_SIZE).expect("nobody else resizes");
         world.vmo.set_size(2 * PAGE_SIZE).expect("nobody else resizes");
@@ -45,7 +45,7 @@ fn shrink_and_grow_against_a_supply() {
 
 #[test]
 fn two_changes_exclude_each_other() {
-    explore_resizable("resize against resize", Bounds::TWO_THREADS, 2, |world: World| {
+    explore_resizable("resize against resize", Bounds { modelled: 3, real: 1 }, 2, |world: World| {
         let other = world.spawn(|world| world.vmo.set_size(4 * PAGE_SIZE));
         let ours = world.vmo.set_size(0);
         let theirs = other.join().expect("the other ends");
