@@ -319,12 +319,11 @@ impl Cell {
             // guard which everyone waits for.
             Op::Evict if !self.start.is_evicting() => 2 + usize::from(self.start.traps()),
             Op::Evict => 1 + usize::from(self.start.traps()),
-            // Then those who wait are told.
-            Op::Dirty => 2,
             // The page is rescued, and then asked for: another eviction may come in between.
             Op::Write if self.start == Start::TrapEvicting => 2,
-            // The service takes until it finds nothing: what comes in between is taken too.
-            Op::PortTake => 2,
+            // After leave is given, those who wait are told. The service takes until it finds nothing:
+            // what comes in between is taken too.
+            Op::Dirty | Op::PortTake => 2,
             _ => 1,
         }
     }
