@@ -51,6 +51,21 @@ struct Words {
     marks: [AtomicU64; 2],
 }
 
+impl Words {
+    /// The first marked bit of those in `mask`.
+    #[inline]
+    fn marked(&self, mask: u64) -> Option<u32> {
+        // Acquire: pairs with `mark`. The first marks again at the end, since an owner may clear the
+        // first while the second is set, set it again, and clear the second.
+        let first = self.marks[0].load(Acquire);
+        let mut marked = (first | self.marks[1].load(Acquire)) & mask;
+        if marked == 0 {
+            marked = self.marks[0].load(Acquire) & mask;
+        }
+        (marked != 0).then(|| marked.trailing_zeros())
+    }
+}
+
 /// Marks that an owner of entries may set on them. What they mean is the owner's affair.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Mark {
@@ -235,7 +250,8 @@ impl<T: Default> Pool<T> {
 
     /// The first entry at or after `from`, and around, that has a mark of either kind.
     pub(crate) fn next_marked(&self, from: u32) -> Option<u32> {
-        let (start, bit) = Place::of(from);
+        // After the last entry that there can be comes the first.
+        let (start, bit) = Place::of(if (from as usize) < first_of(SEGMENTS) { from } else { 0 });
         let from_start = u64::MAX << bit;
         self.marked_in(start, from_start)
             .or_else(|| self.marked_after(start))
@@ -245,28 +261,36 @@ impl<T: Default> Pool<T> {
 
     fn marked_in(&self, place: Place, mask: u64) -> Option<u32> {
         let words = self.segment(place.segment)?.words.get(place.word)?;
-        // Acquire: pairs with `mark`. The first marks again at the end, since an owner may clear the
-        // first while the second is set, set it again, and clear the second.
-        let first = words.marks[0].load(Acquire);
-        let mut marked = (first | words.marks[1].load(Acquire)) & mask;
-        if marked == 0 {
-            marked = words.marks[0].load(Acquire) & mask;
-        }
-        (marked != 0).then(|| place.index(marked.trailing_zeros()))
+        words.marked(mask).map(|bit| place.index(bit))
     }
 
     fn marked_after(&self, start: Place) -> Option<u32> {
-        let rest = (start.word + 1..words_of(start.segment)).map(|word| Place { word, ..start });
-        let further = (start.segment + 1..SEGMENTS).take_while(|segment| self.segment(*segment).is_some());
-        let further = further.flat_map(|segment| (0..words_of(segment)).map(move |word| Place { segment, word }));
-        rest.chain(further).find_map(|place| self.marked_in(place, u64::MAX))
+        let mut first = start.word + 1;
+        for segment in start.segment..SEGMENTS {
+            let words = &self.segment(segment)?.words;
+            let mut rest = words.iter().enumerate().skip(first);
+            if let Some(found) =
+                rest.find_map(|(word, words)| Some(Place { segment, word }.index(words.marked(u64::MAX)?)))
+            {
+                return Some(found);
+            }
+            first = 0;
+        }
+        None
     }
 
     fn marked_before(&self, start: Place) -> Option<u32> {
-        let earlier =
-            (0..start.segment).flat_map(|segment| (0..words_of(segment)).map(move |word| Place { segment, word }));
-        let rest = (0..start.word).map(|word| Place { word, ..start });
-        earlier.chain(rest).find_map(|place| self.marked_in(place, u64::MAX))
+        for segment in 0..=start.segment {
+            let words = &self.segment(segment)?.words;
+            let end = if segment == start.segment { start.word } else { words.len() };
+            let mut before = words.iter().enumerate().take(end);
+            if let Some(found) =
+                before.find_map(|(word, words)| Some(Place { segment, word }.index(words.marked(u64::MAX)?)))
+            {
+                return Some(found);
+            }
+        }
+        None
     }
 
     /// Calls `f` for every entry that is seen claimed: each that was claimed before the caller came
@@ -381,6 +405,8 @@ mod tests {
             n += 1;
         }
         assert_eq!(n, (1 << 18) - (1 << POOL_BITS));
+        pool.mark(n - 1, Mark::First);
+        assert_eq!(pool.next_marked(n), Some(n - 1), "from past the last entry, around");
         assert_eq!(pool.claim(), Err(Status::NoResources));
         pool.release(17);
         assert_eq!(pool.claim(), Ok(17));
