@@ -106,17 +106,21 @@ impl<'a, P: Platform> Retired<'a, P> {
     /// Phase 1 for one page. False: it is not what it was.
     pub(crate) fn evict(&mut self, page: PageIndex, at: At<'_>, clean: Clean) -> bool {
         let Ok(owes) = clean.evict(at.slot()) else { return false };
+        self.left(page, at, owes);
+        true
+    }
+
+    /// A clean page has begun to leave.
+    fn left(&mut self, page: PageIndex, at: At<'_>, owes: OwesReclaim) {
         at.lower(Kind::Resident);
         self.evicted += 1;
         self.retire(page, owes);
-        true
     }
 
     /// As [`evict`](Self::evict), of a page under a DIRTY request, whose waiters look again.
     fn evict_asked(&mut self, page: PageIndex, at: At<'_>, seen: DirtyRequested) -> bool {
         let Ok(owes) = seen.evict(at.slot()) else { return false };
-        at.lower(Kind::Resident);
-        self.retire(page, owes);
+        self.left(page, at, owes);
         self.vmo.source.left(&self.vmo.table, seen.index());
         true
     }

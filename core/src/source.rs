@@ -329,9 +329,9 @@ impl<P: Platform> Source<P> {
         }
         let mut gone = 0;
         for page in end.max(pages.start)..pages.end {
-            if let Some(State::Requested(requested)) = table.slot(PageIndex(page)).map(Slot::load)
+            let Some(slot) = table.slot(PageIndex(page)) else { continue };
+            if let State::Requested(requested) = slot.load()
                 && requested.id() == id
-                && let Some(slot) = table.slot(PageIndex(page))
                 && requested.withdraw(slot).is_ok()
             {
                 gone += 1;

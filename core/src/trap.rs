@@ -168,7 +168,9 @@ impl<P: Platform> Inner<P> {
                     at.raise(Count::Resident);
                     at.raise(Count::Dirty);
                     let dirtied = evicting.mark_dirty(slot).is_ok();
-                    if !dirtied {
+                    if dirtied {
+                        self.figures.rescues.count();
+                    } else {
                         at.lower(Count::Dirty);
                         at.lower(Count::Resident);
                     }
@@ -176,11 +178,8 @@ impl<P: Platform> Inner<P> {
                 }
                 (State::Evicting(evicting), To::Permit(_)) if !evicting.is_condemned() && page.0 < self.pages().0 => {
                     self.source.attached()?;
-                    at.raise(Count::Resident);
-                    if evicting.rescue(slot).is_err() {
-                        at.lower(Count::Resident);
-                    }
-                    false
+                    self.rescue(at, evicting);
+                    false // look again: now it can be put under the permit
                 }
                 (State::Evicting(_) | State::Empty(_) | State::Requested(_), _) => {
                     // Pages are dropped by a detach and by a shrink too.

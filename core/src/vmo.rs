@@ -22,7 +22,7 @@ use crate::pager;
 use crate::platform::{Frame, Platform, VmoId};
 use crate::reclaim::Retired;
 use crate::resize::Extent;
-use crate::slot::{Clean, State, Unstored};
+use crate::slot::{Clean, Evicting, State, Unstored};
 use crate::source::Source;
 use crate::stats::Figures;
 use crate::status::{Result, Status};
@@ -278,6 +278,18 @@ impl<P: Platform> Inner<P> {
         self.extent.pages()
     }
 
+    /// Keeps a page that is on its way out. False: it has moved by itself.
+    pub(crate) fn rescue(&self, at: At<'_>, evicting: Evicting) -> bool {
+        at.raise(Kind::Resident);
+        let rescued = evicting.rescue(at.slot()).is_ok();
+        if rescued {
+            self.figures.rescues.count();
+        } else {
+            at.lower(Kind::Resident);
+        }
+        rescued
+    }
+
     pub(crate) fn id(&self) -> VmoId {
         VmoId(core::ptr::from_ref(self).addr())
     }
@@ -319,12 +331,9 @@ impl<P: Platform> Vmo<P> {
                         let _ = evicting.condemn(at.slot()); // failing: look again
                         continue;
                     }
-                    at.raise(Kind::Resident);
-                    if evicting.rescue(at.slot()).is_ok() {
-                        self.inner.figures.rescues.count();
+                    if self.inner.rescue(at, evicting) {
                         return Readable::Frame(evicting.frame());
                     }
-                    at.lower(Kind::Resident);
                 }
                 State::DirtyRequested(page) if !page.is_awaiting() && self.inner.source.is_detached() => {
                     self.drop_trapped(index, at);
@@ -379,15 +388,11 @@ impl<P: Platform> Vmo<P> {
                         let _ = evicting.condemn(slot); // failing: look again
                         continue;
                     }
-                    at.raise(Kind::Resident);
                     if self.inner.traps {
-                        if evicting.rescue(slot).is_ok() {
-                            self.inner.figures.rescues.count();
-                        } else {
-                            at.lower(Kind::Resident);
-                        }
+                        self.inner.rescue(at, evicting); // false: look again, as after true
                         continue;
                     }
+                    at.raise(Kind::Resident);
                     at.raise(Kind::Dirty);
                     let done = match hold {
                         Hold::Copying => evicting.begin_write(slot),

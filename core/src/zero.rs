@@ -214,7 +214,9 @@ impl<P: Platform> Vmo<P> {
             self.write(ByteOffset(range.offset), &NONE[..before]).await?;
         }
         let zeroed = zero_pages(inner, whole);
-        inner.figures.written(); // after the pages, and also if not all could be done
+        if whole.start < whole.end {
+            inner.figures.written(); // after the pages, and also if not all could be done
+        }
         zeroed?;
         if after > 0 {
             self.write(ByteOffset(whole.end * PAGE_SIZE), &NONE[..after]).await?;

@@ -83,9 +83,15 @@ fn what_does_not_fit_stays_for_the_next_take() {
     assert_eq!(all, (0..20).map(|n| read_packet(2 * n, 1)).collect::<Vec<_>>());
 }
 
-/// Opens `each` requests in each of `count` VMOs, all in the VMO's own order.
+/// So many VMOs, with room for `each` requests that are not adjacent.
 fn busy(world: &World, count: u64, each: u64) -> Vec<Vmo<upager::HeapPlatform>> {
     (0..count).map(|key| world.vmo_with_key(2 * each, key)).collect()
+}
+
+/// Opens `each` requests in each VMO, all in the VMO's own order.
+fn waiters(vmos: &[Vmo<upager::HeapPlatform>], each: u64) -> Vec<Task<'_, upager::Result<()>>> {
+    let of = |vmo| (0..each).map(move |n| Task::pending(Vmo::fault(vmo, PageIndex(2 * n), Access::Read)));
+    vmos.iter().flat_map(of).collect()
 }
 
 #[test]
@@ -94,10 +100,7 @@ fn no_vmo_waits_for_more_than_one_packet_of_each_other() {
     const EACH: u64 = 20;
     let world = World::new();
     let vmos = busy(&world, VMOS, EACH);
-    let _waiters: Vec<_> = vmos
-        .iter()
-        .flat_map(|vmo| (0..EACH).map(|n| Task::pending(vmo.fault(PageIndex(2 * n), Access::Read))))
-        .collect();
+    let _waiters = waiters(&vmos, EACH);
     for room in [1, 7] {
         // In any window of VMOS packets, each VMO that is still busy has exactly one.
         let mut buffer = vec![Packet::default(); room];
@@ -121,10 +124,7 @@ fn thousands_of_vmos_and_the_user_packets_have_their_turns() {
     const EACH: u64 = 5;
     let world = World::new();
     let vmos = busy(&world, VMOS, EACH);
-    let _waiters: Vec<_> = vmos
-        .iter()
-        .flat_map(|vmo| (0..EACH).map(|n| Task::pending(vmo.fault(PageIndex(2 * n), Access::Read))))
-        .collect();
+    let _waiters = waiters(&vmos, EACH);
     for _ in 0..EACH {
         world.port.queue(&Packet::user(VMOS, [1; 32])).unwrap();
     }

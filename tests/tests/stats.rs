@@ -243,6 +243,31 @@ fn rescues_are_counted_by_read_write_fault_and_supply() {
 }
 
 #[test]
+fn evictions_under_a_dirty_request_and_rescues_by_op_dirty_are_counted() {
+    let world = World::new();
+    let vmo = world.trapping(3);
+    let guard = world.platform.pin(); // while it lives no page is gone for good
+    let writer = Task::pending(vmo.fault(PageIndex(0), Access::Write));
+    assert_eq!(vmo.evict(PageCount(3), Evict::Any), PageCount(3));
+    assert_eq!((vmo.counts().evictions, vmo.counts().rescues), (3, 0));
+    world.let_dirty(&vmo, 0, 1).unwrap();
+    assert_eq!(vmo.counts().rescues, 1, "one page");
+    world.let_dirty(&vmo, 1, 2).unwrap();
+    assert_eq!(vmo.counts().rescues, 3, "several pages");
+    drop((writer, guard));
+}
+
+#[test]
+fn zeros_modify_the_vmo_and_an_empty_range_of_them_does_not() {
+    let world = World::new();
+    let vmo = world.vmo(2);
+    now(vmo.zero(pages(1, 0))).unwrap();
+    assert!(!modified(&world, &vmo, Reset));
+    now(vmo.zero(pages(1, 1))).unwrap();
+    assert!(modified(&world, &vmo, Reset));
+}
+
+#[test]
 fn counts_are_nested_in_every_answer() {
     let world = World::new();
     let vmo = world.vmo(256);
