@@ -4,7 +4,8 @@
 //!
 //! A VMO's entry in the port has two marks. *Ready* is set after a request was appended. A taker
 //! sets *taking*, and takes from the queue. If it found the end, it clears *ready*, looks once more,
-//! and sets *ready* again if something came in between. Then it clears *taking*. Others visit entries
+//! at whichever VMO the entry is of by then, and sets *ready* again if something came in between.
+//! Then it clears *taking*. Others visit entries
 //! with either mark, but only the one who set *taking* touches the marks. So an entry whose taker was
 //! stopped in the middle stays marked, and the others go on serving it.
 //!
@@ -277,8 +278,7 @@ impl<P: Platform> Port<P> {
         let room = if alone { packets.len() } else { 1 };
         let packets = &mut packets[..room];
         let vmo = entry.get(guard);
-        let user = self.user.get().filter(|user| user.entry() == index);
-        let (filled, taken) = match (vmo, user) {
+        let (filled, taken) = match (vmo, self.user_at(index)) {
             (Some(vmo), _) => vmo.source.take(packets),
             (None, Some(user)) => user.take(packets),
             (None, None) => (0, Taken::All),
@@ -286,7 +286,9 @@ impl<P: Platform> Port<P> {
         if keeps_marks {
             if taken != Taken::Some {
                 vmos.unmark(index, READY);
-                if vmo.is_some_and(|vmo| vmo.source.has_packets()) || user.is_some_and(UserQueue::has_packets) {
+                // The entry may be another VMO's by now, and the mark that of its first request.
+                let has_packets = entry.get(guard).is_some_and(|vmo| vmo.source.has_packets());
+                if has_packets || self.user_at(index).is_some_and(UserQueue::has_packets) {
                     vmos.mark(index, READY);
                 }
             }
@@ -296,6 +298,11 @@ impl<P: Platform> Port<P> {
             vmo.forget();
         }
         filled
+    }
+
+    /// The user packets, if the entry is theirs.
+    fn user_at(&self, index: u32) -> Option<&UserQueue> {
+        self.user.get().filter(|user| user.entry() == index)
     }
 
     /// Waits until there is something, and [takes](Self::take) it: a future with the number of

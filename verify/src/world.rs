@@ -380,6 +380,14 @@ impl World {
         take_all(&self.port)
     }
 
+    /// What one take brings.
+    #[must_use]
+    pub fn take(&self) -> Vec<Packet> {
+        let mut packets = [Packet::default(); 4];
+        let n = self.port.take(&mut packets);
+        packets[..n].to_vec()
+    }
+
     /// Evicts a page, if one is clean.
     #[allow(clippy::must_use_candidate)] // how many may be of no interest
     pub fn evict(&self) -> u64 {
