@@ -132,9 +132,14 @@ impl Spec {
 
     /// The page is not missing any more to the request that waits for it.
     fn arrived(&mut self, page: u64) {
-        if let Some(id) = self.request_of(page)
-            && let Some(request) = self.requests.get_mut(&id)
-        {
+        if let Some(id) = self.request_of(page) {
+            self.arrived_for(id, page);
+        }
+    }
+
+    /// The page is not missing any more to this request, if it has not ended.
+    pub fn arrived_for(&mut self, id: usize, page: u64) {
+        if let Some(request) = self.requests.get_mut(&id) {
             request.missing.retain(|missing| *missing != page);
             if request.missing.is_empty() {
                 self.end_request(id, Ok(()));
@@ -246,6 +251,18 @@ impl Spec {
     /// # Errors
     /// `BadState` when detached.
     pub fn supply(&mut self, page: u64, byte: u8) -> Result<(), Status> {
+        if let Some(request) = self.place(page, byte)? {
+            self.arrived_for(request, page);
+        }
+        Ok(())
+    }
+
+    /// The first half of a [`supply`](Self::supply): the page is there. Returns the request that
+    /// waits for it, and is to be [told](Self::arrived_for).
+    ///
+    /// # Errors
+    /// As for `supply`.
+    pub fn place(&mut self, page: u64, byte: u8) -> Result<Option<usize>, Status> {
         if self.is_detached() {
             return Err(Status::BadState);
         }
@@ -253,10 +270,9 @@ impl Spec {
         match *state {
             Page::Absent => *state = Page::Clean(byte),
             Page::Evicting(kept) => *state = Page::Clean(kept),
-            _ => return Ok(()),
+            _ => return Ok(None),
         }
-        self.arrived(page);
-        Ok(())
+        Ok(self.request_of(page))
     }
 
     /// Lets the pages of `start..end` become dirty: all or none.
