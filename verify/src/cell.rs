@@ -457,40 +457,41 @@ impl SpecRun {
         }
     }
 
-    fn step(&mut self, side: usize, step: usize) {
+    /// A step of an operation that has several. False: it is done in one.
+    fn part(&mut self, side: usize, step: usize) -> bool {
         let spec = &mut self.spec;
         let op = self.cell.ops[side];
         if step == 1 && matches!(op, Op::Dirty | Op::Zero | Op::Evict) && self.cell.start.traps() {
             spec.tell(0, 1);
-            return;
+            return true;
         }
         if op == Op::Fail && step == 1 {
             if self.came[side] == Some(Ok(Came::Nothing)) && spec.size() > 0 {
                 spec.fail(0, 1, Status::Io);
             }
-            return;
+            return true;
         }
         if op == Op::Fail && self.cell.steps(op) == 2 {
             let came = if spec.size() == 0 { Came::Failed(Status::OutOfRange) } else { Came::Nothing };
             self.came[side] = Some(Ok(came));
-            return;
+            return true;
         }
         if op == Op::Supply && step == 1 {
             if let Some(request) = self.placed[side] {
                 spec.arrived_for(request, 0);
             }
-            return;
+            return true;
         }
         if op == Op::Supply && self.cell.steps(op) == 2 && spec.size() > 0 {
             let came = spec.place(0, BYTES[side]).map(|request| self.placed[side] = request);
             self.came[side] = Some(Ok(came.into()));
-            return;
+            return true;
         }
         if op == Op::Write && self.cell.steps(op) == 2 && step == 0 {
             if spec.size() > 0 {
                 spec.rescue(0);
             }
-            return;
+            return true;
         }
         if step > 0 && op != Op::Write {
             if self.evicted[side] && spec.size() > 0 {
@@ -499,8 +500,17 @@ impl SpecRun {
             if let Some(Ok(Came::Packets(packets))) = &mut self.came[side] {
                 packets.extend(spec.take());
             }
+            return true;
+        }
+        false
+    }
+
+    fn step(&mut self, side: usize, step: usize) {
+        if self.part(side, step) {
             return;
         }
+        let spec = &mut self.spec;
+        let op = self.cell.ops[side];
         let access = |access| match access {
             Access::Done(byte) => Ok(Came::Byte(byte)),
             Access::Failed(status) => Ok(Came::Failed(status)),
