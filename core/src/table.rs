@@ -369,6 +369,21 @@ impl Table {
         self.find(page).map(At::slot)
     }
 
+    /// What `f` makes of the page's slot, if it has one. Wait-free but for `f`.
+    ///
+    /// A closure, so that what is done with the slot follows its two loads without a test in between.
+    #[inline]
+    pub(crate) fn with_slot<'a, R>(&'a self, page: PageIndex, f: impl FnOnce(&'a Slot) -> Option<R>) -> Option<R> {
+        if let Some(child) = self.leaves.get(page.0 >> LEAF_BITS) {
+            let leaf = child.load(Acquire); // Acquire: pairs with `Node::swap`, for the leaf's words
+            if leaf.addr() >= FIRST_POINTER {
+                // SAFETY: as in `find`.
+                return f(&unsafe { &*leaf.cast::<Leaf>() }.slots[page.0 as usize % LEAF]);
+            }
+        }
+        self.find_below(page).and_then(|at| f(at.slot()))
+    }
+
     /// The page's place, if it has a slot of its own. Wait-free.
     #[inline]
     pub(crate) fn find(&self, page: PageIndex) -> Option<At<'_>> {

@@ -190,7 +190,7 @@ impl<P: Platform> Vmo<P> {
     pub fn lookup(&self, guard: &Guard, page: PageIndex) -> Option<Frame> {
         let _ = guard;
         let inner = &*self.inner;
-        inner.table.slot(page)?.resident(|| inner.source.shown())
+        inner.table.with_slot(page, |slot| slot.resident(|| inner.source.shown()))
     }
 
     /// Pins, and looks a page up: for the caller who looks up one. The frame stays allocated while
@@ -215,11 +215,14 @@ impl<P: Platform> Vmo<P> {
     #[must_use]
     #[inline]
     pub fn pin_lookup(&self, page: PageIndex) -> Option<(Guard, Frame)> {
-        let slot = self.inner.table.slot(page)?; // the table needs no pin, only the frame does
-        prefetch(slot);
-        let guard = self.inner.platform.pin();
-        let frame = slot.resident(|| self.inner.source.shown())?;
-        Some((guard, frame))
+        let inner = &*self.inner;
+        // The table needs no pin, only the frame does.
+        inner.table.with_slot(page, |slot| {
+            prefetch(slot);
+            let guard = inner.platform.pin();
+            let frame = slot.resident(|| inner.source.shown())?;
+            Some((guard, frame))
+        })
     }
 
     /// Figures of the VMO.
