@@ -1,10 +1,12 @@
 //! What the pager must do, and the proof that it does.
 //!
 //! - [`spec`]: the pager as a sequential program, one screen a call. The oracle for everything else.
-//! - `world`, `cell` (under `--cfg loom`): models of the shipped core, explored exhaustively.
+//! - [`history`]: whether calls that overlapped have an order that explains them.
+//! - `world`, `cell`, `race` (under `--cfg loom`): models of the shipped core, explored exhaustively.
+//! - `schedule` (under `--cfg shuttle`): long histories of many threads, in random schedules.
 
 #![cfg_attr(
-    loom,
+    any(loom, shuttle),
     allow(
         clippy::missing_panics_doc,         // a model's panic is its verdict
         clippy::cast_possible_truncation,   // numbers of a handful of frames
@@ -15,8 +17,11 @@
 
 #[cfg(loom)]
 pub mod cell;
+pub mod history;
 #[cfg(loom)]
 pub mod race;
+#[cfg(shuttle)]
+pub mod schedule;
 pub mod spec;
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 pub mod world;

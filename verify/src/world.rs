@@ -1,7 +1,7 @@
 //! A pager small enough to explore: one VMO of one or two pages, and a platform that notices
 //! every misuse of a frame.
 //!
-//! A frame holds one byte. Its memory is a loom atomic, read and written `Relaxed`: if the page
+//! A frame holds one byte. Its memory is an atomic of the explorer's, read and written `Relaxed`: if the page
 //! word fails to order a frame's bytes before their readers, loom hands a reader the old ones, and
 //! the model sees the wrong byte. Whether a frame is allocated is checked before and after each
 //! access.
@@ -13,15 +13,16 @@ use std::sync::{Arc as StdArc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use loom::sync::atomic::AtomicU8;
 use upager::sync::Arc;
+use upager::sync::explorer::sync::atomic::{AtomicU8, Ordering as ModelOrdering};
 use upager::{
     Access, ByteOffset, ByteRange, Collector, Command, Event, Evict, Frame, Guard, OwnedFrame, PAGE_SIZE, Packet,
     PageCount, PageIndex, Pager, PagerOp, Platform, Port, Result, Status, Vmo, VmoOptions, Watch, WatchLimits,
     Writeback,
 };
 
-const FRAMES: usize = 6;
+/// Loom pays for each, in every execution.
+const FRAMES: usize = if cfg!(loom) { 6 } else { 48 };
 
 /// The platform of the models.
 #[derive(Debug)]
@@ -92,7 +93,7 @@ pub(crate) fn leave_epoch() {
 }
 
 /// The modelled epoch knows guards only.
-#[cfg(not(crossbeam_loom))]
+#[cfg(all(loom, not(crossbeam_loom)))]
 pub(crate) const fn leave_epoch() {}
 
 impl Platform for ModelPlatform {
@@ -116,7 +117,7 @@ impl Platform for ModelPlatform {
         drop(allocated);
         // By a read-modify-write, so that what the frame held in an earlier life is not read any more: the
         // list above is no step that loom sees.
-        self.memory[number].swap(0, loom::sync::atomic::Ordering::AcqRel);
+        self.memory[number].swap(0, ModelOrdering::AcqRel);
         Frame::new(number as u64).ok_or(Status::NoMemory)
     }
 
@@ -126,12 +127,12 @@ impl Platform for ModelPlatform {
     }
 
     unsafe fn copy_out(&self, frame: Frame, _offset: usize, to: &mut [u8]) {
-        to[0] = self.byte(frame).load(loom::sync::atomic::Ordering::Relaxed);
+        to[0] = self.byte(frame).load(ModelOrdering::Relaxed);
         self.check(frame);
     }
 
     unsafe fn copy_in(&self, frame: Frame, _offset: usize, from: &[u8]) {
-        self.byte(frame).store(from[0], loom::sync::atomic::Ordering::Relaxed);
+        self.byte(frame).store(from[0], ModelOrdering::Relaxed);
         self.check(frame);
     }
 }
