@@ -303,12 +303,17 @@ struct Site {
     store: Mutex<Vec<u8>>,
     /// The readers and writers have ended.
     quiet: AtomicBool,
+    /// Accesses that have come home.
+    made: AtomicU64,
 }
 
 // SAFETY: shuttle runs all its threads in one, and the VMO's own handles are Send.
 unsafe impl Send for Site {}
 // SAFETY: as above.
 unsafe impl Sync for Site {}
+
+/// So many turns the keeper makes while no access comes home.
+const IDLE: usize = 20_000;
 
 /// The key of the packet that ends a service.
 const STOP: u64 = 1;
@@ -318,6 +323,7 @@ fn service(threads: u64, pages: u64, traps: bool, calls: u64, script: u64) -> u6
         world: World::with(options(traps), pages),
         store: Mutex::new(vec![0; pages as usize]),
         quiet: AtomicBool::new(false),
+        made: AtomicU64::new(0),
     });
     let mut random = Random::new(script);
     let services = 1 + random.below(2);
@@ -404,8 +410,13 @@ impl Site {
     /// was written back.
     fn keep(&self, mut random: Random) {
         let World { platform, pager, vmo, .. } = &self.world;
-        while !self.quiet.load(Ordering::Relaxed) {
+        let (mut made, mut idle) = (0, 0);
+        // Where nobody comes home any more it ends too, so that shuttle finds everybody waiting.
+        while !self.quiet.load(Ordering::Relaxed) && idle < IDLE {
             thread::yield_now(); // nothing waits for it, so it must not be preferred for ever
+            let now = self.made.load(Ordering::Relaxed);
+            idle = if now == made { idle + 1 } else { 0 };
+            made = now;
             if random.below(3) == 0 {
                 vmo.evict(PageCount(1 + random.below(2)), Evict::Any);
                 continue;
@@ -431,6 +442,7 @@ impl Site {
         let mut seen = vec![0_u8; self.pages() as usize];
         let own: Vec<u64> = (0..self.pages()).filter(|page| page % users == user).collect();
         for _ in 0..calls {
+            self.made.fetch_add(1, Ordering::Relaxed);
             let writes = !own.is_empty() && random.below(2) == 0;
             if writes {
                 let page = own[random.below(own.len() as u64) as usize];

@@ -21,7 +21,7 @@ mod run {
     use clap::{Parser, ValueEnum};
     use shuttle::scheduler::{PctScheduler, RandomScheduler};
     use shuttle::{Config, FailurePersistence, MaxSteps, Runner};
-    use upager_verify::schedule::Scenario;
+    use upager_verify::schedule::{Random, Scenario};
 
     /// Runs the whole pager with 4 to 8 threads in random schedules, and holds it to the specification.
     #[derive(Parser)]
@@ -56,13 +56,15 @@ mod run {
 
     impl Scheduler {
         const fn of(seed: u64) -> Self {
-            if seed % 4 == 0 { Self::Pct } else { Self::Random }
+            if seed.is_multiple_of(2) { Self::Pct } else { Self::Random }
         }
     }
 
     /// More steps than that in one execution are taken for a loop without an end.
-    const STEPS: usize = 50_000_000;
-    const PCT_DEPTH: usize = 4;
+    const STEPS: usize = 20_000_000;
+    /// Preemptions of an execution under PCT: one for so many calls, or up to as many times more.
+    const CALLS: u64 = 100;
+    const TIMES: u64 = 32;
     /// PCT learns in its first execution how long one is.
     const PCT_EXECUTIONS: usize = 4;
 
@@ -118,7 +120,8 @@ mod run {
             match scheduler {
                 Scheduler::Random => Runner::new(RandomScheduler::new_from_seed(seed, 1), config).run(execution),
                 Scheduler::Pct => {
-                    let scheduler = PctScheduler::new_from_seed(seed, PCT_DEPTH, PCT_EXECUTIONS);
+                    let depth = (calls / CALLS + 1) * (1 + Random::new(seed).below(TIMES));
+                    let scheduler = PctScheduler::new_from_seed(seed, depth as usize, PCT_EXECUTIONS);
                     Runner::new(scheduler, config).run(execution)
                 }
             }

@@ -226,3 +226,78 @@ impl<'ast> Visit<'ast> for Maker<'_> {
 
     fn visit_type(&mut self, _: &'ast syn::Type) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(path: &str, text: &str) -> Vec<(String, String)> {
+        let source = Source { path: path.to_string(), text: text.to_string() };
+        let after = |mutant: &Mutant| (mutant.id.clone(), mutant.apply(text));
+        mutants(&source).unwrap().iter().map(after).collect()
+    }
+
+    fn applied(made: &[(String, String)], id: &str) -> String {
+        let names: Vec<_> = made.iter().map(|(name, _)| name).collect();
+        made.iter().find(|(name, _)| name == id).unwrap_or_else(|| panic!("no {id} in {names:#?}")).1.clone()
+    }
+
+    #[test]
+    fn an_order_is_weakened_by_every_step() {
+        let made =
+            made("a.rs", "impl A { fn f(&self) -> u64 { self.0.compare_exchange(1, 2, AcqRel, Acquire).unwrap() } }");
+        for (kind, call) in [
+            ("success-to-Acquire", "compare_exchange(1, 2, Acquire, Acquire)"),
+            ("success-to-Release", "compare_exchange(1, 2, Release, Acquire)"),
+            ("success-to-Relaxed", "compare_exchange(1, 2, Relaxed, Acquire)"),
+            ("failure-to-Relaxed", "compare_exchange(1, 2, AcqRel, Relaxed)"),
+            ("in-two-steps", "place.store(to, Release); Ok(now)"),
+        ] {
+            assert!(applied(&made, &format!("a.rs/A::f/{kind}/1")).contains(call), "{kind}");
+        }
+        assert_eq!(made.len(), 5);
+    }
+
+    #[test]
+    fn what_is_not_compiled_has_no_mutants() {
+        let text = "#[cfg(test)] mod tests { fn f() { X.store(1, Release); } }\n\
+                    impl A { #[cfg(feature = \"std\")] fn f(&self) { self.0.store(1, Release); } }";
+        assert_eq!(made("a.rs", text), []);
+    }
+
+    #[test]
+    fn statements_go_and_change_places() {
+        let made = made("a.rs", "fn f(a: &A) { a.mark(); fence(SeqCst); if a.is_closed() { return; } a.wake(); }");
+        assert!(!applied(&made, "a.rs/f/without-mark/1").contains("a.mark()"));
+        assert!(!applied(&made, "a.rs/f/without-fence/1").contains("fence"));
+        assert!(!applied(&made, "a.rs/f/without-recheck/1").contains("is_closed"));
+        assert!(applied(&made, "a.rs/f/mark-after-fence/1").contains("fence(SeqCst); a.mark();"));
+        assert!(applied(&made, "a.rs/f/fence-to-AcqRel/1").contains("fence(AcqRel)"));
+    }
+
+    #[test]
+    fn a_statement_does_not_pass_what_it_needs() {
+        let made = made("a.rs", "fn f(a: &A) { let b = a.claim(); b.open(); }");
+        assert!(made.iter().all(|(id, _)| !id.contains("after")), "{made:#?}");
+    }
+
+    #[test]
+    fn a_pin_holds_for_one_use_or_not_at_all() {
+        let made =
+            made("a.rs", "fn f(a: &A) { let guard = a.pin(); a.look(&guard); let _pinned = a.pin(); a.look_too(); }");
+        let each = applied(&made, "a.rs/f/pin-for-each-use/1");
+        assert!(each.contains("a.look(&a.pin());") && !each.contains("guard"), "{each}");
+        assert!(applied(&made, "a.rs/f/pin-ends-at-once/1").contains("drop(a.pin());"));
+    }
+
+    #[test]
+    fn tags_and_flags_are_those_of_the_page_word() {
+        let text = "const TAG: u64 = 0xf; const EMPTY: u64 = 0; const DIRTY: u64 = 8; const CLEAN: u64 = 4;\n\
+                    const PIN: u64 = 1 << 6; fn f(w: u64) -> u64 { (w & !TAG) | DIRTY | PIN }";
+        let made = made("slot.rs", text);
+        assert!(applied(&made, "slot.rs/f/DIRTY-is-CLEAN/1").contains("| CLEAN | PIN"));
+        assert!(applied(&made, "slot.rs/f/DIRTY-is-EMPTY/1").contains("| EMPTY | PIN"));
+        assert!(applied(&made, "slot.rs/f/without-PIN/1").contains("| DIRTY | 0"));
+        assert_eq!(made.len(), 3);
+    }
+}
