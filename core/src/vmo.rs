@@ -277,7 +277,7 @@ impl<P: Platform> Vmo<P> {
     /// Makes a page dirty, and holds it as asked.
     ///
     /// # Errors
-    /// [`NoResources`](Status::NoResources): 2^18 - 1 writers hold the page.
+    /// [`NoResources`](Status::NoResources): 2^17 - 1 writers hold the page.
     pub(crate) fn write_access(&self, index: PageIndex, hold: Hold) -> Result<Writable<'_>> {
         let Some(at) = self.inner.table.find(index) else { return Ok(Writable::Absent) };
         let slot = at.slot();
