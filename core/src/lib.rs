@@ -39,6 +39,7 @@ extern crate std;
 mod block;
 mod counts;
 mod fault;
+mod hints;
 mod packet;
 mod pager;
 mod platform;
@@ -63,6 +64,7 @@ mod writeback;
 #[cfg(feature = "std")]
 pub use block::{block_on, block_on_until};
 pub use fault::Fault;
+pub use hints::{Commit, VmoOp};
 pub use packet::{Command, PACKET_TYPE_PAGE_REQUEST, Packet, PageRequest};
 pub use pager::{Detached, Pager, PagerOp, VmoOptions};
 #[cfg(feature = "std")]

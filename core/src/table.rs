@@ -239,21 +239,22 @@ impl Table {
     }
 
     /// Calls `f` with every page of the range in whose group there may be a page of this kind, in
-    /// ascending order, until it breaks. Costs what the counts say is there.
+    /// ascending order, until it breaks. Costs what the counts say is there. `None`: every page whose
+    /// leaf was made, whatever the counts say; costs the leaves.
     pub(crate) fn scan<B>(
         &self,
-        kind: Kind,
+        kind: impl Into<Option<Kind>>,
         range: PageRange,
         mut f: impl FnMut(PageIndex, At<'_>) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
-        Self::scan_node(&self.root, self.height - 1, 0, kind, range, &mut f)
+        Self::scan_node(&self.root, self.height - 1, 0, kind.into(), range, &mut f)
     }
 
     fn scan_node<B>(
         node: &Node,
         level: u32,
         base: u64,
-        kind: Kind,
+        kind: Option<Kind>,
         range: PageRange,
         f: &mut impl FnMut(PageIndex, At<'_>) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
@@ -265,7 +266,7 @@ impl Table {
         let first = ((within.start - base) / span) as usize;
         let last = ((within.end - 1 - base) / span) as usize;
         for child in first..=last {
-            if node.counts[child].get(kind) == 0 {
+            if kind.is_some_and(|kind| node.counts[child].get(kind) == 0) {
                 continue;
             }
             let base = base + child as u64 * span;
@@ -287,14 +288,14 @@ impl Table {
     fn scan_leaf<B>(
         leaf: &Leaf,
         base: u64,
-        kind: Kind,
+        kind: Option<Kind>,
         range: PageRange,
         f: &mut impl FnMut(PageIndex, At<'_>) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
         for (group, counts) in leaf.counts.iter().enumerate() {
             let first = base + (group * GROUP) as u64;
             let within = range.intersect(PageRange { start: first, end: first + GROUP as u64 });
-            if within.is_empty() || counts.get(kind) == 0 {
+            if within.is_empty() || kind.is_some_and(|kind| counts.get(kind) == 0) {
                 continue;
             }
             for page in within.start..within.end {

@@ -57,6 +57,8 @@ pub(crate) struct Inner<P: Platform> {
     pub(crate) traps: bool,
     /// Where the next eviction begins.
     pub(crate) hand: Hint,
+    /// The last pass over all of the pager's VMOs for which this one had nothing more.
+    pub(crate) dry: Hint,
     pub(crate) pager: Arc<pager::Shared<P>>,
     /// The VMO's entry in the pager.
     pub(crate) entry: u32,
