@@ -54,6 +54,8 @@ pub struct Waiter {
     page: u64,
     run: u64,
     write: Option<u8>,
+    /// Waits to mark the page as always needed.
+    keep: bool,
     request: usize,
 }
 
@@ -72,6 +74,8 @@ pub type Packet = (Command, u64, u64);
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Spec {
     pages: Vec<Page>,
+    /// Which pages are always needed. Means nothing for a page that is absent.
+    kept: Vec<bool>,
     link: Link,
     /// Whether the service is asked before a page becomes dirty.
     traps: bool,
@@ -96,6 +100,7 @@ impl Spec {
     pub fn new(pages: usize) -> Self {
         Self {
             pages: vec![Page::Absent; pages],
+            kept: vec![false; pages],
             link: Link::Attached,
             traps: false,
             requests: BTreeMap::new(),
@@ -173,6 +178,35 @@ impl Spec {
         }
     }
 
+    /// Brings a page in, and has it always needed from then on. Done with byte 0.
+    pub fn always_need(&mut self, page: u64) -> Access {
+        match self.access(page, 1, None) {
+            Access::Done(_) => {
+                self.keep(page, true);
+                Access::Done(0)
+            }
+            Access::Waits(waiter) => Access::Waits(Waiter { keep: true, ..waiter }),
+            failed @ Access::Failed(_) => failed,
+        }
+    }
+
+    /// The page is not always needed, and next to go.
+    pub fn dont_need(&mut self, page: u64) {
+        self.keep(page, false);
+    }
+
+    fn keep(&mut self, page: u64, keep: bool) {
+        let page = usize::try_from(page).unwrap_or(usize::MAX);
+        self.kept[page] = keep;
+    }
+
+    /// Whether evictors that take only what is unused pass a clean page by, whenever it was used.
+    #[must_use]
+    pub fn is_spared(&self, page: u64) -> bool {
+        let kept = usize::try_from(page).is_ok_and(|page| self.kept[page]);
+        matches!(self.page(page), Page::Clean(_)) && (kept || self.is_asked(page))
+    }
+
     /// Joins the request in flight, or makes one for the longest run of pages that need the same.
     fn ask(&mut self, command: Command, page: u64, run: u64, write: Option<u8>) -> Access {
         if self.link != Link::Attached {
@@ -199,7 +233,7 @@ impl Spec {
             self.made += 1;
             self.made - 1
         };
-        Access::Waits(Waiter { page, run, write, request })
+        Access::Waits(Waiter { page, run, write, keep: false, request })
     }
 
     /// Whether the waiter has been woken.
@@ -213,6 +247,7 @@ impl Spec {
         match self.outcomes.get(&waiter.request) {
             None => Access::Waits(waiter),
             Some(Err(status)) => Access::Failed(*status),
+            Some(Ok(())) if waiter.keep => self.always_need(waiter.page),
             Some(Ok(())) => self.access(waiter.page, waiter.run, waiter.write),
         }
     }
@@ -242,7 +277,10 @@ impl Spec {
         }
         let state = self.state(page);
         match *state {
-            Page::Absent => *state = Page::Clean(byte),
+            Page::Absent => {
+                *state = Page::Clean(byte);
+                self.keep(page, false);
+            }
             Page::Evicting(kept) => *state = Page::Clean(kept),
             _ => return Ok(()),
         }
