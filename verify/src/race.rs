@@ -12,6 +12,11 @@ use upager::Result;
 
 use crate::world::{Waiting, World, leave_epoch};
 
+/// Ends a thread's part in the epoch, where it was not made by [`World::spawn`].
+pub fn leave() {
+    leave_epoch();
+}
+
 /// An access that was polled as far as it got in its own thread.
 #[allow(missing_debug_implementations)] // as for `Waiting`
 pub struct Settled {
@@ -36,6 +41,12 @@ impl Settled {
     #[must_use]
     pub fn now(&self) -> Option<Result<u8>> {
         self.result
+    }
+
+    /// As when its thread comes home, for what has happened since.
+    #[must_use]
+    pub fn woken(self) -> Self {
+        self.wake()
     }
 
     fn wake(mut self) -> Self {
