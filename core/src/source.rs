@@ -204,8 +204,9 @@ impl<P: Platform> Source<P> {
         let wait = self.requests.open(kind, page.0, run)?;
         let id = wait.id();
         // After the claim: see "How a request cannot be left behind".
+        // The size first: a page that a shrink has dropped is past the end, in a detached VMO too.
         let inside = if page.0 < vmo.pages().0 { Ok(()) } else { Err(Status::OutOfRange) };
-        let claimed = self.attached().and(inside).and_then(|()| match kind {
+        let claimed = inside.and_then(|()| self.attached()).and_then(|()| match kind {
             Kind::Read => self.claim_run(table, page, run, id),
             Kind::Dirty | Kind::Permit => Ok(Self::claim_dirty(vmo, page, run, id.index())),
         });
