@@ -418,17 +418,31 @@ impl Table {
     }
 
     fn walk(&self, page: PageIndex) -> Look<'_> {
+        self.walk_down(page).0
+    }
+
+    /// Also: log2 of how many pages share the word.
+    fn walk_down(&self, page: PageIndex) -> (Look<'_>, u32) {
         let mut node = self.top();
         let mut child = (page.0 >> node.shift) as usize;
         loop {
             match node.child(child) {
-                Word::All(all) => return Look::Unstored(all),
-                Word::Leaf(leaf) => return Look::At(At { leaf, slot: page.0 as usize % LEAF }),
+                Word::All(all) => return (Look::Unstored(all), node.shift),
+                Word::Leaf(leaf) => return (Look::At(At { leaf, slot: page.0 as usize % LEAF }), 0),
                 Word::Node(below) => {
                     node = below;
                     child = (page.0 >> node.shift) as usize % node.children.len();
                 }
             }
+        }
+    }
+
+    /// The page after the last of those that are zeros by the same word as this one; the page itself, if
+    /// it is something else. Wait-free.
+    pub(crate) fn zeros_end(&self, page: PageIndex) -> u64 {
+        match self.walk_down(page) {
+            (Look::Unstored(Unstored::Zero | Unstored::ZeroAwaiting), shift) => ((page.0 >> shift) + 1) << shift,
+            _ => page.0,
         }
     }
 
@@ -511,30 +525,31 @@ impl Table {
 
     /// Calls `f` with every page of the range in whose group there may be a page of this kind, and, if
     /// the kind is dirty, with every run of zeros that share a word, in ascending order, until it
-    /// breaks. Costs what the counts say is there.
+    /// breaks. Costs what the counts say is there. `None`: every page that has a slot, whatever the
+    /// counts say; costs the leaves.
     ///
     /// # Errors
     /// `NoMemory`, when zeros cannot be divided.
     pub(crate) fn scan<B>(
         &self,
-        kind: Kind,
+        kind: impl Into<Option<Kind>>,
         range: PageRange,
         partly: Partly,
         mut f: impl FnMut(Item<'_>) -> ControlFlow<B>,
     ) -> Result<ControlFlow<B>> {
-        Self::scan_node(self.top(), 0, kind, range, partly, &mut f)
+        Self::scan_node(self.top(), 0, kind.into(), range, partly, &mut f)
     }
 
     fn scan_node<B>(
         node: &Node,
         base: u64,
-        kind: Kind,
+        kind: Option<Kind>,
         range: PageRange,
         partly: Partly,
         f: &mut impl FnMut(Item<'_>) -> ControlFlow<B>,
     ) -> Result<ControlFlow<B>> {
         for child in node.children_in(base, range) {
-            if node.counts[child].get(kind) == 0 {
+            if kind.is_some_and(|kind| node.counts[child].get(kind) == 0) {
                 continue;
             }
             let pages = node.pages_of(base, child);
@@ -542,7 +557,7 @@ impl Table {
             let mut word = node.child(child);
             if let Word::All(all) = word
                 && all != Unstored::Absent
-                && kind == Kind::Dirty
+                && kind == Some(Kind::Dirty)
             {
                 if within == pages || partly == Partly::Show {
                     if let ControlFlow::Break(value) = f(Item::Zeros(Zeros { node, child, pages: within })) {
@@ -575,14 +590,14 @@ impl Table {
     fn scan_leaf<B>(
         leaf: &Leaf,
         base: u64,
-        kind: Kind,
+        kind: Option<Kind>,
         range: PageRange,
         f: &mut impl FnMut(Item<'_>) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
         for (group, counts) in leaf.counts.iter().enumerate() {
             let first = base + (group * GROUP) as u64;
             let within = range.intersect(PageRange { start: first, end: first + GROUP as u64 });
-            if within.is_empty() || counts.get(kind) == 0 {
+            if within.is_empty() || kind.is_some_and(|kind| counts.get(kind) == 0) {
                 continue;
             }
             for page in within.start..within.end {
@@ -595,7 +610,7 @@ impl Table {
     /// As [`scan`](Self::scan), of the pages that have slots.
     pub(crate) fn scan_pages<B>(
         &self,
-        kind: Kind,
+        kind: impl Into<Option<Kind>>,
         range: PageRange,
         mut f: impl FnMut(PageIndex, At<'_>) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
@@ -743,6 +758,32 @@ mod tests {
         }
         assert!(groups(&table).is_empty());
         assert!(table.top().counts.iter().all(|count| count.get(Kind::Dirty) == 0));
+    }
+
+    #[test]
+    fn zeros_end_where_their_word_does() {
+        let table = Table::new(PageCount(1 << 28)).unwrap();
+        let zeros = PageRange { start: 700, end: 1 << 22 };
+        let fill = |_, at: At<'_>| assert_eq!(at.slot().load().replace(at.slot(), Unstored::Zero), Ok(None));
+        table.fill(zeros, Unstored::Zero, fill).unwrap();
+        let end = |page| table.zeros_end(PageIndex(page));
+        assert_eq!((end(699), end(700), end(1023)), (699, 700, 1023), "these have slots");
+        assert_eq!((end(1024), end(1535), end(zeros.end)), (1536, 1536, zeros.end));
+        let words = core::iter::successors(Some(1024), |page| Some(end(*page)));
+        assert!(words.take_while(|page| *page < zeros.end).count() < 512);
+    }
+
+    #[test]
+    fn a_scan_of_no_kind_meets_every_slot_and_no_zeros() {
+        let table = Table::new(PageCount(1 << 28)).unwrap();
+        table.find_or_make(PageIndex(5)).unwrap(); // its leaf has no page of any kind
+        table.fill(PageRange { start: 1024, end: 1 << 20 }, Unstored::Zero, |_, _| {}).unwrap();
+        let mut seen = 0;
+        let _: ControlFlow<()> = table.scan_pages(None, PageRange::ALL, |_, _| {
+            seen += 1;
+            ControlFlow::Continue(())
+        });
+        assert_eq!(seen, LEAF);
     }
 
     #[test]

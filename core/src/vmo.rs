@@ -60,6 +60,8 @@ pub(crate) struct Inner<P: Platform> {
     pub(crate) traps: bool,
     /// Where the next eviction begins.
     pub(crate) hand: Hint,
+    /// The last pass over all of the pager's VMOs for which this one had nothing more.
+    pub(crate) dry: Hint,
     pub(crate) figures: Figures,
     pub(crate) pager: Arc<pager::Shared<P>>,
     /// The VMO's entry in the pager.
@@ -351,7 +353,7 @@ impl<P: Platform> Vmo<P> {
     /// Makes a page dirty, and holds it as asked.
     ///
     /// # Errors
-    /// [`NoResources`](Status::NoResources): 2^18 - 1 writers hold the page;
+    /// [`NoResources`](Status::NoResources): 2^17 - 1 writers hold the page;
     /// [`NoMemory`](Status::NoMemory): zeros cannot be stored.
     pub(crate) fn write_access(&self, index: PageIndex, hold: Hold) -> Result<Writable<'_>> {
         let at = match self.inner.table.look(index) {

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use upager::{
     Access, ByteOffset, ByteRange, Command, DirtyRange, Evict, Frame, Guard, HeapPlatform, MAX_VMO_SIZE, OwnedFrame,
-    PAGE_SIZE, Packet, PageCount, PageIndex, Pager, PagerOp, Platform, Port, Result, Status, Vmo, VmoCounts,
+    PAGE_SIZE, Packet, PageCount, PageIndex, Pager, PagerOp, Platform, Port, Result, Status, Vmo, VmoCounts, VmoOp,
     VmoOptions, Writeback,
 };
 use upager_tests::{KEY, Task, World, at, pages, soon};
@@ -94,6 +94,19 @@ enum Step {
         end: u64,
     },
     Evict,
+    EvictUnused,
+    AlwaysNeed {
+        page: u64,
+    },
+    /// COMMIT or PREFETCH.
+    Commit {
+        page: u64,
+        op: VmoOp,
+    },
+    DontNeed {
+        start: u64,
+        end: u64,
+    },
     /// Keeps what is evicted from now on from being reclaimed, so that it can be rescued.
     Pin,
     Unpin,
@@ -114,6 +127,7 @@ fn run() -> impl Strategy<Value = (u64, u64)> {
 
 fn step() -> impl Strategy<Value = Step> {
     let status = prop::sample::select(vec![Status::Io, Status::BadState, Status::NoSpace]);
+    let bring = prop::sample::select(vec![VmoOp::Commit, VmoOp::Prefetch]);
     // One page past the end too, and a run that goes on there.
     prop_oneof![
         12 => (0..=PAGES, 1..=4u64).prop_map(|(page, run)| Step::Read { page, run }),
@@ -129,6 +143,10 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (run(), any::<bool>()).prop_map(|((start, end), zeros)| Step::Begin { start, end, zeros }),
         6 => run().prop_map(|(start, end)| Step::End { start, end }),
         6 => Just(Step::Evict),
+        4 => Just(Step::EvictUnused),
+        6 => (0..=PAGES).prop_map(|page| Step::AlwaysNeed { page }),
+        4 => (0..=PAGES, bring).prop_map(|(page, op)| Step::Commit { page, op }),
+        3 => run().prop_map(|(start, end)| Step::DontNeed { start, end }),
         3 => Just(Step::Pin),
         3 => Just(Step::Unpin),
         5 => (0..=PAGES * PAGE_SIZE, 0..=PAGES * PAGE_SIZE, 0..=5usize)
@@ -202,6 +220,31 @@ impl<'v> Pair<'v> {
                 self.spec.tell(0, size);
                 assert_eq!(self.vmo.evict(PageCount(size), Evict::Any), PageCount(clean as u64));
                 self.reclaim();
+            }
+            Step::EvictUnused => {
+                let size = self.spec.size();
+                let gone = (0..size).filter(|page| !self.spec.is_spared(*page) && self.spec.evict(*page)).count();
+                assert_eq!(self.vmo.evict(PageCount(size), Evict::Unused), PageCount(gone as u64));
+                self.reclaim();
+            }
+            Step::AlwaysNeed { page } => {
+                let vmo = self.vmo;
+                let task = Task::new(async move { vmo.always_need(pages(page, 1)).await.map(|()| 0) });
+                let expected = self.spec.always_need(page);
+                self.poll(task, expected, 1, None);
+            }
+            Step::Commit { page, op } => {
+                let vmo = self.vmo;
+                let task = Task::new(async move { vmo.op_range(op, pages(page, 1)).await.map(|()| 0) });
+                let expected = if op == VmoOp::Commit { self.spec.commit(page) } else { self.spec.prefetch(page) };
+                self.poll(task, expected, 1, None);
+            }
+            Step::DontNeed { start, end } if end > self.spec.size() => {
+                assert_eq!(self.vmo.dont_need(pages(start, end - start)), Err(Status::OutOfRange));
+            }
+            Step::DontNeed { start, end } => {
+                (start..end).for_each(|page| self.spec.dont_need(page));
+                assert_eq!(self.vmo.dont_need(pages(start, end - start)), Ok(()));
             }
             Step::Pin => self.guard = self.guard.take().or_else(|| Some(self.platform.pin())),
             Step::Unpin => {
@@ -449,6 +492,8 @@ enum Call {
     Op { op: u32, data: u64, range: ByteRange },
     Query(ByteRange, usize),
     Evict(u64, Evict),
+    EvictOfAll(u64, Evict),
+    Hint(u32, ByteRange),
     Create { options: u32, size: u64 },
     FrameWrite(u64, usize),
     FrameNew(u64),
@@ -459,7 +504,7 @@ enum Call {
 fn call() -> impl Strategy<Value = Call> {
     let length = || prop_oneof![0..=2usize, 4094..=4098usize, 0..=20_000usize];
     let access = prop::sample::select(vec![Access::Read, Access::Write]);
-    let which = prop::sample::select(vec![Evict::Any, Evict::Unused]);
+    let which = || prop::sample::select(vec![Evict::Any, Evict::Unused]);
     let data = prop_oneof![number(), (-60..=2i64).prop_map(i64::cast_unsigned)];
     let page = || prop_oneof![0..=SCENE + 1, number()];
     prop_oneof![
@@ -471,7 +516,9 @@ fn call() -> impl Strategy<Value = Call> {
         (range(), prop_oneof![-60..=1i32, any::<i32>()]).prop_map(|(range, status)| Call::Fail(range, status)),
         (prop_oneof![0..=6u32, any::<u32>()], data, range()).prop_map(|(op, data, range)| Call::Op { op, data, range }),
         (range(), 0..=3usize).prop_map(|(range, size)| Call::Query(range, size)),
-        (number(), which).prop_map(|(max, which)| Call::Evict(max, which)),
+        (number(), which()).prop_map(|(max, which)| Call::Evict(max, which)),
+        (number(), which()).prop_map(|(max, which)| Call::EvictOfAll(max, which)),
+        (prop_oneof![0..=16u32, any::<u32>()], range()).prop_map(|(op, range)| Call::Hint(op, range)),
         (prop_oneof![0..=16u32, any::<u32>()], number()).prop_map(|(options, size)| Call::Create { options, size }),
         (number(), length()).prop_map(|(offset, length)| Call::FrameWrite(offset, length)),
         number().prop_map(Call::FrameNew),
@@ -597,6 +644,16 @@ impl Scene {
                 let evicted = vmo.evict(PageCount(max), which);
                 assert!(evicted.0 <= max);
                 Ok(())
+            }
+            Call::EvictOfAll(max, which) => {
+                assert!(self.pager.evict(PageCount(max), which).0 <= max);
+                Ok(())
+            }
+            Call::Hint(op, range) => {
+                let op = VmoOp::from_raw(op)?;
+                let came = Task::new(vmo.op_range(op, range)).poll();
+                let expected = if op == VmoOp::Decommit { Err(Status::NotSupported) } else { verdict(range, false) };
+                came.inspect(|came| assert_eq!(*came, expected)).unwrap_or(Ok(()))
             }
             Call::Create { options, size } => {
                 let options = VmoOptions::from_bits(options)?;

@@ -190,6 +190,20 @@ impl Waiting {
         Self::new(async move { vmo.fault_run(PageIndex(page), PageCount(run), Access::Write).await.map(|()| 0) })
     }
 
+    /// Begins to have pages always needed. Comes to 0, not a byte.
+    #[must_use]
+    pub fn always_need(vmo: Arc<Vmo<ModelPlatform>>, page: u64, count: u64) -> Self {
+        let range = ByteRange::new(page * PAGE_SIZE, count * PAGE_SIZE);
+        Self::new(async move { vmo.always_need(range).await.map(|()| 0) })
+    }
+
+    /// Begins to bring pages in. Comes to 0, not a byte.
+    #[must_use]
+    pub fn commit(vmo: Arc<Vmo<ModelPlatform>>, page: u64, count: u64) -> Self {
+        let range = ByteRange::new(page * PAGE_SIZE, count * PAGE_SIZE);
+        Self::new(async move { vmo.commit(range).await.map(|()| 0) })
+    }
+
     /// Begins to write the first byte of a page.
     #[must_use]
     pub fn write(vmo: Arc<Vmo<ModelPlatform>>, page: u64, byte: u8) -> Self {
@@ -392,6 +406,12 @@ impl World {
     #[allow(clippy::must_use_candidate)] // how many may be of no interest
     pub fn evict(&self) -> u64 {
         self.vmo.evict(PageCount(1), Evict::Any).0
+    }
+
+    /// Evicts a page, if one is clean and neither in use nor always needed.
+    #[allow(clippy::must_use_candidate)] // how many may be of no interest
+    pub fn evict_unused(&self) -> u64 {
+        self.vmo.evict(PageCount(1), Evict::Unused).0
     }
 
     /// Lets the epoch move on as far as it can. The modelled one needs no help.
