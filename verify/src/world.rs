@@ -381,6 +381,12 @@ impl World {
         self.pager.supply_frames(&self.vmo, page(at), [frame])
     }
 
+    /// Allocates the first frame that is free, and frees it: a step that loom sees in a frame that was freed
+    /// before, after which its users are found out.
+    pub fn use_a_frame(&self) {
+        drop(OwnedFrame::new(&*self.platform));
+    }
+
     /// An anonymous VMO of so many pages, on the same platform.
     #[must_use]
     pub fn aux(&self, pages: u64) -> Aux {

@@ -25,9 +25,8 @@ fn decommit_against_read() {
             move |_| aux.read(0)
         });
         aux.decommit(0).expect("nobody holds it");
-        // Its frame may be the next one that is allocated, and is written to.
         world.turn_epoch();
-        world.supply(0, 2).expect("attached");
+        world.use_a_frame();
         let read = reader.join().expect("the reader ends");
         assert!(matches!(read, 0 | 1), "{read}");
         assert_eq!((aux.read(0), aux.committed()), (0, 0));
