@@ -37,12 +37,14 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+mod anonymous;
 #[cfg(feature = "std")]
 mod block;
 #[cfg(feature = "std")]
 mod board;
 mod counts;
 mod fault;
+mod freeing;
 mod hints;
 mod observer;
 mod packet;
@@ -60,6 +62,7 @@ mod source;
 mod stats;
 mod status;
 mod supply;
+mod supply_pages;
 #[doc(hidden)]
 pub mod sync;
 mod table;
@@ -74,6 +77,7 @@ mod watcher;
 mod writeback;
 mod zero;
 
+pub use anonymous::{AnonymousVmo, Pinned};
 #[cfg(feature = "std")]
 pub use block::{block_on, block_on_until};
 #[cfg(feature = "std")]

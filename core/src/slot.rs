@@ -66,6 +66,15 @@
 //! The frame of a replaced page is freed after a grace period without the page's doing, so the page may
 //! have another one at once. A reclaim that was on its way for it finds the bit, in every state.
 //!
+//! In an anonymous VMO ([`anonymous`](crate::anonymous)) a page is `Empty`, which reads as zeros, or
+//! `Dirty`, held or not:
+//!
+//! ```text
+//!   Empty --commit--> Dirty <--+ begin_write, end_write
+//!     ^                |  |    |
+//!     +------take------+  +----+            take: no writers
+//! ```
+//!
 //! Two bits of a tag say what a lookup asks: content of the VMO's own (dirty, awaiting clean), and
 //! content that the service has too, which detach hides.
 
@@ -234,7 +243,8 @@ impl Slot {
     }
 
     /// Gives up a writer's hold on this frame of the page, after its bytes are in. The writer has been
-    /// pinned since it took hold: so if the page has the frame, it is still the same content.
+    /// pinned since it took hold: so if the page has the frame, it is still the same content. (In an
+    /// anonymous VMO a page that is held keeps its content, and nobody need be pinned for it.)
     pub(crate) fn end_write(&self, frame: Frame) {
         let mut word = self.0.load(Relaxed); // Relaxed: the swap below decides
         // The page has left `Dirty` with a writer in it only if its content was replaced.
@@ -246,6 +256,19 @@ impl Slot {
                 Err(now) => word = now,
             }
         }
+    }
+}
+
+impl Slot {
+    /// Whether the page still has this frame, which it was seen to have by a reader who has been pinned
+    /// since. If so, what the reader did with the frame comes before whatever happens to the frame once it
+    /// has left the page: before it is written to elsewhere, too.
+    pub(crate) fn still_has(&self, frame: Frame) -> bool {
+        // Release, and a read-modify-write: every later arrow of the page is one too, so `take` (Acquire)
+        // reads from the release sequence that begins here. A load would leave the order of the copied
+        // bytes to the processor.
+        let word = self.0.fetch_or(0, Release);
+        word & TAG == DIRTY && frame_of(word) == frame
     }
 }
 
@@ -330,6 +353,11 @@ impl Zero {
 }
 
 impl Empty {
+    /// A frame of zeros becomes the content of a page of an anonymous VMO.
+    pub(crate) fn commit(self, slot: &Slot, frame: Frame) -> Result<(), State> {
+        slot.change(self.0, DIRTY | frame_bits(frame))
+    }
+
     /// A READ now covers the page.
     #[inline]
     pub(crate) fn request(self, slot: &Slot, id: RequestId) -> Result<(), State> {
@@ -490,6 +518,16 @@ impl Dirty {
             return Err(State::Dirty(self));
         }
         slot.change(self.0, (self.0 & KEPT) | AWAITING_CLEAN)
+    }
+
+    /// The frame leaves a page of an anonymous VMO, which is empty then. Only without writers, as for
+    /// [`writeback_begin`](Self::writeback_begin).
+    pub(crate) fn take(self, slot: &Slot) -> Result<Frame, State> {
+        if self.has_writers() {
+            return Err(State::Dirty(self));
+        }
+        slot.change(self.0, EMPTY)?;
+        Ok(self.frame())
     }
 
     /// The VMO is gone: no writer is left, and the content with it.

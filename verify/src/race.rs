@@ -83,7 +83,7 @@ macro_rules! as_it_is {
         }
     )*};
 }
-as_it_is!(usize, Option<Result<u8>>, Result<()>, Vec<upager::Packet>, ());
+as_it_is!(usize, u8, Option<Result<u8>>, Result<()>, Vec<upager::Packet>, ());
 
 impl World {
     /// Runs a thread of the race.

@@ -16,8 +16,8 @@ use std::time::Duration;
 use loom::sync::atomic::AtomicU8;
 use upager::sync::Arc;
 use upager::{
-    Access, ByteOffset, ByteRange, Collector, Command, Event, Evict, Frame, Guard, OwnedFrame, PAGE_SIZE, Packet,
-    PageCount, PageIndex, Pager, PagerOp, Platform, Port, Result, Status, Vmo, VmoOptions, Watch, WatchLimits,
+    Access, AnonymousVmo, ByteOffset, ByteRange, Collector, Command, Event, Evict, Frame, Guard, OwnedFrame, PAGE_SIZE,
+    Packet, PageCount, PageIndex, Pager, PagerOp, Platform, Port, Result, Status, Vmo, VmoOptions, Watch, WatchLimits,
     Writeback,
 };
 
@@ -60,6 +60,12 @@ impl ModelPlatform {
         self.allocated()[frame.number() as usize]
     }
 
+    /// How many frames are allocated.
+    #[must_use]
+    pub fn frames(&self) -> usize {
+        self.allocated().iter().filter(|allocated| **allocated).count()
+    }
+
     /// Checks, when everything has ended, that no frame is allocated and no reclaim is owed. The real
     /// epoch first needs some turns, since what it frees may defer again.
     ///
@@ -75,7 +81,7 @@ impl ModelPlatform {
         }
         #[cfg(not(crossbeam_loom))]
         assert_eq!(self.collector.pending(), 0, "a reclaim that never runs");
-        assert_eq!(self.allocated().iter().filter(|allocated| **allocated).count(), 0, "a leaked frame");
+        assert_eq!(self.frames(), 0, "a leaked frame");
     }
 }
 
@@ -285,6 +291,42 @@ impl Clone for World {
     }
 }
 
+/// An anonymous VMO, of which each page's first byte is looked at.
+#[derive(Debug)]
+pub struct Aux(Arc<AnonymousVmo<ModelPlatform>>);
+
+impl Clone for Aux {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl Aux {
+    /// Reads the first byte of a page.
+    #[must_use]
+    pub fn read(&self, page: u64) -> u8 {
+        let mut byte = [0];
+        self.0.read(ByteOffset(page * PAGE_SIZE), &mut byte).expect("a page of the VMO");
+        byte[0]
+    }
+
+    /// Writes the first byte of a page.
+    pub fn write(&self, page: u64, byte: u8) -> Result<()> {
+        self.0.write(ByteOffset(page * PAGE_SIZE), &[byte])
+    }
+
+    /// Decommits a page.
+    pub fn decommit(&self, at: u64) -> Result<()> {
+        self.0.decommit(page(at))
+    }
+
+    /// How many pages have frames.
+    #[must_use]
+    pub fn committed(&self) -> u64 {
+        self.0.committed().0
+    }
+}
+
 /// The key of the world's VMO.
 pub const KEY: u64 = 7;
 
@@ -351,6 +393,24 @@ impl World {
         let frame = OwnedFrame::new(&*self.platform)?;
         frame.write(0, &[byte])?;
         self.pager.supply_frames(&self.vmo, page(at), [frame])
+    }
+
+    /// Allocates the first frame that is free, and frees it: a step that loom sees in a frame that was freed
+    /// before, after which its users are found out.
+    pub fn use_a_frame(&self) {
+        drop(OwnedFrame::new(&*self.platform));
+    }
+
+    /// An anonymous VMO of so many pages, on the same platform.
+    #[must_use]
+    pub fn aux(&self, pages: u64) -> Aux {
+        Aux(Arc::new(AnonymousVmo::new(self.platform.clone(), pages * PAGE_SIZE).expect("a new VMO")))
+    }
+
+    /// Supplies `count` pages from `at` on, out of `aux` from its page `from` on.
+    pub fn supply_pages(&self, at: u64, count: u64, aux: &Aux, from: u64) -> Result<()> {
+        let range = ByteRange::new(at * PAGE_SIZE, count * PAGE_SIZE);
+        self.pager.supply_pages(&self.vmo, range, &aux.0, ByteOffset(from * PAGE_SIZE))
     }
 
     /// Fails a page's request.
