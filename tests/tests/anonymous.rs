@@ -125,7 +125,7 @@ fn past_the_end_nothing_is_read_or_written() {
 fn a_write_without_memory_has_written_a_prefix() {
     let world = World::on(HeapPlatform::new().with_limit(PageCount(2)));
     let aux = world.aux(4);
-    assert_eq!(aux.write(at(0, 100), &[5; 4 * PAGE - 100]), Err(Status::NoMemory));
+    assert_eq!(aux.write(at(0, 100), &vec![5; 4 * PAGE - 100]), Err(Status::NoMemory));
     assert_eq!((byte(&aux, 1), byte(&aux, 2), committed(&aux)), (5, 0, 2));
     assert_eq!(aux.write(at(1, 0), b"over what is there"), Ok(()), "which takes no memory");
     drop(aux);
@@ -369,7 +369,7 @@ fn pages_that_the_vmo_holds_stay_as_they_are_and_the_frames_offered_are_freed() 
     world.make_dirty(&vmo, 1, 2, 0xd0); // dirty, and awaiting clean
     world.pager.writeback_begin(&vmo, pages(2, 1), Writeback::All).unwrap();
     now(vmo.zero(pages(3, 1))).unwrap(); // zeros that are not stored
-    aux.write(at(0, 0), &[9; 8 * PAGE]).unwrap();
+    aux.write(at(0, 0), &vec![9; 8 * PAGE]).unwrap();
     aux.decommit(pages(5, 1)).unwrap();
     world.pager.supply_pages(&vmo, pages(0, 6), &aux, at(0, 0)).unwrap();
     assert_eq!(world.contents(&vmo, 0), pattern(0));
