@@ -125,7 +125,7 @@ fn past_the_end_nothing_is_read_or_written() {
 fn a_write_without_memory_has_written_a_prefix() {
     let world = World::on(HeapPlatform::new().with_limit(PageCount(2)));
     let aux = world.aux(4);
-    assert_eq!(aux.write(at(0, 100), &[5; 4 * PAGE - 100]), Err(Status::NoMemory));
+    assert_eq!(aux.write(at(0, 100), &vec![5; 4 * PAGE - 100]), Err(Status::NoMemory));
     assert_eq!((byte(&aux, 1), byte(&aux, 2), committed(&aux)), (5, 0, 2));
     assert_eq!(aux.write(at(1, 0), b"over what is there"), Ok(()), "which takes no memory");
     drop(aux);

@@ -96,14 +96,14 @@ fn first_write_against_supply(name: &'static str, prepare: impl Fn(&Aux) + Send 
         let aux = world.aux(1);
         prepare(&aux);
         // In this order of threads: loom does not try a load after another thread's store to what it read.
-        let supplier = world.spawn({
+        let mover = world.spawn({
             let aux = aux.clone();
             move |world| world.supply_pages(0, 1, &aux, 0)
         });
         aux.write(0, 2).expect("memory");
-        let outcome = supplier.join().expect("the supplier ends");
+        let supplied = mover.join().expect("the mover ends");
         let now = (aux.read(0), world.read(0).poll());
-        match outcome {
+        match supplied {
             Ok(()) => assert!(matches!(now, (0, Some(Ok(2))) | (2, Some(Ok(0)))), "{now:?}"),
             Err(status) => assert_eq!((status, now), (Status::BadState, (2, None))),
         }
