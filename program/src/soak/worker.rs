@@ -79,7 +79,7 @@ impl Worker {
             self.look_for_hanging();
             thread::yield_now();
         }
-        self.failure
+        std::mem::replace(&mut self.failure, Ok(()))
     }
 
     fn draw(&mut self) -> Op {
@@ -265,6 +265,13 @@ impl Worker {
                 *wait = sleep(&soak, office, SmallRng::seed_from_u64(self.rng.next_u64()));
             }
         }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // After a panic, or a failure: the others must not wait for what is dropped here.
+        self.soak.waiting.fetch_sub(self.tasks.len() as u64, SeqCst); // SeqCst: as in `begin`
     }
 }
 
