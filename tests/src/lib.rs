@@ -97,11 +97,13 @@
 #![allow(clippy::missing_panics_doc, reason = "a fixture fails its test by a panic")]
 #![allow(clippy::must_use_candidate, reason = "these are called for their result or for their checks")]
 
+mod calls;
 mod hooked;
 mod random;
 mod task;
 mod world;
 
+pub use calls::{Call, SCENE, make_calls};
 pub use hooked::Hooked;
 pub use random::Random;
 pub use task::{Task, Wakes, now};
