@@ -1,9 +1,15 @@
-//! The platform of a soak: the heap, which refuses frames at random, and watches those that were freed.
+//! The platform of a soak: the heap, which refuses frames at random, takes its time at random, and watches
+//! the frames that were freed.
+//!
+//! The pager calls its platform in the middle of things: a page is held while bytes are copied to it, has just
+//! left when it is unmapped, is about to be written back when it is protected. A thread that lets
+//! others go first there meets what it would otherwise meet once in a million times.
 //!
 //! A freed frame is filled with a pattern and kept for a while, so that whoever still reads it finds
 //! bytes that nobody wrote, and whoever still writes to it is found when it leaves. A frame that is
 //! freed twice, or was never allocated, is found at once.
 
+use std::cell::Cell;
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -11,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use upager::{Frame, Guard, HeapPlatform, PageCount, Platform, Result};
+use upager::{Frame, Guard, HeapPlatform, PageCount, PageIndex, Platform, Result, VmoId};
 
 use crate::soak::books::{Books, lock};
 use crate::soak::lanes::mix;
@@ -24,6 +30,25 @@ const SHARDS: usize = 16;
 const FREED: [u8; PAGE] = [0xdb; PAGE];
 /// One in so many frames is refused.
 const REFUSED: u64 = 100;
+/// In one of so many calls the thread lets others go first; and in one of so many of those it sleeps.
+const YIELDS: u64 = 32;
+const SLEEPS: u64 = 64;
+
+thread_local! {
+    static CALLS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Lets others go first, now and then.
+fn dawdle() {
+    let calls = CALLS.get() + 1;
+    CALLS.set(calls);
+    let drawn = mix(calls, YIELDS);
+    if drawn.is_multiple_of(YIELDS * SLEEPS) {
+        thread::sleep(Duration::from_micros(20));
+    } else if drawn.is_multiple_of(YIELDS) {
+        thread::yield_now();
+    }
+}
 
 pub(crate) struct Memory {
     heap: HeapPlatform,
@@ -98,6 +123,7 @@ impl Platform for Memory {
     }
 
     fn allocate(&self) -> Result<Frame> {
+        dawdle();
         let frame = self.heap.allocate()?;
         lock(self.shard(frame)).insert(frame);
         Ok(frame)
@@ -121,13 +147,24 @@ impl Platform for Memory {
     }
 
     unsafe fn copy_out(&self, frame: Frame, offset: usize, to: &mut [u8]) {
+        dawdle();
         // SAFETY: the caller's promise is the heap's.
         unsafe { self.heap.copy_out(frame, offset, to) };
     }
 
     unsafe fn copy_in(&self, frame: Frame, offset: usize, from: &[u8]) {
+        dawdle();
         // SAFETY: the caller's promise is the heap's.
         unsafe { self.heap.copy_in(frame, offset, from) };
+        dawdle();
+    }
+
+    fn unmap(&self, _: VmoId, _: PageIndex) {
+        dawdle();
+    }
+
+    fn write_protect(&self, _: VmoId, _: PageIndex) {
+        dawdle();
     }
 }
 

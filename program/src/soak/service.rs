@@ -144,7 +144,7 @@ fn answer_read(rng: &mut SmallRng, subject: &Subject, open: &OpenPager, pages: R
 
 /// Supplies what the store holds.
 fn supply(subject: &Subject, open: &OpenPager, pages: &Range<u64>) -> Result<(), Status> {
-    let stored = subject.store.lock(pages.clone());
+    let stored = subject.store.read(pages.clone());
     let platform = subject.vmo.platform();
     clipped(subject, pages, |range| {
         let mut frames = Vec::new();
@@ -225,14 +225,14 @@ pub(crate) fn write_back_zeros(worker: &mut Worker) {
 /// Begins, and leaves it at that: another one ends it.
 pub(crate) fn begin_only(worker: &mut Worker) {
     let Some((subject, open, pages)) = some_pages(worker, BATCH) else { return };
-    let _locked = subject.store.lock(pages.clone());
+    let _locked = subject.store.write(pages.clone());
     let begun = open.pager.writeback_begin(&subject.vmo, range(&pages), Writeback::All);
     subject.judge("the begin of a writeback", begun, &[]);
 }
 
 /// Writes pages back: BEGIN, read, keep, END, and END of nothing else than was kept.
 fn clean(subject: &Subject, open: &OpenPager, pages: &Range<u64>, which: Writeback) {
-    let mut stored = subject.store.lock(pages.clone());
+    let mut stored = subject.store.write(pages.clone());
     if !subject.judge("the begin of a writeback", open.pager.writeback_begin(&subject.vmo, range(pages), which), &[]) {
         return;
     }

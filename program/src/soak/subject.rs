@@ -212,7 +212,7 @@ impl Subject {
             if is_resident && bytes.is_none() {
                 self.find(format_args!("page {page} is resident and cannot be read"));
             }
-            let stored = self.store.lock(page..page + 1);
+            let stored = self.store.read(page..page + 1);
             match (run, &bytes) {
                 (Some(run), bytes) if run.options == DirtyRange::ZERO => {
                     let zeros = bytes.as_ref().is_some_and(|bytes| **bytes == [0; PAGE]);
