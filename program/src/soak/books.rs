@@ -25,11 +25,20 @@ pub(crate) struct Books {
     found: AtomicBool,
 }
 
+/// A figure for each row of [`WEIGHTS`].
+pub(crate) struct ByOperation(pub(crate) [Count; WEIGHTS.len()]);
+
+impl Default for ByOperation {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Count::default()))
+    }
+}
+
 /// Counted by many threads, read when they are home.
 #[derive(Default)]
 pub(crate) struct Figures {
-    /// By row of [`WEIGHTS`].
-    pub(crate) operations: [Count; WEIGHTS.len()],
+    /// How often each was done.
+    pub(crate) operations: ByOperation,
     /// Accesses that ended, well or not.
     pub(crate) came_home: Count,
     /// Of those, how many failed.

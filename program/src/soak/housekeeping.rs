@@ -26,6 +26,19 @@ pub(crate) fn evict(worker: &mut Worker) {
     subject.books.figures.evicted_pages.add(evicted.0);
 }
 
+/// Evicts pages of any VMO that the pager has.
+pub(crate) fn evict_of_all(worker: &mut Worker) {
+    let office = worker.office();
+    let max = worker.rng.random_range(0..=8);
+    let which = if worker.rng.random_bool(0.5) { Evict::Any } else { Evict::Unused };
+    let books = &worker.soak.books;
+    let evicted = worker.soak.offices[office].pager().pager.evict(PageCount(max), which);
+    if evicted.0 > max {
+        books.find(format!("{evicted:?} were evicted of all VMOs, and {max} wanted"));
+    }
+    books.figures.evicted_pages.add(evicted.0);
+}
+
 /// Looks at the requests in flight.
 pub(crate) fn look(soak: &Soak, office: &Office) {
     soak.books.figures.timed_out.add(office.pager().look(soak.started));

@@ -20,6 +20,7 @@ pub(crate) enum Op {
     PollWithoutCause,
     Zero,
     SetSize,
+    Hint,
     // The service.
     Serve,
     ServeAsleep,
@@ -35,6 +36,7 @@ pub(crate) enum Op {
     Counts,
     // Who keeps the house.
     Evict,
+    EvictOfAll,
     Look,
     Queue,
     Cancel,
@@ -46,7 +48,7 @@ pub(crate) enum Op {
 }
 
 /// How often each comes, in proportion to the others.
-pub(crate) const WEIGHTS: [(Op, u32); 32] = [
+pub(crate) const WEIGHTS: [(Op, u32); 34] = [
     (Op::Read, 12_000),
     (Op::Write, 14_000),
     (Op::WriteSpan, 4_000),
@@ -58,6 +60,7 @@ pub(crate) const WEIGHTS: [(Op, u32); 32] = [
     (Op::PollWithoutCause, 2_000),
     (Op::Zero, 1_500),
     (Op::SetSize, 1_500),
+    (Op::Hint, 2_000),
     (Op::Serve, 10_000),
     (Op::ServeAsleep, 4_000),
     (Op::ServeUntil, 100),
@@ -71,6 +74,7 @@ pub(crate) const WEIGHTS: [(Op, u32); 32] = [
     (Op::Stats, 1_500),
     (Op::Counts, 1_000),
     (Op::Evict, 4_000),
+    (Op::EvictOfAll, 400),
     (Op::Look, 1_000),
     (Op::Queue, 1_500),
     (Op::Cancel, 300),

@@ -53,7 +53,7 @@ impl SoakReport {
     )]
     pub(crate) fn new(config: &SoakConfig, books: &Books, elapsed: Duration, frames_left: u64) -> Self {
         let figures = &books.figures;
-        let rows = WEIGHTS.iter().zip(&figures.operations);
+        let rows = WEIGHTS.iter().zip(&figures.operations.0);
         let by_operation: BTreeMap<_, _> = rows.map(|((op, _), count)| (format!("{op:?}"), count.get())).collect();
         let operations = by_operation.values().sum();
         let seconds = config.time.as_secs_f64();

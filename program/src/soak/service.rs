@@ -4,15 +4,15 @@
 //! [`Manner`]. A range that a shrink has cut is answered as far as the VMO goes.
 
 use std::future::poll_fn;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::pin::pin;
 use std::sync::Arc;
 
 use rand::RngExt;
 use rand::rngs::SmallRng;
 use upager::{
-    ByteOffset, ByteRange, Command, DirtyRange, OwnedFrame, PAGE_SIZE, Packet, PagerOp, Status, VmoStatsOptions,
-    Writeback, block_on_until,
+    AnonymousVmo, ByteOffset, ByteRange, Command, DirtyRange, OwnedFrame, PAGE_SIZE, Packet, PageCount, PagerOp,
+    Status, VmoStatsOptions, Writeback, block_on_until,
 };
 
 use crate::soak::Soak;
@@ -147,6 +147,9 @@ fn supply(subject: &Subject, open: &OpenPager, pages: &Range<u64>) -> Result<(),
     let stored = subject.store.read(pages.clone());
     let platform = subject.vmo.platform();
     clipped(subject, pages, |range| {
+        if pages.start.is_multiple_of(2) {
+            return supply_by_moving(subject, open, range, &stored);
+        }
         let mut frames = Vec::new();
         for bytes in &stored[..(range.length / PAGE_SIZE) as usize] {
             let frame = OwnedFrame::new(&**platform)?;
@@ -159,6 +162,30 @@ fn supply(subject: &Subject, open: &OpenPager, pages: &Range<u64>) -> Result<(),
         }
         supplied
     })
+}
+
+/// Supplies through an anonymous VMO.
+fn supply_by_moving(
+    subject: &Subject,
+    open: &OpenPager,
+    range: ByteRange,
+    stored: &[impl Deref<Target = Box<[u8; PAGE]>>],
+) -> Result<(), Status> {
+    let aux = AnonymousVmo::new(subject.vmo.platform().clone(), range.length)?;
+    for (page, bytes) in stored[..(range.length / PAGE_SIZE) as usize].iter().enumerate() {
+        // A page of zeros need not be there.
+        if ***bytes != [0; PAGE] {
+            aux.write(ByteOffset(page as u64 * PAGE_SIZE), &bytes[..])?;
+        }
+    }
+    let supplied = open.pager.supply_pages(&subject.vmo, range, &aux, ByteOffset(0));
+    if supplied.is_ok() {
+        subject.books.figures.supplied_pages.add(range.length / PAGE_SIZE);
+        if aux.committed() != PageCount(0) {
+            subject.find("a supply left pages in its aux");
+        }
+    }
+    supplied
 }
 
 fn answer_dirty(rng: &mut SmallRng, subject: &Subject, open: &OpenPager, pages: Range<u64>) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rand::RngExt;
 use upager::{
-    Access, ByteOffset, ByteRange, Frame, PAGE_SIZE, PageCount, PageIndex, Platform, Status, Vmo, block_on_until,
+    Access, ByteOffset, ByteRange, Frame, PAGE_SIZE, PageCount, PageIndex, Platform, Status, Vmo, VmoOp, block_on_until,
 };
 
 use crate::soak::lanes::{Lanes, WORD};
@@ -207,6 +207,19 @@ pub(crate) fn zero(worker: &mut Worker) {
                 subject.was_modified(resets);
             }
         }
+    });
+}
+
+/// Says that pages are wanted, or are not.
+pub(crate) fn hint(worker: &mut Worker) {
+    const OPS: [VmoOp; 4] = [VmoOp::Commit, VmoOp::Prefetch, VmoOp::AlwaysNeed, VmoOp::DontNeed];
+    let subject = worker.subject();
+    let op = OPS[worker.rng.random_range(0..OPS.len())];
+    let first = any_page(worker, &subject) * PAGE_SIZE;
+    let range = ByteRange::new(first, worker.rng.random_range(1..=6 * PAGE_SIZE));
+    worker.begin(&format!("{op:?} of {range:?}"), &subject.clone(), async move {
+        let hinted = subject.vmo.op_range(op, range).await;
+        ended(&subject, "a hint", range.offset + range.length, hinted);
     });
 }
 

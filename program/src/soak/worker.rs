@@ -56,7 +56,7 @@ impl Worker {
             let op = self.draw();
             soak.begins(self.number, op);
             self.perform(op);
-            soak.books.figures.operations[op.row()].add(1);
+            soak.books.figures.operations.0[op.row()].add(1);
             self.poll_woken();
             steps += 1;
             if steps.is_multiple_of(LOOK_EVERY) {
@@ -87,7 +87,14 @@ impl Worker {
             let op = Op::draw(&mut self.rng);
             let begins_one = matches!(
                 op,
-                Op::Read | Op::Write | Op::WriteSpan | Op::FaultRead | Op::FaultWrite | Op::Zero | Op::ReadImpatiently
+                Op::Read
+                    | Op::Write
+                    | Op::WriteSpan
+                    | Op::FaultRead
+                    | Op::FaultWrite
+                    | Op::Zero
+                    | Op::Hint
+                    | Op::ReadImpatiently
             );
             if !begins_one || self.tasks.len() < MOST_TASKS {
                 return op;
@@ -108,6 +115,7 @@ impl Worker {
             Op::PollWithoutCause => self.poll_without_cause(),
             Op::Zero => users::zero(self),
             Op::SetSize => users::set_size(self),
+            Op::Hint => users::hint(self),
             Op::Serve => {
                 let office = self.office();
                 let office = &self.soak.offices[office];
@@ -130,6 +138,7 @@ impl Worker {
             Op::Stats => service::statistics(self),
             Op::Counts => self.subject().judge_counts(),
             Op::Evict => housekeeping::evict(self),
+            Op::EvictOfAll => housekeeping::evict_of_all(self),
             Op::Look => {
                 let office = self.office();
                 housekeeping::look(&self.soak, &self.soak.offices[office]);
