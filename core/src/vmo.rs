@@ -229,9 +229,9 @@ impl<P: Platform> Vmo<P> {
 
     /// Figures of the VMO.
     ///
-    /// Of pages, `awaiting <= dirty <= resident` in each answer. While pages move, each of the
-    /// three is right for some instant of the call, and not the same one for all: then the smaller
-    /// is cut to the larger.
+    /// Of pages, `awaiting <= dirty <= resident <=` the size, in each answer. While pages move, the
+    /// three are not of the same instant, and a page may be counted that is about to come and then does
+    /// not: the smaller is cut to the larger. When nothing moves they are exact.
     ///
     /// Wait-free. Costs the groups of 64 pages that are not empty, the words of the pages in
     /// those that hold a dirty one, and the requests.
@@ -255,6 +255,7 @@ impl<P: Platform> Vmo<P> {
         });
         let mut dirty = PageCount(inner.table.count(Kind::Dirty, all).0.saturating_sub(zero));
         let resident = if inner.source.is_detached() { dirty } else { inner.table.count(Kind::Resident, all) };
+        let resident = resident.min(PageCount(all.end)); // one that is about to come to a page that is there
         dirty = dirty.min(resident);
         let awaiting = PageCount(awaiting).min(dirty);
         let mut in_flight = 0;

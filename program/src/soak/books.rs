@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::run::Count;
 use crate::soak::ledger::Ledger;
@@ -21,6 +21,8 @@ pub(crate) struct Books {
     pub(crate) figures: Figures,
     pub(crate) ledger: Ledger,
     findings: Mutex<Vec<String>>,
+    /// Held by who acts on VMOs that are not his, and altogether by who compares one at its end.
+    pub(crate) strangers: RwLock<()>,
     pub(crate) violations: Count,
     found: AtomicBool,
 }

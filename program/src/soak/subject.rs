@@ -22,7 +22,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
 use upager::{
@@ -301,6 +301,8 @@ fn holds(run: &DirtyRange, page: u64) -> bool {
 
 impl Drop for Subject {
     fn drop(&mut self) {
+        let books = self.books.clone();
+        let _alone = books.strangers.write().unwrap_or_else(PoisonError::into_inner);
         self.compare();
     }
 }
