@@ -46,6 +46,7 @@ mod counts;
 mod fault;
 mod freeing;
 mod hints;
+mod hold;
 mod observer;
 mod packet;
 mod pager;
@@ -84,6 +85,7 @@ pub use block::{block_on, block_on_until};
 pub use board::StatsBoard;
 pub use fault::Fault;
 pub use hints::{Commit, VmoOp};
+pub use hold::Held;
 #[cfg(feature = "std")]
 pub use observer::SwapObserver;
 #[cfg(feature = "tracing")]
