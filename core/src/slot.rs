@@ -78,6 +78,7 @@
 //! Two bits of a tag say what a lookup asks: content of the VMO's own (dirty, awaiting clean), and
 //! content that the service has too, which detach hides.
 
+use crate::counts::Kind;
 use crate::platform::Frame;
 use crate::request::RequestId;
 use crate::sync::{AcqRel, Acquire, AtomicU64, Relaxed, Release};
@@ -639,6 +640,15 @@ impl State {
             | Self::AwaitingClean(AwaitingClean(word))
             | Self::DirtyRequested(DirtyRequested(word)) => Some(Stored(word)),
             Self::Empty(_) | Self::Requested(_) | Self::Evicting(_) | Self::Zero(_) => None,
+        }
+    }
+
+    /// Whether the page is counted so, when nothing moves.
+    pub(crate) fn counts_as(self, kind: Kind) -> bool {
+        match (kind, self) {
+            (Kind::Resident, _) => self.stored().is_some(),
+            (Kind::Dirty, Self::DirtyRequested(page)) => page.is_awaiting(),
+            (Kind::Dirty, _) => matches!(self, Self::Dirty(_) | Self::AwaitingClean(_) | Self::Zero(_)),
         }
     }
 }

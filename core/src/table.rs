@@ -625,15 +625,27 @@ impl Table {
     /// moment ago.
     /// Reads every group that is not empty.
     pub(crate) fn count(&self, kind: Kind, range: PageRange) -> PageCount {
+        self.sum(kind, range, |_, _| false)
+    }
+
+    /// As [`count`](Self::count), but where a group lies only partly in the range, of its pages' states:
+    /// past the end of a VMO that shrank there may be others.
+    pub(crate) fn count_within(&self, kind: Kind, range: PageRange) -> PageCount {
+        self.sum(kind, range, |first, end| first < range.start || end > range.end)
+    }
+
+    fn sum(&self, kind: Kind, range: PageRange, one_by_one: impl Fn(u64, u64) -> bool) -> PageCount {
         let mut sum = 0;
         let mut last = None;
         let _: Result<ControlFlow<()>> = self.scan(kind, range, Partly::Show, |item| {
             match item {
                 Item::Zeros(zeros) => sum += zeros.pages.end - zeros.pages.start,
-                // One page of each group leads to the group's count.
                 Item::Page(page, at) => {
                     let group = page.0 >> GROUP_BITS;
-                    if last != Some(group) {
+                    if one_by_one(group << GROUP_BITS, (group + 1) << GROUP_BITS) {
+                        sum += u64::from(at.slot().load().counts_as(kind));
+                    } else if last != Some(group) {
+                        // One page of each group leads to the group's count.
                         last = Some(group);
                         sum += u64::from(at.counts().get(kind));
                     }

@@ -253,8 +253,12 @@ impl<P: Platform> Vmo<P> {
             }
             ControlFlow::Continue(())
         });
-        let mut dirty = PageCount(inner.table.count(Kind::Dirty, all).0.saturating_sub(zero));
-        let resident = if inner.source.is_detached() { dirty } else { inner.table.count(Kind::Resident, all) };
+        let count = |kind| {
+            let may_have_shrunk = inner.extent.is_resizable();
+            if may_have_shrunk { inner.table.count_within(kind, all) } else { inner.table.count(kind, all) }
+        };
+        let mut dirty = PageCount(count(Kind::Dirty).0.saturating_sub(zero));
+        let resident = if inner.source.is_detached() { dirty } else { count(Kind::Resident) };
         let resident = resident.min(PageCount(all.end)); // one that is about to come to a page that is there
         dirty = dirty.min(resident);
         let awaiting = PageCount(awaiting).min(dirty);
