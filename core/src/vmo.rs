@@ -323,7 +323,11 @@ impl<P: Platform> Vmo<P> {
             Look::Unstored(Unstored::Zero | Unstored::ZeroAwaiting) => return Readable::Zeros,
         };
         loop {
-            match at.slot().load() {
+            let state = at.slot().load();
+            if index.0 >= self.inner.pages().0 {
+                return Readable::Absent; // see "Who is late" in `resize`
+            }
+            match state {
                 State::Clean(clean) if self.inner.source.is_detached() => self.drop_clean(index, at, clean),
                 State::Clean(clean) => {
                     if !clean.accessed() {
@@ -333,9 +337,7 @@ impl<P: Platform> Vmo<P> {
                 }
                 State::Dirty(dirty) => return Readable::Frame(dirty.frame()),
                 State::AwaitingClean(awaiting) => return Readable::Frame(awaiting.frame()),
-                State::Evicting(evicting) if evicting.is_condemned() || index.0 >= self.inner.pages().0 => {
-                    return Readable::Absent; // past the end: nobody may bring it back
-                }
+                State::Evicting(evicting) if evicting.is_condemned() => return Readable::Absent,
                 State::Evicting(evicting) => {
                     if self.inner.source.is_detached() {
                         let _ = evicting.condemn(at.slot()); // failing: look again
@@ -368,7 +370,11 @@ impl<P: Platform> Vmo<P> {
         };
         let slot = at.slot();
         loop {
-            match slot.load() {
+            let state = slot.load();
+            if index.0 >= self.inner.pages().0 {
+                return Ok(Writable::Absent); // see "Who is late" in `resize`
+            }
+            match state {
                 State::Clean(clean) if self.inner.source.is_detached() => self.drop_clean(index, at, clean),
                 State::Clean(_) | State::AwaitingClean(_) if self.inner.traps => return Ok(Writable::Trapped),
                 State::DirtyRequested(page) if !page.is_awaiting() && self.inner.source.is_detached() => {
@@ -390,9 +396,7 @@ impl<P: Platform> Vmo<P> {
                     }
                     at.lower(Kind::Dirty);
                 }
-                State::Evicting(evicting) if evicting.is_condemned() || index.0 >= self.inner.pages().0 => {
-                    return Ok(Writable::Absent);
-                }
+                State::Evicting(evicting) if evicting.is_condemned() => return Ok(Writable::Absent),
                 State::Evicting(evicting) => {
                     if self.inner.source.is_detached() {
                         let _ = evicting.condemn(slot); // failing: look again
