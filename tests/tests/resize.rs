@@ -299,3 +299,21 @@ fn a_write_that_is_late_leaves_no_dirty_page_past_the_end() {
     let counts = shared.1.counts();
     assert_eq!((counts.resident, counts.dirty), (PageCount(1), PageCount(1)), "page 3");
 }
+
+#[test]
+fn a_zeroing_that_is_late_leaves_nothing_past_the_end_that_is_counted() {
+    let world = World::on(Hooked::default());
+    let pager = upager::Pager::new(world.platform.clone());
+    let vmo = pager.create_vmo(&world.port, KEY, VmoOptions::RESIZABLE, 6 * PAGE_SIZE).unwrap();
+    let shared = Arc::new((pager, vmo));
+    let (pager, vmo) = &*shared;
+    pager.supply_frames(vmo, pages(0, 4), world.frames(0, 4)).unwrap();
+    let also = shared.clone();
+    world.platform.before_unmap(move || also.1.set_size(4 * PAGE_SIZE).unwrap()); // when page 3 has been zeroed
+    now(vmo.zero(pages(3, 3))).unwrap();
+    let mut runs = [DirtyRange::default(); 4];
+    let found = pager.query_dirty_ranges(vmo, pages(0, 4), &mut runs).unwrap();
+    assert_eq!((found.available, runs[0].range(), runs[0].options), (1, pages(3, 1), DirtyRange::ZERO));
+    let counts = vmo.counts();
+    assert_eq!((counts.resident.0, counts.dirty.0, counts.zero.0), (3, 0, 1));
+}

@@ -38,14 +38,14 @@ thread_local! {
     static CALLS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Lets others go first, now and then.
-fn dawdle() {
+/// Lets others go first, in one of so many calls.
+pub(crate) fn dawdle(one_in: u64) {
     let calls = CALLS.get() + 1;
     CALLS.set(calls);
-    let drawn = mix(calls, YIELDS);
-    if drawn.is_multiple_of(YIELDS * SLEEPS) {
+    let drawn = mix(calls, one_in);
+    if drawn.is_multiple_of(one_in * SLEEPS) {
         thread::sleep(Duration::from_micros(20));
-    } else if drawn.is_multiple_of(YIELDS) {
+    } else if drawn.is_multiple_of(one_in) {
         thread::yield_now();
     }
 }
@@ -123,7 +123,7 @@ impl Platform for Memory {
     }
 
     fn allocate(&self) -> Result<Frame> {
-        dawdle();
+        dawdle(YIELDS);
         let frame = self.heap.allocate()?;
         lock(self.shard(frame)).insert(frame);
         Ok(frame)
@@ -147,24 +147,24 @@ impl Platform for Memory {
     }
 
     unsafe fn copy_out(&self, frame: Frame, offset: usize, to: &mut [u8]) {
-        dawdle();
+        dawdle(YIELDS);
         // SAFETY: the caller's promise is the heap's.
         unsafe { self.heap.copy_out(frame, offset, to) };
     }
 
     unsafe fn copy_in(&self, frame: Frame, offset: usize, from: &[u8]) {
-        dawdle();
+        dawdle(YIELDS);
         // SAFETY: the caller's promise is the heap's.
         unsafe { self.heap.copy_in(frame, offset, from) };
-        dawdle();
+        dawdle(YIELDS);
     }
 
     fn unmap(&self, _: VmoId, _: PageIndex) {
-        dawdle();
+        dawdle(YIELDS);
     }
 
     fn write_protect(&self, _: VmoId, _: PageIndex) {
-        dawdle();
+        dawdle(YIELDS);
     }
 }
 

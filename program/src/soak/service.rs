@@ -16,6 +16,7 @@ use upager::{
 };
 
 use crate::soak::Soak;
+use crate::soak::memory::dawdle;
 use crate::soak::office::{Manner, Office, OpenPager, OpenPort};
 use crate::soak::subject::Subject;
 use crate::soak::users::REASONS;
@@ -156,7 +157,7 @@ fn supply(subject: &Subject, open: &OpenPager, pages: &Range<u64>) -> Result<(),
             frame.write(0, &bytes[..])?;
             frames.push(frame);
         }
-        let supplied = open.pager.supply_frames(&subject.vmo, range, frames);
+        let supplied = open.pager.supply_frames(&subject.vmo, range, frames.into_iter().inspect(|_| dawdle(4)));
         if supplied.is_ok() {
             subject.books.figures.supplied_pages.add(range.length / PAGE_SIZE);
         }
