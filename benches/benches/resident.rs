@@ -9,6 +9,7 @@
 //! | `resident/two_threads` | as random, by two threads at once; the time of one thread's lookups |
 //! | `resident/mix` | as two threads, but one access in 20 changes the state of its page |
 //! | `resident/churn` | as random, by one thread, while another changes pages as fast as it can |
+//! | `resident/beside_faults` | as random, while another thread faults on a missing page of the same VMO, takes the request and fails it, as fast as it can |
 //!
 //! `upager_pinned` and `upager_own_pin` are ours, `flat` is the floor, the others are what a user
 //! would pick. A lookup's page and its result pass through `black_box`, so that each is a lookup of
@@ -20,13 +21,16 @@
 //! page and its counts. And to their disadvantage: they can hold any key.
 
 use std::hint::black_box;
+use std::pin::Pin;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use upager::{Access, Evict, Frame, Packet, PageCount, PageIndex, Platform, Status};
 use upager_benches::{
-    Flat, Maps, OwnPin, Pages, Path, Pinned, Visit, circle, config, in_step, shuffled, timed, visit_maps,
+    Flat, Maps, OwnPin, Pages, Path, Pinned, Visit, World, circle, config, in_step, shuffled, timed, visit_maps,
 };
 
 const PAGES: u32 = 1 << 20;
@@ -50,6 +54,46 @@ impl How {
             Self::Chain | Self::Churn => 1 << 14,
         }
     }
+}
+
+/// Lookups while another thread does all that a missing fault and its service do, but for a supply.
+fn beside_faults(criterion: &mut Criterion, order: &[u32]) {
+    let accesses = How::Churn.accesses();
+    let mut path = Path::new(criterion, "resident/beside_faults", accesses as u64);
+    let mut at = 0;
+    let world = || {
+        let world = World::resident(PAGES);
+        assert_eq!(world.vmo.evict(PageCount(1), Evict::Any), PageCount(1)); // the first
+        while world.platform.frames() == PageCount(PAGES.into()) {
+            world.platform.pin().flush();
+        }
+        world
+    };
+    path.measure("upager_pinned", world, |world| {
+        at = (at + accesses) % order.len();
+        let (started, stop) = (AtomicBool::new(false), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut packets = [Packet::default()];
+                let mut task = Context::from_waker(Waker::noop());
+                while !stop.load(Acquire) {
+                    let mut fault = world.vmo.fault(PageIndex(0), Access::Read);
+                    assert_eq!(Pin::new(&mut fault).poll(&mut task), Poll::Pending);
+                    assert_eq!(world.port.take(&mut packets), 1);
+                    assert_eq!(world.pager.fail_range(&world.vmo, packets[0].range(), Status::Io), Ok(()));
+                    started.store(true, Release);
+                }
+            });
+            while !started.load(Acquire) {
+                std::hint::spin_loop();
+            }
+            let guard = world.platform.pin();
+            let read = |page: u32| world.vmo.lookup(&guard, PageIndex(page.max(1).into())).map(Frame::number);
+            let elapsed = timed(|| pass(&order[at..][..accesses], &read)).1;
+            stop.store(true, Release);
+            elapsed
+        })
+    });
 }
 
 struct Lookups<'a> {
@@ -162,6 +206,7 @@ fn resident(criterion: &mut Criterion) {
     group(criterion, "resident/two_threads", How::TwoThreads, &random);
     group(criterion, "resident/mix", How::Mix, &random);
     group(criterion, "resident/churn", How::Churn, &random);
+    beside_faults(criterion, &random);
 }
 
 criterion_group! {

@@ -44,8 +44,10 @@ struct Segment<T> {
     entries: Box<[T]>,
 }
 
-/// One bit an entry, in each.
+/// One bit an entry, in each. On a line of their own, since whoever claims or marks writes them: a small
+/// pool's would else share one with whatever is next to it in the heap.
 #[derive(Debug)]
+#[repr(align(64))]
 struct Words {
     claimed: AtomicU64,
     marks: [AtomicU64; 2],

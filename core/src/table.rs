@@ -22,7 +22,7 @@
 //! published once, and live as long as the table. So a reference into the table needs no pin;
 //! what needs one is the frame that a slot names.
 //!
-//! Memory: a leaf is 4096 bytes of slots and less than 64 of counts, its entry in a node 12, so a
+//! Memory: a leaf is 4096 bytes of slots and 64 of counts, its entry in a node 12, so a
 //! dense range costs 8.15 bytes a page; a lone page costs a leaf, and zeros cost where they begin and
 //! end.
 
@@ -79,8 +79,10 @@ struct Node {
     above: Above,
 }
 
+/// Aligned, so that a group's slots are whole lines, and the counts, which writers of any of them write,
+/// share none with a slot.
 #[derive(Debug)]
-#[repr(C)]
+#[repr(C, align(64))]
 struct Leaf {
     slots: [Slot; LEAF],
     counts: [Counts; GROUPS],

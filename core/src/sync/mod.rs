@@ -59,7 +59,10 @@ pub(crate) mod size {
 
 /// A number that steers where a search begins. Losing or tearing an update costs time, never an
 /// answer, so it is not modelled: it would only multiply the executions that loom explores.
+///
+/// On a line of its own: it is written often, and what lies beside it is mostly read, by lookups too.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 pub(crate) struct Hint(core::sync::atomic::AtomicUsize);
 
 impl Hint {

@@ -78,6 +78,8 @@ pub(crate) const ROWS: &[Row] = &[
     row("lookup beside a churning writer", "resident/churn", PINNED)
         .floor("flat")
         .goals(&[AtMost(1.7, "flat"), Faster(12.0, "sharded_hashbrown")]),
+    row("lookup beside missing faults of the VMO", "resident/beside_faults", PINNED)
+        .goals(&[AtMost(1.1, "resident/random/upager_pinned")]),
     row("missing fault, one at a time", "missing/one", UPAGER).goals(&[Within(20.0), Faster(4.0, "dashmap_channel")]),
     row("missing faults, bursts of 64 scattered", "missing/scattered", UPAGER)
         .goals(&[Faster(2.5, "dashmap_channel"), Faster(2.5, "dashmap_channel_condvar")]),
