@@ -145,6 +145,7 @@ fn supply_page(count: u64) {
         let frame = OwnedFrame::new(&*world.platform).expect("frames are numbers");
         assert_eq!(world.pager.supply_frames(&world.vmo, one(page), [frame]), Ok(()));
     });
+    std::mem::forget(world); // its end would cost by the page too
 }
 
 fn supply_64(count: u64) {
@@ -154,11 +155,13 @@ fn supply_64(count: u64) {
         let frames: [_; 64] = std::array::from_fn(|_| OwnedFrame::new(&*world.platform).expect("frames are numbers"));
         assert_eq!(world.pager.supply_frames(&world.vmo, range, frames), Ok(()));
     });
+    std::mem::forget(world); // as above
 }
 
 fn evict(count: u64) {
     let world = World::resident(1 << 16);
     assert_eq!(world.vmo.evict(PageCount(count), Evict::Any), PageCount(count));
+    std::mem::forget(world); // as above
 }
 
 /// A query that finds 64 dirty pages, each alone, among [`PAGES`].

@@ -25,6 +25,8 @@
 //! has taken what its one swap of the head covers, and nothing else.
 
 use crate::status::{Result, Status};
+#[cfg(accounting)]
+use crate::sync::accounting::Lines;
 use crate::sync::{AcqRel, Acquire, AtomicU64, Release};
 
 const INDEX_BITS: u32 = 20;
@@ -318,5 +320,13 @@ impl Queue {
     /// How many entries have been appended since the queue was made.
     pub(crate) fn appended(&self) -> u64 {
         Self::load(&self.tail.0).tag()
+    }
+}
+
+#[cfg(accounting)]
+impl Queue {
+    pub(crate) fn lines(&self, lines: &mut Lines) {
+        lines.add(&self.head.0, "queue's head", "the service threads that take from this VMO");
+        lines.add(&self.tail.0, "queue's tail", "the faulters of this VMO that make a request");
     }
 }

@@ -34,6 +34,8 @@ use crate::counts::{Counts, Kind};
 use crate::pool::{try_box, try_boxed};
 use crate::slot::{Slot, Unstored};
 use crate::status::Result;
+#[cfg(accounting)]
+use crate::sync::accounting::Lines;
 use crate::sync::size::{GROUP_BITS, LEAF_BITS, NODE_BITS, ROOT_BITS};
 use crate::sync::{AcqRel, Acquire, AtomicPtr, Release};
 use crate::units::{PageCount, PageIndex, PageRange};
@@ -671,6 +673,37 @@ impl<'a> At<'a> {
     #[inline]
     pub(crate) fn lower(self, kind: Kind) {
         self.counts().lower(kind, 1, || self.leaf.above.lower(kind));
+    }
+}
+
+#[cfg(accounting)]
+impl Table {
+    pub(crate) fn lines(&self, lines: &mut Lines) {
+        lines.add(&self.top, "top of the table", "nobody: written when a resizable VMO grows");
+        Self::lines_below(self.top(), lines);
+    }
+
+    fn lines_below(node: &Node, lines: &mut Lines) {
+        lines.add(&*node.children, "table's node", "who makes the first page of a leaf, among 8 leaves");
+        lines.add(
+            &*node.counts,
+            "node's counts",
+            "who empties a group of 64 pages or brings it its first, among 16 leaves",
+        );
+        for child in 0..node.children.len() {
+            match node.child(child) {
+                Word::All(_) => {}
+                Word::Node(below) => Self::lines_below(below, lines),
+                Word::Leaf(leaf) => {
+                    lines.add(&leaf.slots, "page words", "who changes one of 8 neighbouring pages");
+                    lines.add(
+                        &leaf.counts,
+                        "leaf's counts",
+                        "who supplies, dirties, cleans or evicts one of 512 neighbouring pages",
+                    );
+                }
+            }
+        }
     }
 }
 

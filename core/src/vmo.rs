@@ -26,6 +26,8 @@ use crate::slot::{Clean, Evicting, State, Unstored};
 use crate::source::Source;
 use crate::stats::Figures;
 use crate::status::{Result, Status};
+#[cfg(accounting)]
+use crate::sync::accounting::Lines;
 use crate::sync::{Arc, Guard, Hint, prefetch};
 use crate::table::{At, Item, Look, Partly, Table};
 use crate::units::{PAGE_SIZE, PageCount, PageIndex, PageRange};
@@ -257,6 +259,23 @@ impl<P: Platform> Vmo<P> {
         let (requests, joins) = inner.source.totals();
         let (evictions, rescues) = (inner.figures.evictions.get() as u64, inner.figures.rescues.get() as u64);
         VmoCounts { resident, dirty, awaiting, zero: PageCount(zero), in_flight, requests, joins, evictions, rescues }
+    }
+}
+
+#[cfg(accounting)]
+impl<P: Platform> Vmo<P> {
+    /// The names of the words of the VMO, its source and its port.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn lines(&self) -> Lines {
+        let mut lines = Lines::default();
+        let inner = &*self.inner;
+        inner.table.lines(&mut lines);
+        inner.source.lines(&mut lines);
+        inner.figures.lines(&mut lines);
+        lines.add(&inner.extent, "VMO's size", "nobody: written by a resize");
+        lines.add(&inner.hand, "evictor's hand", "the evictors of this VMO");
+        lines
     }
 }
 

@@ -237,18 +237,26 @@ impl Page<'_> {
         let mut contenders = Vec::new();
         for call in calls {
             let lines = call["lines"].as_array().map_or(&[][..], Vec::as_slice);
-            let is_written = |line: &&Value| line["stores"].as_u64() != Some(0) || line["rmws"].as_u64() != Some(0);
-            let written: Vec<_> = lines.iter().filter(is_written).collect();
-            let name = |line: &&Value| {
+            let mut written: Vec<(&str, u64)> = Vec::new();
+            for line in lines {
                 let times = line["stores"].as_u64().unwrap_or(0) + line["rmws"].as_u64().unwrap_or(0);
-                let name = line["name"].as_str().unwrap_or("?");
-                if times > 1 { format!("{name} ({times})") } else { name.to_owned() }
+                let (name, who) = (line["name"].as_str().unwrap_or("?"), line["contenders"].as_str().unwrap_or("?"));
+                if times == 0 {
+                    continue;
+                }
+                match written.iter_mut().find(|written| written.0 == name) {
+                    Some(same) => same.1 += times,
+                    None => written.push((name, times)),
+                }
+                if !contenders.contains(&(name, who)) {
+                    contenders.push((name, who));
+                }
+            }
+            let each = |(name, times): &(&str, u64)| {
+                if *times > 1 { format!("{name} ({times})") } else { (*name).to_owned() }
             };
-            let writes = if written.is_empty() {
-                "nothing shared".to_owned()
-            } else {
-                written.iter().map(name).collect::<Vec<_>>().join(", ")
-            };
+            let writes = written.iter().map(each).collect::<Vec<_>>().join(", ");
+            let writes = if writes.is_empty() { "nothing shared".to_owned() } else { writes };
             let _ = writeln!(
                 text,
                 "| {} | {} | {} | {} | {} | {writes} |",
@@ -258,12 +266,6 @@ impl Page<'_> {
                 call["rmws"],
                 lines.len()
             );
-            for line in written {
-                let contender = (line["name"].as_str().unwrap_or("?"), line["contenders"].as_str().unwrap_or("?"));
-                if !contenders.contains(&contender) {
-                    contenders.push(contender);
-                }
-            }
         }
         text.push_str("\n| line | who contends for it |\n| --- | --- |\n");
         contenders.sort_unstable();
