@@ -9,7 +9,7 @@ use crate::request::RequestId;
 use crate::slot::{State, Unstored};
 use crate::status::{Result, Status};
 use crate::sync::{Arc, SeqCst, fence};
-use crate::table::Look;
+use crate::table::{Look, group_end};
 use crate::units::{ByteRange, PageIndex, PageRange};
 use crate::vmo::{Inner, Vmo};
 
@@ -71,7 +71,8 @@ impl<P: Platform> Pager<P> {
     /// A supply that began before a detach may still succeed; the pages are gone then, as all
     /// clean pages are.
     ///
-    /// Lock-free. Two atomic additions a page, one step a request, one wake a waiter.
+    /// Lock-free. One swap a page, one atomic addition for up to 64 pages, one step a request, one wake a
+    /// waiter.
     pub fn supply_frames<'p, I>(&self, vmo: &Vmo<P>, range: ByteRange, frames: I) -> Result<()>
     where
         I: IntoIterator<Item = OwnedFrame<'p, P>>,
@@ -127,21 +128,46 @@ impl<P: Platform> Pager<P> {
 fn supply<'p, P: Platform>(
     vmo: &Arc<Inner<P>>,
     pages: PageRange,
-    frames: impl Iterator<Item = OwnedFrame<'p, P>>,
+    mut frames: impl Iterator<Item = OwnedFrame<'p, P>>,
 ) -> Result<()> {
     let mut arrivals = Arrivals::new(vmo);
-    for (page, frame) in (pages.start..pages.end).zip(frames) {
-        if !frame.belongs_to(&vmo.platform) {
-            return Err(Status::InvalidArgs);
+    let mut start = pages.start;
+    while start < pages.end {
+        let end = group_end(PageIndex(start)).min(pages.end);
+        start = supply_group(vmo, PageRange { start, end }, &mut frames, &mut arrivals)?;
+    }
+    Ok(())
+}
+
+/// Supplies pages that are counted together. Returns the page to go on with.
+///
+/// They are counted before the first is there: one addition, not one a page. Those that did not come
+/// to be there are discounted at the end; until then the count is above the truth, as it may be.
+#[inline]
+fn supply_group<'p, P: Platform>(
+    vmo: &Arc<Inner<P>>,
+    pages: PageRange,
+    frames: &mut impl Iterator<Item = OwnedFrame<'p, P>>,
+    arrivals: &mut Arrivals<'_, P>,
+) -> Result<u64> {
+    let first = match vmo.table.look(PageIndex(pages.start)) {
+        Look::At(at) => at,
+        Look::Unstored(Unstored::Absent) => vmo.table.find_or_make(PageIndex(pages.start))?,
+        Look::Unstored(Unstored::Zero | Unstored::ZeroAwaiting) => {
+            drop(frames.next()); // the VMO has it already
+            return Ok(pages.start + 1);
         }
-        let at = match vmo.table.look(PageIndex(page)) {
-            Look::At(at) => at,
-            Look::Unstored(Unstored::Absent) => vmo.table.find_or_make(PageIndex(page))?,
-            Look::Unstored(Unstored::Zero | Unstored::ZeroAwaiting) => continue, // the VMO has it already
-        };
-        let slot = at.slot();
+    };
+    let counted = (pages.end - pages.start) as u16; // a group at most
+    let mut resident = 0;
+    let mut result = Ok(pages.end);
+    first.raise_by(Kind::Resident, counted);
+    for (slot, frame) in first.slots(counted).zip(frames) {
+        if !frame.belongs_to(&vmo.platform) {
+            result = Err(Status::InvalidArgs);
+            break;
+        }
         let mut state = slot.load();
-        at.raise(Kind::Resident);
         let moved_in = loop {
             let change = match state {
                 State::Empty(empty) => empty.supply(slot, frame.frame()),
@@ -160,16 +186,23 @@ fn supply<'p, P: Platform>(
         };
         match moved_in {
             Moved::In => {
+                resident += 1;
                 let _: crate::platform::Frame = frame.into_frame(); // the slot owns it now
                 if let State::Requested(requested) = state {
                     arrivals.add(requested.id());
                 }
             }
-            Moved::Rescued => arrivals.rescued += 1,
-            Moved::Kept => at.lower(Kind::Resident),
+            Moved::Rescued => {
+                resident += 1;
+                arrivals.rescued += 1;
+            }
+            Moved::Kept => {}
         }
     }
-    Ok(())
+    if resident < counted {
+        first.lower_by(Kind::Resident, counted - resident);
+    }
+    result
 }
 
 enum Moved {

@@ -44,6 +44,12 @@ const LEAF: usize = 1 << LEAF_BITS;
 const GROUP: usize = 1 << GROUP_BITS;
 const GROUPS: usize = LEAF / GROUP;
 
+/// The page after the last one that is counted together with this one.
+#[inline]
+pub(crate) const fn group_end(page: PageIndex) -> u64 {
+    ((page.0 >> GROUP_BITS) + 1) << GROUP_BITS
+}
+
 #[derive(Debug)]
 pub(crate) struct Table {
     /// Where a walk begins.
@@ -653,6 +659,12 @@ impl Zeros<'_> {
 }
 
 impl<'a> At<'a> {
+    /// The slots of this page and of those after it in its leaf, so many in all.
+    #[inline]
+    pub(crate) fn slots(self, pages: u16) -> impl Iterator<Item = &'a Slot> {
+        self.leaf.slots[self.slot..].iter().take(usize::from(pages))
+    }
+
     #[inline]
     pub(crate) fn slot(self) -> &'a Slot {
         &self.leaf.slots[self.slot]
@@ -666,13 +678,25 @@ impl<'a> At<'a> {
     /// The page is about to enter the state. See [`counts`](crate::counts).
     #[inline]
     pub(crate) fn raise(self, kind: Kind) {
-        self.counts().raise(kind, 1, || self.leaf.above.raise(kind), || self.leaf.above.lower(kind));
+        self.raise_by(kind, 1);
     }
 
     /// The page has left the state, or did not enter it after all.
     #[inline]
     pub(crate) fn lower(self, kind: Kind) {
-        self.counts().lower(kind, 1, || self.leaf.above.lower(kind));
+        self.lower_by(kind, 1);
+    }
+
+    /// So many pages of this one's group are about to enter the state.
+    #[inline]
+    pub(crate) fn raise_by(self, kind: Kind, by: u16) {
+        self.counts().raise(kind, by, || self.leaf.above.raise(kind), || self.leaf.above.lower(kind));
+    }
+
+    /// So many pages of this one's group have left the state, or did not enter it after all.
+    #[inline]
+    pub(crate) fn lower_by(self, kind: Kind, by: u16) {
+        self.counts().lower(kind, by, || self.leaf.above.lower(kind));
     }
 }
 

@@ -228,7 +228,7 @@ impl<P: Platform> Vmo<P> {
     ///
     /// Of pages, `awaiting <= dirty <= resident` in each answer. While pages move, each of the
     /// three is right for some instant of the call, and not the same one for all: then the smaller
-    /// is cut to the larger.
+    /// is cut to the larger. Up to 64 pages that a supply under way offers count as resident already.
     ///
     /// Wait-free. Costs the groups of 64 pages that are not empty, the words of the pages in
     /// those that hold a dirty one, and the requests.
