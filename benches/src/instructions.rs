@@ -12,13 +12,14 @@ use upager::{
     Writeback,
 };
 
-use crate::World;
+use crate::{Flat, Pages, World};
 
 /// A path: its name, and what runs it so many times.
 pub type Path = (&'static str, fn(u64));
 
 /// All there are.
 pub const PATHS: &[Path] = &[
+    ("lookup_flat_array", lookup_flat),
     ("lookup_pinned", lookup_pinned),
     ("lookup_own_pin", lookup_own_pin),
     ("pin", pin),
@@ -52,6 +53,13 @@ fn pages(count: u64) -> impl Iterator<Item = u64> {
 
 fn one(page: u64) -> ByteRange {
     ByteRange::new(page * PAGE_SIZE, PAGE_SIZE)
+}
+
+/// The floor of a lookup.
+fn lookup_flat(count: u64) {
+    let flat = Flat::of(&vec![1; PAGES as usize]);
+    let read = flat.reader();
+    pages(count).for_each(|page| assert!(black_box(read(u32::try_from(page).unwrap_or(0))).is_some()));
 }
 
 fn lookup_pinned(count: u64) {

@@ -1,6 +1,7 @@
 //! Two revisions, run in turn: what changed beyond noise.
 //!
-//! A change counts if the medians differ by more than both spreads together, and by more than 2 %.
+//! A change counts if every round of the one is beyond every round of the other, and if the medians
+//! differ by more than both spreads together, and by more than 2 %.
 
 use serde_json::{Value, json};
 
@@ -17,6 +18,8 @@ pub(crate) struct Change {
     old: f64,
     new: f64,
     noise: f64,
+    /// Whether some round of the one was within those of the other.
+    overlap: bool,
 }
 
 impl Change {
@@ -25,7 +28,7 @@ impl Change {
     }
 
     fn is_beyond_noise(&self) -> bool {
-        self.by().abs() > self.noise.max(LEAST)
+        !self.overlap && self.by().abs() > self.noise.max(LEAST)
     }
 
     fn verdict(&self) -> &'static str {
@@ -49,6 +52,7 @@ pub(crate) fn changes(old: &Records, new: &Records) -> Vec<Change> {
                     old: before.median,
                     new: after.median,
                     noise: before.spread() + after.spread(),
+                    overlap: before.least <= after.most && after.least <= before.most,
                 });
             }
         }
@@ -59,7 +63,7 @@ pub(crate) fn changes(old: &Records, new: &Records) -> Vec<Change> {
 pub(crate) fn print(changes: &[Change], old: &str) {
     println!("{:26} {:15} {:>9} {:>9} {:>8} {:>8}", "ns", "", "then", "now", "change", "noise");
     for change in changes {
-        let Change { group, function, old, new, noise } = change;
+        let Change { group, function, old, new, noise, .. } = change;
         let (by, noise, verdict) = (percent(change.by()), percent(*noise), change.verdict());
         let (old, new) = (three_digits(*old), three_digits(*new));
         println!("{group:26} {function:15} {old:>9} {new:>9} {by:>8} {noise:>8} {verdict}");
@@ -85,10 +89,14 @@ mod tests {
 
     #[test]
     fn a_change_within_the_spread_is_none() {
-        let change = |new, noise| Change { group: String::new(), function: String::new(), old: 100.0, new, noise };
-        assert_eq!(change(120.0, 0.25).verdict(), "");
-        assert_eq!(change(120.0, 0.15).verdict(), "slower");
-        assert_eq!(change(80.0, 0.15).verdict(), "faster");
-        assert_eq!(change(101.0, 0.0).verdict(), "");
+        let change = |new, noise, overlap| {
+            let (group, function) = (String::new(), String::new());
+            Change { group, function, old: 100.0, new, noise, overlap }
+        };
+        assert_eq!(change(120.0, 0.25, false).verdict(), "");
+        assert_eq!(change(120.0, 0.15, false).verdict(), "slower");
+        assert_eq!(change(120.0, 0.15, true).verdict(), "");
+        assert_eq!(change(80.0, 0.15, false).verdict(), "faster");
+        assert_eq!(change(101.0, 0.0, false).verdict(), "");
     }
 }
