@@ -23,12 +23,14 @@ use alloc::vec::Vec;
 use core::ptr;
 
 use crate::status::{Result, Status};
+#[cfg(accounting)]
+use crate::sync::accounting::Lines;
 use crate::sync::size::POOL_BITS;
 use crate::sync::{AcqRel, Acquire, AtomicPtr, AtomicU64, Hint, Relaxed, Release};
 
-/// Segments double from `1 << POOL_BITS` entries; together they stay below 2^18, the numbers that
+/// Segments double from `1 << POOL_BITS` entries; together they stay below 2^17, the numbers that
 /// the page word has room for.
-const SEGMENTS: usize = 18 - POOL_BITS as usize;
+const SEGMENTS: usize = 17 - POOL_BITS as usize;
 const WORD: usize = 64;
 
 #[derive(Debug)]
@@ -44,8 +46,10 @@ struct Segment<T> {
     entries: Box<[T]>,
 }
 
-/// One bit an entry, in each.
+/// One bit an entry, in each. On a line of their own, since whoever claims or marks writes them: a small
+/// pool's would else share one with whatever is next to it in the heap.
 #[derive(Debug)]
+#[repr(align(64))]
 struct Words {
     claimed: AtomicU64,
     marks: [AtomicU64; 2],
@@ -322,6 +326,20 @@ impl<T: Default> Pool<T> {
     }
 }
 
+#[cfg(accounting)]
+impl<T: Default> Pool<T> {
+    /// `names`: of its pointers to segments, its hint, its bits and its entries, each with who contends.
+    pub(crate) fn lines(&self, lines: &mut Lines, names: [(&'static str, &'static str); 4]) {
+        let [segments, hint, bits, entries] = names;
+        lines.add(&self.segments, segments.0, segments.1);
+        lines.add(&self.hint, hint.0, hint.1);
+        for segment in (0..SEGMENTS).map_while(|segment| self.segment(segment)) {
+            lines.add(&*segment.words, bits.0, bits.1);
+            lines.add(&*segment.entries, entries.0, entries.1);
+        }
+    }
+}
+
 impl<T> Drop for Pool<T> {
     fn drop(&mut self) {
         for segment in &self.segments {
@@ -360,7 +378,7 @@ mod tests {
 
     #[test]
     fn numbers_and_places_are_inverse() {
-        for index in (0..3000).chain([(1 << 18) - 9, (1 << 18) - 10]) {
+        for index in (0..3000).chain([(1 << 17) - 9, (1 << 17) - 10]) {
             let (place, bit) = Place::of(index);
             assert_eq!(place.index(bit), index);
         }
@@ -404,7 +422,7 @@ mod tests {
         while pool.claim().is_ok() {
             n += 1;
         }
-        assert_eq!(n, (1 << 18) - (1 << POOL_BITS));
+        assert_eq!(n, (1 << 17) - (1 << POOL_BITS));
         pool.mark(n - 1, Mark::First);
         assert_eq!(pool.next_marked(n), Some(n - 1), "from past the last entry, around");
         assert_eq!(pool.claim(), Err(Status::NoResources));

@@ -36,6 +36,8 @@ use crate::pool::{Mark, Pool};
 use crate::queue::Taken;
 use crate::sleep::Sleepers;
 use crate::status::{Result, Status};
+#[cfg(accounting)]
+use crate::sync::accounting::Lines;
 use crate::sync::{Arc, Guard, Hint, SeqCst, fence};
 use crate::user::{UserPackets, UserQueue};
 use crate::vmo::Inner;
@@ -137,6 +139,33 @@ impl<P: Platform> Shared<P> {
     }
 }
 
+#[cfg(accounting)]
+impl<P: Platform> Port<P> {
+    /// The names of the words of the port that its VMOs do not know.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn lines(&self) -> Lines {
+        let mut lines = Lines::default();
+        lines.add(&self.user, "port's user packets", "nobody: written with the first of them");
+        lines
+    }
+}
+
+#[cfg(accounting)]
+impl<P: Platform> Shared<P> {
+    pub(crate) fn lines(&self, lines: &mut Lines) {
+        lines.add(&self.turn, "port's turn", "the port's service threads");
+        let names = [
+            ("port's segments", "nobody: written when it gets more VMOs than ever"),
+            ("port's hint", "who makes or drops a VMO of this port"),
+            ("port's marks", "faulters that make a request, in 64 VMOs each, and the port's service threads"),
+            ("port's entries", "who makes or drops a VMO of this port"),
+        ];
+        self.vmos.lines(lines, names);
+        self.sleepers.lines(lines);
+    }
+}
+
 impl<P: Platform> Port<P> {
     /// A port. `platform` is that of the pagers whose VMOs it will serve (`zx_port_create()`).
     #[must_use]
@@ -155,12 +184,12 @@ impl<P: Platform> Port<P> {
     /// Errors: [`InvalidArgs`](Status::InvalidArgs): the packet's type is not [`PACKET_TYPE_USER`];
     /// [`ShouldWait`](Status::ShouldWait): [`MAX_USER_PACKETS`](crate::MAX_USER_PACKETS) wait already,
     /// those included that other threads are queueing; [`NoMemory`](Status::NoMemory);
-    /// [`NoResources`](Status::NoResources): the first one, at a port with 2^18 VMOs. A call that
+    /// [`NoResources`](Status::NoResources): the first one, at a port with 2^17 VMOs. A call that
     /// fails changes nothing.
     ///
     /// Lock-free. Costs a copy, and waking a thread if one sleeps. Memory: 64 bytes a packet, kept
     /// until the port closes. (A packet that was cancelled behind one that waits keeps its place until
-    /// that is taken; with 2^18 of those the answer is `ShouldWait` too.)
+    /// that is taken; with 2^17 of those the answer is `ShouldWait` too.)
     ///
     /// ```
     /// # use std::sync::Arc;

@@ -26,6 +26,8 @@ use crate::queue::{Entries, Queue, Seal, Taken};
 use crate::request::{Joined, Kind, MAX_RUN, Named, Outcome, RequestId, Requests, Resolving, Wait};
 use crate::slot::{OF_PAGER, OWN, Slot, State, Unstored};
 use crate::status::{Result, Status};
+#[cfg(accounting)]
+use crate::sync::accounting::Lines;
 use crate::sync::{AcqRel, Acquire, Arc, AtomicU32, AtomicU64, Guard, Hint, SeqCst, fence};
 use crate::table::{Look, Table};
 use crate::trap::Trapped;
@@ -182,6 +184,22 @@ impl<P: Platform> Source<P> {
         }
     }
 
+    /// Whether the page, in a VMO whose service cannot be asked any more, lacks what one would ask for.
+    #[cold]
+    fn lacks(vmo: &Inner<P>, kind: Kind, page: PageIndex) -> bool {
+        let at = match vmo.table.look(page) {
+            Look::At(at) => at,
+            Look::Unstored(unstored) => return unstored == Unstored::Absent,
+        };
+        match (kind, at.slot().load()) {
+            (_, State::Empty(_) | State::Requested(_)) => kind == Kind::Read,
+            (_, State::Evicting(evicting)) => kind == Kind::Read && evicting.is_condemned(),
+            (Kind::Dirty, State::Clean(_) | State::AwaitingClean(_)) => true,
+            (Kind::Dirty, State::DirtyRequested(_)) => vmo.trapped(at).is_some(),
+            _ => false,
+        }
+    }
+
     /// Waits for the page, or for leave to make it dirty: joins the request that covers it, or opens
     /// one for it and for as many pages after it as need the same, up to `run`. `vmo` is the one that
     /// has this source.
@@ -204,15 +222,19 @@ impl<P: Platform> Source<P> {
         let wait = self.requests.open(kind, page.0, run)?;
         let id = wait.id();
         // After the claim: see "How a request cannot be left behind".
+        // The size first: a page that a shrink has dropped is past the end, in a detached VMO too.
         let inside = if page.0 < vmo.pages().0 { Ok(()) } else { Err(Status::OutOfRange) };
-        let claimed = self.attached().and(inside).and_then(|()| match kind {
+        let claimed = inside.and_then(|()| self.attached()).and_then(|()| match kind {
             Kind::Read => self.claim_run(table, page, run, id),
             Kind::Dirty | Kind::Permit => Ok(Self::claim_dirty(vmo, page, run, id.index())),
         });
         match claimed {
             Err(status) => {
                 self.requests.abandon(wait);
-                return Err(status);
+                // What the page had was seen before the mark. If it has got content since, it is no
+                // matter that nobody can be asked.
+                let moved = status == Status::BadState && !Self::lacks(vmo, kind, page);
+                return if moved { Ok(Asked::Moved) } else { Err(status) };
             }
             Ok(0) => {
                 self.requests.abandon(wait);
@@ -426,6 +448,18 @@ impl<P: Platform> Source<P> {
         let limit = self.queue.len(&self.requests) as usize + 1; // one for COMPLETE
         let taken = self.queue.take(&self.requests, limit, |_| discarded += 1);
         if taken == Taken::Complete { (discarded + 1, Taken::Closed) } else { (discarded, taken) }
+    }
+}
+
+#[cfg(accounting)]
+impl<P: Platform> Source<P> {
+    pub(crate) fn lines(&self, lines: &mut Lines) {
+        lines.add(&self.shown, "VMO's mark", "nobody: written by detach");
+        lines.add(&self.state, "VMO's mark", "nobody: written by close");
+        lines.add(&self.joins, "count of joins", "faulters of this VMO that join a request");
+        self.requests.lines(lines);
+        self.queue.lines(lines);
+        self.port.lines(lines);
     }
 }
 

@@ -26,6 +26,8 @@ use crate::slot::{Clean, Evicting, State, Unstored};
 use crate::source::Source;
 use crate::stats::Figures;
 use crate::status::{Result, Status};
+#[cfg(accounting)]
+use crate::sync::accounting::Lines;
 use crate::sync::{Arc, Guard, Hint, prefetch};
 use crate::table::{At, Item, Look, Partly, Table};
 use crate::units::{PAGE_SIZE, PageCount, PageIndex, PageRange};
@@ -60,6 +62,8 @@ pub(crate) struct Inner<P: Platform> {
     pub(crate) traps: bool,
     /// Where the next eviction begins.
     pub(crate) hand: Hint,
+    /// The last pass over all of the pager's VMOs for which this one had nothing more.
+    pub(crate) dry: Hint,
     pub(crate) figures: Figures,
     pub(crate) pager: Arc<pager::Shared<P>>,
     /// The VMO's entry in the pager.
@@ -118,7 +122,7 @@ pub(crate) enum Writable<'a> {
 pub(crate) enum Hold {
     /// Until [`end_write`](crate::slot::Slot::end_write): bytes are about to be copied.
     Copying,
-    /// Not at all: the page is mapped, and write-protected before its state moves.
+    /// Not at all: whoever maps the page holds it for that ([`hold`](crate::hold)).
     Mapped,
 }
 
@@ -227,9 +231,9 @@ impl<P: Platform> Vmo<P> {
 
     /// Figures of the VMO.
     ///
-    /// Of pages, `awaiting <= dirty <= resident` in each answer. While pages move, each of the
-    /// three is right for some instant of the call, and not the same one for all: then the smaller
-    /// is cut to the larger.
+    /// Of pages, `awaiting <= dirty <= resident <=` the size, in each answer. While pages move, the
+    /// three are not of the same instant, and pages may be counted that are about to come and then do
+    /// not, up to 64 of a supply: the smaller is cut to the larger. When nothing moves they are exact.
     ///
     /// Wait-free. Costs the groups of 64 pages that are not empty, the words of the pages in
     /// those that hold a dirty one, and the requests.
@@ -251,8 +255,13 @@ impl<P: Platform> Vmo<P> {
             }
             ControlFlow::Continue(())
         });
-        let mut dirty = PageCount(inner.table.count(Kind::Dirty, all).0.saturating_sub(zero));
-        let resident = if inner.source.is_detached() { dirty } else { inner.table.count(Kind::Resident, all) };
+        let count = |kind| {
+            let may_have_shrunk = inner.extent.is_resizable();
+            if may_have_shrunk { inner.table.count_within(kind, all) } else { inner.table.count(kind, all) }
+        };
+        let mut dirty = PageCount(count(Kind::Dirty).0.saturating_sub(zero));
+        let resident = if inner.source.is_detached() { dirty } else { count(Kind::Resident) };
+        let resident = resident.min(PageCount(all.end)); // one that is about to come to a page that is there
         dirty = dirty.min(resident);
         let awaiting = PageCount(awaiting).min(dirty);
         let mut in_flight = 0;
@@ -260,6 +269,23 @@ impl<P: Platform> Vmo<P> {
         let (requests, joins) = inner.source.totals();
         let (evictions, rescues) = (inner.figures.evictions.get() as u64, inner.figures.rescues.get() as u64);
         VmoCounts { resident, dirty, awaiting, zero: PageCount(zero), in_flight, requests, joins, evictions, rescues }
+    }
+}
+
+#[cfg(accounting)]
+impl<P: Platform> Vmo<P> {
+    /// The names of the words of the VMO, its source and its port.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn lines(&self) -> Lines {
+        let mut lines = Lines::default();
+        let inner = &*self.inner;
+        inner.table.lines(&mut lines);
+        inner.source.lines(&mut lines);
+        inner.figures.lines(&mut lines);
+        lines.add(&inner.extent, "VMO's size", "nobody: written by a resize");
+        lines.add(&inner.hand, "evictor's hand", "the evictors of this VMO");
+        lines
     }
 }
 
@@ -316,7 +342,11 @@ impl<P: Platform> Vmo<P> {
             Look::Unstored(Unstored::Zero | Unstored::ZeroAwaiting) => return Readable::Zeros,
         };
         loop {
-            match at.slot().load() {
+            let state = at.slot().load();
+            if index.0 >= self.inner.pages().0 {
+                return Readable::Absent; // see "Who is late" in `resize`
+            }
+            match state {
                 State::Clean(clean) if self.inner.source.is_detached() => self.drop_clean(index, at, clean),
                 State::Clean(clean) => {
                     if !clean.accessed() {
@@ -326,9 +356,7 @@ impl<P: Platform> Vmo<P> {
                 }
                 State::Dirty(dirty) => return Readable::Frame(dirty.frame()),
                 State::AwaitingClean(awaiting) => return Readable::Frame(awaiting.frame()),
-                State::Evicting(evicting) if evicting.is_condemned() || index.0 >= self.inner.pages().0 => {
-                    return Readable::Absent; // past the end: nobody may bring it back
-                }
+                State::Evicting(evicting) if evicting.is_condemned() => return Readable::Absent,
                 State::Evicting(evicting) => {
                     if self.inner.source.is_detached() {
                         let _ = evicting.condemn(at.slot()); // failing: look again
@@ -351,7 +379,7 @@ impl<P: Platform> Vmo<P> {
     /// Makes a page dirty, and holds it as asked.
     ///
     /// # Errors
-    /// [`NoResources`](Status::NoResources): 2^18 - 1 writers hold the page;
+    /// [`NoResources`](Status::NoResources): 2^17 - 1 writers hold the page;
     /// [`NoMemory`](Status::NoMemory): zeros cannot be stored.
     pub(crate) fn write_access(&self, index: PageIndex, hold: Hold) -> Result<Writable<'_>> {
         let at = match self.inner.table.look(index) {
@@ -361,7 +389,11 @@ impl<P: Platform> Vmo<P> {
         };
         let slot = at.slot();
         loop {
-            match slot.load() {
+            let state = slot.load();
+            if index.0 >= self.inner.pages().0 {
+                return Ok(Writable::Absent); // see "Who is late" in `resize`
+            }
+            match state {
                 State::Clean(clean) if self.inner.source.is_detached() => self.drop_clean(index, at, clean),
                 State::Clean(_) | State::AwaitingClean(_) if self.inner.traps => return Ok(Writable::Trapped),
                 State::DirtyRequested(page) if !page.is_awaiting() && self.inner.source.is_detached() => {
@@ -383,9 +415,7 @@ impl<P: Platform> Vmo<P> {
                     }
                     at.lower(Kind::Dirty);
                 }
-                State::Evicting(evicting) if evicting.is_condemned() || index.0 >= self.inner.pages().0 => {
-                    return Ok(Writable::Absent);
-                }
+                State::Evicting(evicting) if evicting.is_condemned() => return Ok(Writable::Absent),
                 State::Evicting(evicting) => {
                     if self.inner.source.is_detached() {
                         let _ = evicting.condemn(slot); // failing: look again

@@ -40,6 +40,8 @@ pub enum Op {
     WritebackBegin,
     WritebackEnd,
     Evict,
+    /// The page is to stay.
+    AlwaysNeed,
     /// The service takes what the port has.
     PortTake,
     Detach,
@@ -48,7 +50,7 @@ pub enum Op {
 }
 
 impl Op {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Read,
         Self::Write,
         Self::Leave,
@@ -61,6 +63,7 @@ impl Op {
         Self::WritebackBegin,
         Self::WritebackEnd,
         Self::Evict,
+        Self::AlwaysNeed,
         Self::PortTake,
         Self::Detach,
         Self::PagerClose,
@@ -285,6 +288,9 @@ pub struct Observed {
     pub byte: Option<u8>,
     /// Dirty pages after one more WRITEBACK_END.
     pub dirty_after_end: Option<u64>,
+    /// Whether the page is clean then, and an evictor of what is unused passes it by. `None`: it was not
+    /// asked, as no operation was a hint, or there is no VMO any more.
+    pub spared: Option<bool>,
 }
 
 /// One cell.
@@ -402,6 +408,8 @@ impl Cell {
             Op::Supply if self.ops.len() > 2 && self.start.is_requested() => 2,
             // The page is rescued, and then asked for: another eviction may come in between.
             Op::Write if self.start == Start::TrapEvicting => 2,
+            // The same, and then marked.
+            Op::AlwaysNeed if self.start.is_evicting() => 2,
             // The service takes until it finds nothing: what comes in between is taken too. Those who wait
             // for leave are told after the pages are dirty.
             Op::PortTake | Op::Dirty => 2,
@@ -487,13 +495,14 @@ impl SpecRun {
             self.came[side] = Some(Ok(came.into()));
             return true;
         }
-        if op == Op::Write && self.cell.steps(op) == 2 && step == 0 {
+        let rescues = matches!(op, Op::Write | Op::AlwaysNeed);
+        if rescues && self.cell.steps(op) == 2 && step == 0 {
             if spec.size() > 0 {
                 spec.rescue(0);
             }
             return true;
         }
-        if step > 0 && op != Op::Write {
+        if step > 0 && !rescues {
             if self.evicted[side] && spec.size() > 0 {
                 spec.reclaim(0);
             }
@@ -560,6 +569,7 @@ impl SpecRun {
                 self.evicted[side] = spec.evict(0);
                 Ok(Came::Evicted(u64::from(self.evicted[side])))
             }
+            Op::AlwaysNeed => access(spec.always_need(0)),
             Op::PortTake => Ok(Came::Packets(spec.take())),
             Op::Detach => {
                 spec.detach();
@@ -610,7 +620,9 @@ impl SpecRun {
             }
             self.spec.counts().1 + self.spec.zeros()
         });
-        Observed { came: came.to_vec(), waiters: waiters.to_vec(), counts, packets, byte, dirty_after_end }
+        let spared = (vmo && self.cell.has(Op::AlwaysNeed)).then(|| self.spec.is_spared(0));
+        let (came, waiters) = (came.to_vec(), waiters.to_vec());
+        Observed { came, waiters, counts, packets, byte, dirty_after_end, spared }
     }
 }
 
@@ -744,10 +756,14 @@ impl Stage {
             let counts = counts(vmo);
             counts.1 + counts.3
         });
+        let spared = self.vmo.as_ref().filter(|_| self.cell.has(Op::AlwaysNeed)).map(|vmo| {
+            let (resident, dirty, ..) = counts(vmo);
+            resident > dirty && vmo.evict(PageCount(1), Evict::Unused) == PageCount(0)
+        });
         let all: Vec<Came> = all.into_iter().map(|one| one.unwrap_or(Came::StillWaits)).collect();
         let (waiters, came) = all.split_at(all.len() - self.cell.ops.len());
-        let observed =
-            Observed { came: came.to_vec(), waiters: waiters.to_vec(), counts: before, packets, byte, dirty_after_end };
+        let (came, waiters) = (came.to_vec(), waiters.to_vec());
+        let observed = Observed { came, waiters, counts: before, packets, byte, dirty_after_end, spared };
         drop((self.vmo, self.pager, self.port));
         self.platform.check_nothing_left();
         observed
@@ -789,6 +805,7 @@ impl Actor {
                 let evicted = vmo.expect("the operation has the VMO").evict(PageCount(1), Evict::Any);
                 Ok(Came::Evicted(evicted.0))
             }
+            Op::AlwaysNeed => poll(Waiting::always_need(vmo.expect("the operation has the VMO"), 0, 1)),
             Op::PortTake => Ok(Came::Packets(take(&port))),
             Op::Detach => {
                 let world = world(pager, vmo);

@@ -157,7 +157,7 @@ impl History {
             if seen.contains(&state) {
                 continue;
             }
-            if self.is_end(&state) {
+            if Self::is_end(&state) {
                 let mut spec = state.spec.clone();
                 (0..self.pages()).for_each(|page| spec.reclaim(page));
                 if self.ends_with(&spec) {
@@ -178,7 +178,7 @@ impl History {
         if seen.contains(&state) {
             return false;
         }
-        if self.is_end(&state) && self.ends_with(&state.spec) {
+        if Self::is_end(&state) && self.ends_with(&state.spec) {
             return true;
         }
         let next = self.next(&state);
@@ -190,7 +190,7 @@ impl History {
         *progress == Progress::Over
     }
 
-    fn is_end(&self, state: &State) -> bool {
+    fn is_end(state: &State) -> bool {
         state.progress.iter().all(Self::is_over)
     }
 

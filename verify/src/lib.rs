@@ -1,6 +1,7 @@
 //! What the pager must do, and the proof that it does.
 //!
 //! - [`spec`]: the pager as a sequential program, one screen a call. The oracle for everything else.
+//! - [`anonymous`]: the same of an anonymous VMO, and of supply out of it.
 //! - [`history`]: whether calls that overlapped have an order that explains them.
 //! - `world`, `cell`, `race` (under `--cfg loom`): models of the shipped core, explored exhaustively.
 //! - `schedule` (under `--cfg shuttle`): long histories of many threads, in random schedules.
@@ -15,6 +16,7 @@
     )
 )]
 
+pub mod anonymous;
 #[cfg(loom)]
 pub mod cell;
 pub mod history;

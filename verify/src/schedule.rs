@@ -318,6 +318,11 @@ const IDLE: usize = 20_000;
 /// The key of the packet that ends a service.
 const STOP: u64 = 1;
 
+fn spawn(site: &StdArc<Site>, act: impl FnOnce(&Site) + Send + 'static) -> thread::JoinHandle<()> {
+    let site = site.clone();
+    thread::spawn(move || act(&site))
+}
+
 fn service(threads: u64, pages: u64, traps: bool, calls: u64, script: u64) -> u64 {
     let site = StdArc::new(Site {
         world: World::with(options(traps), pages),
@@ -329,24 +334,14 @@ fn service(threads: u64, pages: u64, traps: bool, calls: u64, script: u64) -> u6
     let services = 1 + random.below(2);
     let users = threads - 1 - services;
     let each = (calls / users).min(200 * pages.div_ceil(users));
-    let run = |f: &dyn Fn(&Site) -> Box<dyn FnOnce(&Site) + Send>| {
-        let (act, site) = (f(&site), site.clone());
-        thread::spawn(move || act(&site))
-    };
-    let answering: Vec<_> = (0..services).map(|_| run(&|_| Box::new(|site| site.answer()))).collect();
+    let answering: Vec<_> = (0..services).map(|_| spawn(&site, Site::answer)).collect();
     let mut seed = || Random::new(random.next());
-    let keeper = seed();
-    let keeper = run(&|_| {
-        let keeper = keeper.clone();
-        Box::new(move |site| site.keep(keeper))
-    });
+    let keeping = seed();
+    let keeper = spawn(&site, move |site| site.keep(keeping));
     let using: Vec<_> = (0..users)
         .map(|user| {
             let mine = seed();
-            run(&|_| {
-                let mine = mine.clone();
-                Box::new(move |site| site.access(mine, user, users, each))
-            })
+            spawn(&site, move |site| site.access(mine, user, users, each))
         })
         .collect();
     for user in using {

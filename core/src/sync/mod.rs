@@ -7,6 +7,8 @@
 //! the real crossbeam-epoch. Under `--cfg shuttle` they are shuttle's, for random schedules of many
 //! threads, with the modelled reclamation.
 //!
+//! Under `--cfg accounting` they count who accesses which word how often (`accounting.rs`).
+//!
 //! No other module names `loom` or `shuttle`.
 
 #[cfg(all(crossbeam_loom, not(loom)))]
@@ -15,11 +17,16 @@ compile_error!("--cfg crossbeam_loom needs --cfg loom: without it the epoch woul
 #[cfg(all(loom, shuttle))]
 compile_error!("--cfg loom and --cfg shuttle are different models: choose one");
 
+#[cfg(all(accounting, any(loom, shuttle)))]
+compile_error!("--cfg accounting counts what an ordinary build does: it does not go with loom or shuttle");
+
 #[cfg(loom)]
 pub use loom as explorer;
 #[cfg(shuttle)]
 pub use shuttle as explorer;
 
+#[cfg(accounting)]
+pub mod accounting;
 #[cfg(any(all(loom, not(crossbeam_loom)), shuttle))]
 pub mod model;
 
@@ -28,8 +35,16 @@ pub use crossbeam_epoch::{Collector, Guard, LocalHandle};
 #[cfg(any(all(loom, not(crossbeam_loom)), shuttle))]
 pub use model::{Collector, Guard, LocalHandle};
 
+#[cfg(accounting)]
+use accounting::AtomicUsize;
+#[cfg(accounting)]
+pub(crate) use accounting::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Cell};
+#[cfg(not(accounting))]
+use core::sync::atomic::AtomicUsize; // under loom and shuttle too: see `Hint`
 #[cfg(not(any(loom, shuttle)))]
-pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, fence};
+pub(crate) use core::sync::atomic::fence;
+#[cfg(not(any(loom, shuttle, accounting)))]
+pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64};
 #[cfg(any(loom, shuttle))]
 pub(crate) use explorer::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, fence};
 
@@ -68,8 +83,11 @@ pub(crate) mod size {
 
 /// A number that steers where a search begins. Losing or tearing an update costs time, never an
 /// answer, so it is not modelled: it would only multiply the executions that loom explores.
+///
+/// On a line of its own: it is written often, and what lies beside it is mostly read, by lookups too.
 #[derive(Debug, Default)]
-pub(crate) struct Hint(core::sync::atomic::AtomicUsize);
+#[repr(align(64))]
+pub(crate) struct Hint(AtomicUsize);
 
 impl Hint {
     pub(crate) fn get(&self) -> usize {
@@ -83,6 +101,11 @@ impl Hint {
     /// Counts one event less.
     pub(crate) fn uncount(&self) {
         self.0.fetch_sub(1, Relaxed); // Relaxed: as below
+    }
+
+    /// A number that no other call gets, until they have all been given.
+    pub(crate) fn number(&self) -> usize {
+        self.0.fetch_add(1, Relaxed) // Relaxed: that the numbers differ is the atomicity's doing
     }
 
     /// Counts one event, for statistics.
@@ -111,11 +134,11 @@ pub(crate) fn prefetch<T>(at: &T) {
 
 /// `UnsafeCell` with loom's interface: the pointer is lent to a closure, so that loom can check
 /// that no two accesses overlap.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, accounting)))]
 #[derive(Debug, Default)]
 pub(crate) struct Cell<T>(core::cell::UnsafeCell<T>);
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, accounting)))]
 impl<T> Cell<T> {
     pub(crate) const fn new(value: T) -> Self {
         Self(core::cell::UnsafeCell::new(value))

@@ -169,7 +169,7 @@ fn list(mutants: &[&Mutant], show: bool) {
 impl Args {
     fn chooses(&self, mutant: &Mutant) -> bool {
         let named = self.filter.is_empty() || self.filter.iter().any(|part| mutant.id.contains(part));
-        named && run::scattered(&mutant.id) % self.sample.max(1) == 0
+        named && run::scattered(&mutant.id).is_multiple_of(self.sample.max(1))
     }
 
     /// Whether a run on record need not be repeated.

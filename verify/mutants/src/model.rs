@@ -137,16 +137,16 @@ pub(crate) fn cells(tree: &Tree, cells: &[Measured], bound: usize) -> Result<Ver
     let all = cells.iter().map(|(_, usual)| usual).sum::<usize>();
     let (ended, said) = run(&tree.matrix(), &arguments, &tree.scratch("model.log"), time(all * 4), &[])?;
     let announced = said.lines().rev().find_map(|line| line.strip_prefix("exploring "));
-    let last = Model::Cell(announced.unwrap_or_default().to_string());
+    let running = Model::Cell(announced.unwrap_or_default().to_string());
     Ok(match ended {
-        Ended::Well if said.contains("cells given up") => Verdict::TimedOut(last),
+        Ended::Well if said.contains("cells given up") => Verdict::TimedOut(running),
         Ended::Well => Verdict::Passed,
-        Ended::TimedOut => Verdict::TimedOut(last),
+        Ended::TimedOut => Verdict::TimedOut(running),
         Ended::Badly if announced.is_none() => return Err(Failure::new(format!("the matrix says: {said}"))),
         Ended::Badly => {
             let mut lines = said.lines().skip_while(|line| !line.starts_with("FAILED "));
             let by = lines.next().and_then(|line| line.strip_prefix("FAILED "));
-            let by = by.map_or(last, |name| Model::Cell(name.to_string()));
+            let by = by.map_or(running, |name| Model::Cell(name.to_string()));
             let why = lines.next().unwrap_or("the process ended").to_string();
             let execution = why.strip_prefix("in execution ").and_then(|rest| rest.split(':').next()?.parse().ok());
             let why = why.split_once(": ").map_or(why.clone(), |(_, why)| why.to_string());

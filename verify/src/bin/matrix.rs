@@ -29,6 +29,7 @@ mod explore {
     /// Explores every pair of operations from every state of a page, or every pair and a detach, and
     /// holds each execution to the specification.
     #[derive(Parser)]
+    #[allow(clippy::struct_excessive_bools)] // the switches of a command
     struct Args {
         /// Three operations in each cell: every pair, and a detach.
         #[arg(long)]

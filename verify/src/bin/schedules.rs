@@ -121,7 +121,8 @@ mod run {
                 Scheduler::Random => Runner::new(RandomScheduler::new_from_seed(seed, 1), config).run(execution),
                 Scheduler::Pct => {
                     let depth = (calls / CALLS + 1) * (1 + Random::new(seed).below(TIMES));
-                    let scheduler = PctScheduler::new_from_seed(seed, depth as usize, PCT_EXECUTIONS);
+                    let depth = usize::try_from(depth).unwrap_or(usize::MAX);
+                    let scheduler = PctScheduler::new_from_seed(seed, depth, PCT_EXECUTIONS);
                     Runner::new(scheduler, config).run(execution)
                 }
             }

@@ -59,7 +59,9 @@ impl Maker<'_> {
         let Pat::Ident(name) = pat else { return };
         let name = name.ident.to_string();
         let mut uses = Uses { name: &name, found: Vec::new() };
-        rest.iter().for_each(|statement| uses.visit_stmt(statement));
+        for statement in rest {
+            uses.visit_stmt(statement);
+        }
         if uses.found.is_empty() {
             self.add("pin-ends-at-once", statement, vec![(range(statement.span()), format!("drop({text});"))]);
         } else {
@@ -99,12 +101,13 @@ impl Maker<'_> {
         let texts = (self.text(&one).to_string(), self.text(&two).to_string());
         match second {
             // The value of the block is kept until the other has been done.
-            Stmt::Expr(tail, None) if !matches!(tail, Expr::If(_) | Expr::While(_) | Expr::ForLoop(_)) => {
-                if matches!(unwrapped(tail), Expr::MethodCall(_) | Expr::Call(_)) && !is_made(tail) {
-                    let text = format!("let value = {};\n{}\nvalue", texts.1, texts.0);
-                    self.add(name, first, vec![(one.start..two.end, text)]);
-                }
+            Stmt::Expr(tail, None)
+                if matches!(unwrapped(tail), Expr::MethodCall(_) | Expr::Call(_)) && !is_made(tail) =>
+            {
+                let text = format!("let value = {};\n{}\nvalue", texts.1, texts.0);
+                self.add(name, first, vec![(one.start..two.end, text)]);
             }
+            Stmt::Expr(tail, None) if !matches!(tail, Expr::If(_) | Expr::While(_) | Expr::ForLoop(_)) => {}
             _ if may_move(second) => self.add(name, first, vec![(one, texts.1), (two, texts.0)]),
             _ => {}
         }
