@@ -5,7 +5,8 @@
 //! it. Reclamation has two forms there: the modelled one (`model.rs`), small enough to explore
 //! without bound and quick to notice a use after free, and, with `--cfg crossbeam_loom` besides,
 //! the real crossbeam-epoch. Under `--cfg shuttle` they are shuttle's, for random schedules of many
-//! threads, with the modelled reclamation.
+//! threads, with the modelled reclamation. Under loom a thread may be stopped for ever at any step
+//! (`stopped.rs`).
 //!
 //! Under `--cfg accounting` they count who accesses which word how often (`accounting.rs`).
 //!
@@ -29,6 +30,8 @@ pub use shuttle as explorer;
 pub mod accounting;
 #[cfg(any(all(loom, not(crossbeam_loom)), shuttle))]
 pub mod model;
+#[cfg(loom)]
+pub mod stopped;
 
 #[cfg(not(any(all(loom, not(crossbeam_loom)), shuttle)))]
 pub use crossbeam_epoch::{Collector, Guard, LocalHandle};
@@ -46,7 +49,11 @@ pub(crate) use core::sync::atomic::fence;
 #[cfg(not(any(loom, shuttle, accounting)))]
 pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64};
 #[cfg(any(loom, shuttle))]
-pub(crate) use explorer::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, fence};
+pub(crate) use explorer::sync::atomic::fence;
+#[cfg(shuttle)]
+pub(crate) use explorer::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64};
+#[cfg(loom)]
+pub(crate) use stopped::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64};
 
 pub(crate) use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 

@@ -96,6 +96,8 @@ impl Collector {
 
     /// A step that others see.
     fn order(&self) {
+        #[cfg(loom)]
+        super::stopped::before_change();
         self.0.order.fetch_add(1, Ordering::AcqRel);
         self.lock().steps += 1;
     }
