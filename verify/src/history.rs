@@ -312,16 +312,23 @@ impl History {
                 other.touches() == Some(page) && matches!(progress, Progress::Holding | Progress::Copied)
             })
         };
+        let dirties = || self.events.iter().any(|other| other.op == Op::Dirty && other.overlaps(event));
         let mut after = state.with(number, Progress::Range(left, evicted));
         match op {
             Op::Fail => {
-                if self.events.iter().any(|other| other.op == Op::Dirty && other.overlaps(event)) {
+                if dirties() {
                     next.push(after.clone());
                 }
                 after.spec.fail(page, page + 1, Status::Io);
             }
             Op::Begin if held() => {}
-            Op::Begin => after.spec.writeback_begin(page),
+            Op::Begin => {
+                // OP_DIRTY moves its pages one by one after it has decided, also where a detach comes between.
+                if dirties() {
+                    next.push(after.clone());
+                }
+                after.spec.writeback_begin(page);
+            }
             Op::End => after.spec.writeback_end(page),
             _ => {
                 if after.spec.evict(page) {

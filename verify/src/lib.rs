@@ -3,7 +3,8 @@
 //! - [`spec`]: the pager as a sequential program, one screen a call. The oracle for everything else.
 //! - [`anonymous`]: the same of an anonymous VMO, and of supply out of it.
 //! - [`history`]: whether calls that overlapped have an order that explains them.
-//! - `world`, `cell`, `race` (under `--cfg loom`): models of the shipped core, explored exhaustively.
+//! - [`progress`]: how far a run is.
+//! - `world`, `cell`, `stopped`, `race` (under `--cfg loom`): models of the shipped core, explored exhaustively.
 //! - `schedule` (under `--cfg shuttle`): long histories of many threads, in random schedules.
 
 #![cfg_attr(
@@ -20,10 +21,13 @@ pub mod anonymous;
 #[cfg(loom)]
 pub mod cell;
 pub mod history;
+pub mod progress;
 #[cfg(loom)]
 pub mod race;
 #[cfg(shuttle)]
 pub mod schedule;
 pub mod spec;
+#[cfg(all(loom, not(crossbeam_loom)))]
+pub mod stopped;
 #[cfg(any(loom, shuttle))]
 pub mod world;

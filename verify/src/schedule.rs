@@ -166,14 +166,19 @@ impl Rounds {
         let vmo = Arc::new(vmo.expect("a new VMO"));
         let spec = if self.traps { Spec::trapping(self.pages as usize) } else { Spec::new(self.pages as usize) };
         let mut possible = HashSet::from([spec]);
-        let mut all: Vec<Event> = Vec::new();
+        let (mut all, mut before): (Vec<Event>, Vec<String>) = Default::default();
         let rounds = 5 + self.random.below(20);
         let detached_in = rounds - 1 - self.random.below(3);
         for round in 0..rounds {
             self.byte = 0;
             let history = self.one_round(&vmo, round == detached_in);
             let ends = history.ends(&possible);
-            assert!(!ends.is_empty(), "no order explains {history:#?}\nfrom any of {possible:#?}");
+            assert!(
+                !ends.is_empty(),
+                "no order explains {history:#?}\nfrom any of {possible:#?}\nafter\n{}",
+                before.join("\n")
+            );
+            before.push(format!("{:?}\n  left {:?}, {ends:?}", history.events, history.counts));
             possible = ends;
             all.extend(history.events);
         }

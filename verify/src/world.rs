@@ -247,6 +247,13 @@ impl Waiting {
         Self::new(async move { vmo.commit(range).await.map(|()| 0) })
     }
 
+    /// Begins to bring pages in, as far as it goes. Comes to 0, not a byte.
+    #[must_use]
+    pub fn prefetch(vmo: Arc<Vmo<ModelPlatform>>, page: u64, count: u64) -> Self {
+        let range = ByteRange::new(page * PAGE_SIZE, count * PAGE_SIZE);
+        Self::new(async move { vmo.prefetch(range).await.map(|()| 0) })
+    }
+
     /// Begins to write the first byte of a page.
     #[must_use]
     pub fn write(vmo: Arc<Vmo<ModelPlatform>>, page: u64, byte: u8) -> Self {
@@ -263,6 +270,12 @@ impl Waiting {
             Ok(packets[0].key as u8)
         });
         Self { looks: true, ..waiting }
+    }
+
+    /// For another thread, which wants to know whether it has been woken.
+    #[must_use]
+    pub fn watched(&self) -> Watched {
+        Watched { wakes: self.wakes.clone(), pending: self.pending }
     }
 
     fn check_wakes(&self) {
@@ -305,6 +318,21 @@ impl Waiting {
     pub fn settle(&mut self) -> Option<Result<u8>> {
         self.check_wakes();
         if self.wakes() >= self.pending { self.poll() } else { None }
+    }
+}
+
+/// An access that waits, as others see it.
+#[derive(Debug)]
+pub struct Watched {
+    wakes: StdArc<Wakes>,
+    pending: usize,
+}
+
+impl Watched {
+    /// Whether it was woken since it said that it waits.
+    #[must_use]
+    pub fn is_woken(&self) -> bool {
+        self.wakes.0.load(Ordering::Relaxed) >= self.pending
     }
 }
 
@@ -427,9 +455,7 @@ impl World {
 
     /// Supplies a page whose first byte is `byte`.
     pub fn supply(&self, at: u64, byte: u8) -> Result<()> {
-        let frame = OwnedFrame::new(&*self.platform)?;
-        frame.write(0, &[byte])?;
-        self.pager.supply_frames(&self.vmo, page(at), [frame])
+        supply(&self.pager, &self.vmo, at, byte)
     }
 
     /// Allocates the first frame that is free, and frees it: a step that loom sees in a frame that was freed
@@ -479,10 +505,7 @@ impl World {
     /// already. Returns how many requests it timed out.
     #[allow(clippy::must_use_candidate)] // how many may be of no interest
     pub fn time_out_all(&self) -> usize {
-        let limits = WatchLimits { warn_after: None, time_out: Some(Duration::ZERO) };
-        let mut watch = Watch::new(&self.pager, limits, Box::new(|_: &Event| {}));
-        watch.look(Duration::ZERO);
-        usize::try_from(watch.counts().timed_out).expect("a few")
+        time_out_all(&self.pager)
     }
 
     /// Everything that the port has now.
@@ -587,6 +610,21 @@ impl World {
         drop((vmo, pager, port));
         platform.check_nothing_left();
     }
+}
+
+/// Supplies a page whose first byte is `byte`.
+pub(crate) fn supply(pager: &Pager<ModelPlatform>, vmo: &Vmo<ModelPlatform>, at: u64, byte: u8) -> Result<()> {
+    let frame = OwnedFrame::new(&**vmo.platform())?;
+    frame.write(0, &[byte])?;
+    pager.supply_frames(vmo, page(at), [frame])
+}
+
+/// One look of the watch on the service. Returns how many requests it timed out.
+pub(crate) fn time_out_all(pager: &Pager<ModelPlatform>) -> usize {
+    let limits = WatchLimits { warn_after: None, time_out: Some(Duration::ZERO) };
+    let mut watch = Watch::new(pager, limits, Box::new(|_: &Event| {}));
+    watch.look(Duration::ZERO);
+    usize::try_from(watch.counts().timed_out).expect("a few")
 }
 
 /// Everything that the port has now.
