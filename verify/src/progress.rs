@@ -29,7 +29,16 @@ impl Progress {
 
     /// One more is done.
     pub fn one(&self) {
-        let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
+        self.say(self.done.fetch_add(1, Ordering::Relaxed) + 1);
+    }
+
+    /// So many are done.
+    pub fn reached(&self, done: usize) {
+        self.done.store(done, Ordering::Relaxed);
+        self.say(done);
+    }
+
+    fn say(&self, done: usize) {
         let elapsed = self.begun.elapsed().as_secs();
         let due = self.due.load(Ordering::Relaxed);
         if elapsed < due {

@@ -25,6 +25,7 @@ mod explore {
 
     use clap::Parser;
     use upager_verify::cell::{Cell, Op, Start};
+    use upager_verify::progress::Progress;
 
     /// Explores every pair of operations from every state of a page, or every pair and a detach, and
     /// holds each execution to the specification.
@@ -103,6 +104,7 @@ mod explore {
         let begun = Instant::now();
         let next = AtomicUsize::new(0);
         let over = AtomicBool::new(false);
+        let progress = Progress::new(cells.len());
         let done: Mutex<BTreeMap<usize, Explored>> = Mutex::default();
         std::panic::set_hook(Box::new(|_| {})); // a failure is printed once, with its cell
         std::thread::scope(|scope| {
@@ -126,6 +128,7 @@ mod explore {
                             eprintln!("{at}/{}: {cell} took {seconds:.0} s", cells.len());
                         }
                         done.lock().expect("no panic while held").insert(at, explored);
+                        progress.one();
                     }
                 });
             }

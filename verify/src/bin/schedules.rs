@@ -21,6 +21,7 @@ mod run {
     use clap::{Parser, ValueEnum};
     use shuttle::scheduler::{PctScheduler, RandomScheduler};
     use shuttle::{Config, FailurePersistence, MaxSteps, Runner};
+    use upager_verify::progress::Progress;
     use upager_verify::schedule::{Random, Scenario};
 
     /// Runs the whole pager with 4 to 8 threads in random schedules, and holds it to the specification.
@@ -86,6 +87,8 @@ mod run {
         } else {
             let next = AtomicU64::new(args.seed);
             let over = AtomicBool::new(false);
+            let seconds = usize::try_from(args.seconds).unwrap_or(usize::MAX);
+            let progress = Progress::new(seconds);
             std::thread::scope(|scope| {
                 for _ in 0..args.jobs {
                     scope.spawn(|| {
@@ -94,6 +97,8 @@ mod run {
                             if !one(seed, Scheduler::of(seed), args.calls, &totals) {
                                 over.store(true, Ordering::Relaxed);
                             }
+                            let elapsed = usize::try_from(begun.elapsed().as_secs()).unwrap_or(usize::MAX);
+                            progress.reached(elapsed.min(seconds));
                         }
                     });
                 }
