@@ -65,7 +65,8 @@ impl<P: Platform> Vmo<P> {
     /// VMO traps dirtying.
     ///
     /// Ready with `Ok` says that the page was there at that moment; it may be evicted in the next.
-    /// To use its frame, pin and [`lookup`](Self::lookup), and fault again if it has gone.
+    /// To use its frame, pin and [`lookup`](Self::lookup), and fault again if it has gone. To map it for
+    /// writing, [`hold`](Self::hold) it besides.
     ///
     /// Zeros that are not stored are stored, so that there is a frame to map.
     ///

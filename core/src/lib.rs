@@ -43,6 +43,7 @@ mod block;
 mod board;
 mod counts;
 mod fault;
+mod hold;
 mod observer;
 mod packet;
 mod pager;
@@ -78,6 +79,7 @@ pub use block::{block_on, block_on_until};
 #[cfg(feature = "std")]
 pub use board::StatsBoard;
 pub use fault::Fault;
+pub use hold::Held;
 #[cfg(feature = "std")]
 pub use observer::SwapObserver;
 #[cfg(feature = "tracing")]

@@ -118,7 +118,7 @@ pub(crate) enum Writable<'a> {
 pub(crate) enum Hold {
     /// Until [`end_write`](crate::slot::Slot::end_write): bytes are about to be copied.
     Copying,
-    /// Not at all: the page is mapped, and write-protected before its state moves.
+    /// Not at all: whoever maps the page holds it for that ([`hold`](crate::hold)).
     Mapped,
 }
 

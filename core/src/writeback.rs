@@ -7,6 +7,10 @@
 //! page, and BEGIN passes over it. So the bytes that a page has when it becomes clean are the
 //! bytes it had when BEGIN took it, and the service, which reads them in between, reads those.
 //!
+//! A mapped writer is not seen writing. So BEGIN takes write access from every mapping, after the
+//! state has moved and before it returns; [`hold`](crate::hold) tells why in that order. It does so for pages too
+//! that another BEGIN has taken, since that one may not have come to it yet.
+//!
 //! Writebacks that overlap are told apart no further than Zircon does: after BEGIN, write, BEGIN,
 //! an END cleans the page whichever BEGIN it was meant for. A service that writes the same range
 //! back from two threads at once must keep its own order.
@@ -21,8 +25,8 @@ use crate::slot::{State, Unstored};
 use crate::status::Result;
 use crate::sync::{SeqCst, fence};
 use crate::table::{Item, Partly};
-use crate::units::{ByteRange, PAGE_SIZE, PageRange};
-use crate::vmo::Vmo;
+use crate::units::{ByteRange, PAGE_SIZE, PageCount, PageIndex, PageRange};
+use crate::vmo::{Inner, Vmo};
 
 /// A run of dirty pages (`zx_vmo_dirty_range_t`).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -66,6 +70,38 @@ pub enum Writeback {
     /// Only ranges of zeros that are not stored. Stored dirty pages stay dirty: the service is
     /// about to write zeros.
     ZeroRanges,
+}
+
+/// Pages that have begun to be written back and are not write-protected yet: a run of them is one step
+/// of the platform's. When it is dropped, all are.
+struct Protect<'a, P: Platform> {
+    vmo: &'a Inner<P>,
+    run: Option<PageRange>,
+}
+
+impl<P: Platform> Protect<'_, P> {
+    fn add(&mut self, page: PageIndex) {
+        match &mut self.run {
+            Some(run) if run.end == page.0 => run.end += 1,
+            _ => {
+                self.protect();
+                self.run = Some(PageRange { start: page.0, end: page.0 + 1 });
+            }
+        }
+    }
+
+    fn protect(&mut self) {
+        if let Some(run) = self.run.take() {
+            let count = PageCount(run.end - run.start);
+            self.vmo.platform.write_protect_run(self.vmo.id(), PageIndex(run.start), count);
+        }
+    }
+}
+
+impl<P: Platform> Drop for Protect<'_, P> {
+    fn drop(&mut self) {
+        self.protect();
+    }
 }
 
 impl<P: Platform> Pager<P> {
@@ -135,6 +171,7 @@ impl<P: Platform> Pager<P> {
         self.owns(vmo)?;
         let inner = vmo.inner();
         let pages = range.pages_exact(inner.pages())?;
+        let mut protect = Protect { vmo: inner, run: None };
         let scanned = inner.table.scan(Kind::Dirty, pages, Partly::Divide, |item| {
             match item {
                 // False: they await it already, or are not what they were.
@@ -142,8 +179,19 @@ impl<P: Platform> Pager<P> {
                 Item::Page(page, at) => loop {
                     let begun = match at.slot().load() {
                         State::Dirty(dirty) if which == Writeback::All && !dirty.has_writers() => {
-                            inner.platform.write_protect(inner.id(), page);
-                            dirty.writeback_begin(at.slot())
+                            let begun = dirty.writeback_begin(at.slot());
+                            if begun.is_ok() {
+                                protect.add(page);
+                            }
+                            begun
+                        }
+                        State::AwaitingClean(_) if which == Writeback::All => {
+                            protect.add(page);
+                            break;
+                        }
+                        State::DirtyRequested(trapped) if which == Writeback::All && trapped.is_awaiting() => {
+                            protect.add(page);
+                            break;
                         }
                         State::Zero(zeros) => zeros.writeback_begin(at.slot()),
                         _ => break,
@@ -155,6 +203,7 @@ impl<P: Platform> Pager<P> {
             }
             ControlFlow::<()>::Continue(())
         });
+        drop(protect); // before BEGIN returns
         scanned.map(drop)
     }
 

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use upager::{Access, Evict, PageCount, PageIndex, Pager, PagerOp, Vmo, Writeback};
+use upager::{
+    Access, Evict, PageCount, PageIndex, Pager, PagerOp, Platform, Vmo, VmoOptions, VmoStatsOptions, Writeback,
+};
 use upager_tests::{Hooked, World, at, dirty_ranges, now, pages, pattern};
 
 #[test]
@@ -275,4 +277,54 @@ fn begin_takes_write_access_from_the_mappings_of_the_pages_it_covers() {
         assert!(told.contains(&(vmo.id(), PageIndex(page))), "page {page}");
     }
     assert!(told.iter().all(|(id, page)| *id == vmo.id() && [1, 2].contains(&page.0)), "{told:?}");
+}
+
+#[test]
+fn begin_protects_pages_too_that_another_begin_has_taken() {
+    let world = World::on(Hooked::default());
+    let vmo = world.vmo(2);
+    world.supply(&vmo, 0, 2).unwrap();
+    now(vmo.fault(PageIndex(1), Access::Write)).unwrap();
+    for _ in 0..2 {
+        world.pager.writeback_begin(&vmo, pages(0, 2), Writeback::All).unwrap();
+        assert_eq!(world.platform.write_protected(), [(vmo.id(), PageIndex(1))]);
+    }
+    world.pager.writeback_begin(&vmo, pages(0, 2), Writeback::ZeroRanges).unwrap();
+    assert_eq!(world.platform.write_protected(), []);
+}
+
+#[test]
+fn a_page_that_is_held_is_dirty_and_stays_so() {
+    let world = World::new();
+    let vmo = world.vmo(2);
+    let guard = world.platform.pin();
+    assert!(vmo.hold(&guard, PageIndex(0)).unwrap().is_none(), "absent");
+    assert!(vmo.hold(&guard, PageIndex(2)).unwrap().is_none(), "past the end");
+    world.supply(&vmo, 0, 1).unwrap();
+    let held = vmo.hold(&guard, PageIndex(0)).unwrap().unwrap();
+    assert_eq!(vmo.lookup(&guard, PageIndex(0)), Some(held.frame()));
+    world.pager.writeback_begin(&vmo, pages(0, 2), Writeback::All).unwrap();
+    world.pager.writeback_end(&vmo, pages(0, 2)).unwrap();
+    assert_eq!(vmo.evict(PageCount(2), Evict::Any), PageCount(0));
+    assert_eq!(vmo.counts().dirty, PageCount(1));
+    drop(held);
+    world.pager.writeback_begin(&vmo, pages(0, 2), Writeback::All).unwrap();
+    assert_eq!(vmo.counts().awaiting, PageCount(1));
+    drop(vmo.hold(&guard, PageIndex(0)).unwrap());
+    world.pager.writeback_end(&vmo, pages(0, 2)).unwrap();
+    assert_eq!(vmo.counts().dirty, PageCount(1), "the hold came after BEGIN");
+    assert!(world.pager.query_vmo_stats(&vmo, VmoStatsOptions::Keep).unwrap().is_modified());
+}
+
+#[test]
+fn a_hold_asks_nobody_and_works_after_a_detach() {
+    let world = World::new();
+    let vmo = world.vmo_with(VmoOptions::TRAP_DIRTY, 1);
+    world.supply(&vmo, 0, 1).unwrap();
+    let guard = world.platform.pin();
+    assert!(vmo.hold(&guard, PageIndex(0)).unwrap().is_none(), "the service must be asked first");
+    world.pager.dirty_range(&vmo, pages(0, 1)).unwrap();
+    assert!(vmo.hold(&guard, PageIndex(0)).unwrap().is_some());
+    world.pager.detach_vmo(&vmo).unwrap();
+    assert!(vmo.hold(&guard, PageIndex(0)).unwrap().is_some(), "dirty pages stay");
 }

@@ -9,7 +9,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc as StdArc, Mutex};
+use std::sync::{Arc as StdArc, Mutex, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use loom::sync::atomic::AtomicU8;
 use upager::sync::Arc;
 use upager::{
     Access, ByteOffset, ByteRange, Collector, Command, Event, Evict, Frame, Guard, OwnedFrame, PAGE_SIZE, Packet,
-    PageCount, PageIndex, Pager, PagerOp, Platform, Port, Result, Status, Vmo, VmoOptions, Watch, WatchLimits,
+    PageCount, PageIndex, Pager, PagerOp, Platform, Port, Result, Status, Vmo, VmoId, VmoOptions, Watch, WatchLimits,
     Writeback,
 };
 
@@ -29,6 +29,16 @@ pub struct ModelPlatform {
     collector: Collector,
     memory: [AtomicU8; FRAMES],
     allocated: Mutex<[bool; FRAMES]>,
+    /// Whether stores go through a mapping, if there is one. A store looks at this and is made in one step,
+    /// as a processor's does: hence the lock.
+    mapping: OnceLock<loom::sync::Mutex<Stores>>,
+}
+
+/// What a store to a mapped page does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stores {
+    GoThrough,
+    Fault,
 }
 
 impl ModelPlatform {
@@ -37,7 +47,24 @@ impl ModelPlatform {
             collector: Collector::new(),
             memory: std::array::from_fn(|_| AtomicU8::new(0)),
             allocated: Mutex::new([false; FRAMES]),
+            mapping: OnceLock::new(),
         }
+    }
+
+    fn set_mapping(&self, stores: Stores) {
+        if let Some(mapping) = self.mapping.get() {
+            *mapping.lock().expect("no model panics here") = stores;
+        }
+    }
+
+    /// A store to the mapped page. False: it faults.
+    fn store(&self, frame: Frame, byte: u8) -> bool {
+        let mapping = self.mapping.get().expect("it is mapped");
+        let mapping = mapping.lock().expect("no model panics here");
+        if *mapping == Stores::GoThrough {
+            self.byte(frame).store(byte, loom::sync::atomic::Ordering::Relaxed);
+        }
+        *mapping == Stores::GoThrough
     }
 
     fn allocated(&self) -> std::sync::MutexGuard<'_, [bool; FRAMES]> {
@@ -133,6 +160,14 @@ impl Platform for ModelPlatform {
     unsafe fn copy_in(&self, frame: Frame, _offset: usize, from: &[u8]) {
         self.byte(frame).store(from[0], loom::sync::atomic::Ordering::Relaxed);
         self.check(frame);
+    }
+
+    fn unmap(&self, _: VmoId, _: PageIndex) {
+        self.set_mapping(Stores::Fault);
+    }
+
+    fn write_protect(&self, _: VmoId, _: PageIndex) {
+        self.set_mapping(Stores::Fault);
     }
 }
 
@@ -392,6 +427,29 @@ impl World {
     #[allow(clippy::must_use_candidate)] // how many may be of no interest
     pub fn evict(&self) -> u64 {
         self.vmo.evict(PageCount(1), Evict::Any).0
+    }
+
+    /// Maps the page. The mapping is writable, as that of a dirty page may be.
+    ///
+    /// # Panics
+    /// If it is mapped already.
+    pub fn map(&self) {
+        self.platform.mapping.set(loom::sync::Mutex::new(Stores::GoThrough)).expect("mapped once");
+    }
+
+    /// Stores a byte through the mapping, and has its faults answered as whoever maps the page does.
+    /// False: the page has gone, and the store waits.
+    #[must_use]
+    pub fn store(&self, at: u64, frame: Frame, byte: u8) -> bool {
+        while !self.platform.store(frame, byte) {
+            let guard = self.platform.pin();
+            let held = self.vmo.hold(&guard, PageIndex(at)).expect("a page with few writers");
+            let Some(held) = held else { return false };
+            assert_eq!(held.frame(), frame, "nobody replaces it");
+            self.platform.set_mapping(Stores::GoThrough);
+            drop(held);
+        }
+        true
     }
 
     /// Lets the epoch move on as far as it can. The modelled one needs no help.

@@ -8,7 +8,7 @@ pub use heap::HeapPlatform;
 
 use crate::status::{Result, Status};
 use crate::sync::Guard;
-use crate::units::{PAGE_SIZE, PageIndex};
+use crate::units::{PAGE_SIZE, PageCount, PageIndex};
 
 /// A page of memory, by number. 40 bits, so that page-sized frames reach 2^52 bytes; what the
 /// number means is the platform's affair (a physical page number, an offset in a file, ...).
@@ -95,10 +95,19 @@ pub trait Platform: Send + Sync + 'static {
         let _ = (vmo, page);
     }
 
-    /// Takes write access to the page from every mapping. Called before writeback begins.
-    /// A platform that maps nothing has nothing to do.
+    /// Takes write access to the page from every mapping. When it returns, no store goes through that
+    /// did not fault after. Called before the beginning of a writeback returns; a page may be named that
+    /// is protected already. A platform that maps nothing has nothing to do.
     fn write_protect(&self, vmo: VmoId, page: PageIndex) {
         let _ = (vmo, page);
+    }
+
+    /// As [`write_protect`](Self::write_protect), of `count` pages from `first` on: for a platform that
+    /// can do them in one step.
+    fn write_protect_run(&self, vmo: VmoId, first: PageIndex, count: PageCount) {
+        for page in first.0..first.0 + count.0 {
+            self.write_protect(vmo, PageIndex(page));
+        }
     }
 }
 
