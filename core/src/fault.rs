@@ -25,7 +25,7 @@ use crate::platform::Platform;
 use crate::request::{Kind, Outcome, Wait};
 use crate::source::Asked;
 use crate::status::{Result, Status};
-use crate::units::{ByteOffset, ByteRange, PAGE_SIZE, PageCount, PageIndex};
+use crate::units::{ByteOffset, ByteRange, PageCount, PageIndex};
 use crate::vmo::{Access, Hold, Readable, Vmo, Writable};
 
 /// Waits until a page can be accessed. See [`Vmo::fault`].
@@ -159,7 +159,7 @@ impl<P: Platform> Vmo<P> {
         let mut done = 0;
         while done < to.len() {
             let at = ByteOffset(offset.0 + done as u64);
-            let (within, n) = part_of_page(at, to.len() - done);
+            let (within, n) = at.part_of_page(to.len() - done);
             let part = &mut to[done..done + n];
             match self.read_access(at.page()) {
                 // SAFETY: the guard, from before the lookup, keeps the frame allocated; the part lies
@@ -190,7 +190,7 @@ impl<P: Platform> Vmo<P> {
         let _guard = inner.platform.pin();
         while *done < from.len() {
             let at = ByteOffset(offset.0 + *done as u64);
-            let (within, n) = part_of_page(at, from.len() - *done);
+            let (within, n) = at.part_of_page(from.len() - *done);
             let Writable::Dirty(place, frame) = self.write_access(at.page(), Hold::Copying)? else { break };
             // SAFETY: the page is dirty and held, so its frame is not evicted; if it is replaced, the
             // guard, from before the page was found, keeps it allocated; the part lies within the page.
@@ -200,12 +200,6 @@ impl<P: Platform> Vmo<P> {
         }
         Ok(())
     }
-}
-
-/// Where in its page a position lies, and how many of `len` bytes from there lie in the page.
-fn part_of_page(at: ByteOffset, len: usize) -> (usize, usize) {
-    let within = (at.0 % PAGE_SIZE) as usize;
-    (within, len.min(PAGE_SIZE as usize - within))
 }
 
 /// The page that an access of `len` bytes at `offset` has come to after `done`, and how many pages

@@ -37,12 +37,15 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+mod anonymous;
 #[cfg(feature = "std")]
 mod block;
 #[cfg(feature = "std")]
 mod board;
 mod counts;
 mod fault;
+mod freeing;
+mod hints;
 mod hold;
 mod observer;
 mod packet;
@@ -60,6 +63,7 @@ mod source;
 mod stats;
 mod status;
 mod supply;
+mod supply_pages;
 #[doc(hidden)]
 pub mod sync;
 mod table;
@@ -74,11 +78,13 @@ mod watcher;
 mod writeback;
 mod zero;
 
+pub use anonymous::{AnonymousVmo, Pinned};
 #[cfg(feature = "std")]
 pub use block::{block_on, block_on_until};
 #[cfg(feature = "std")]
 pub use board::StatsBoard;
 pub use fault::Fault;
+pub use hints::{Commit, VmoOp};
 pub use hold::Held;
 #[cfg(feature = "std")]
 pub use observer::SwapObserver;

@@ -60,6 +60,10 @@ pub(crate) struct Shared<P: Platform> {
     vmos: Pool<Entry<P>>,
     /// How many VMOs have been made.
     made: AtomicU64,
+    /// The VMO at which the next eviction over all of them begins.
+    hand: Hint,
+    /// Passes over all of them so far.
+    passes: Hint,
 }
 
 /// A place for one VMO in a registry: a port's or a pager's. Owns one reference to it.
@@ -84,6 +88,16 @@ impl<P: Platform> Entry<P> {
         // SAFETY: the entry's reference keeps the VMO; `clear`, which gives it up, does so only
         // after every guard that is live now has been dropped.
         unsafe { at.as_ref() }
+    }
+
+    /// As [`get`](Self::get), for longer than a guard.
+    fn share(&self, guard: &Guard) -> Option<Arc<Inner<P>>> {
+        let at = ptr::from_ref(self.get(guard)?);
+        // SAFETY: `put` made the pointer from an Arc, and its reference is not given up while the
+        // guard lives, see `get`.
+        unsafe { Arc::increment_strong_count(at) };
+        // SAFETY: the reference counted just now becomes this one.
+        Some(unsafe { Arc::from_raw(at) })
     }
 
     /// Gives up the entry's reference to this VMO, after the grace period. False: it has none.
@@ -184,6 +198,36 @@ impl<P: Platform> fmt::Debug for Pager<P> {
 }
 
 impl<P: Platform> Shared<P> {
+    /// Calls `f` with each VMO once, from the hand on and around, until it returns false. The next round
+    /// begins after the last one called.
+    pub(crate) fn round(&self, mut f: impl FnMut(&Arc<Inner<P>>) -> bool) {
+        let hand = self.hand.get() as u32;
+        let mut goes_on = true;
+        for ahead in [true, false] {
+            self.vmos.glance(|index, entry| {
+                if !goes_on || (index >= hand) != ahead {
+                    return;
+                }
+                // Pinned only to get hold of the VMO, so that a long round delays no frame.
+                let vmo = entry.share(&self.platform.pin());
+                if let Some(vmo) = vmo {
+                    goes_on = f(&vmo);
+                    self.hand.set(index as usize + 1);
+                }
+            });
+        }
+    }
+
+    /// A number for a pass of rounds, never 0.
+    pub(crate) fn new_pass(&self) -> usize {
+        self.passes.number() + 1
+    }
+
+    /// Has the next round begin at this VMO.
+    pub(crate) fn begin_at(&self, entry: u32) {
+        self.hand.set(entry as usize);
+    }
+
     /// Gives up the VMO's entry.
     pub(crate) fn forget(&self, index: u32, vmo: &Inner<P>, guard: &Guard) {
         if self.vmos.get(index).is_some_and(|entry| entry.clear(vmo, guard)) {
@@ -209,14 +253,15 @@ impl<P: Platform> Pager<P> {
     /// A pager over the platform's frames (`zx_pager_create()`).
     #[must_use]
     pub fn new(platform: Arc<P>) -> Self {
-        Self { shared: Arc::new(Shared { platform, vmos: Pool::new(), made: AtomicU64::new(0) }) }
+        let (hand, passes) = (Hint::default(), Hint::default());
+        Self { shared: Arc::new(Shared { platform, vmos: Pool::new(), made: AtomicU64::new(0), hand, passes }) }
     }
 
     /// Creates a VMO of `size` bytes, rounded up to pages. Its page requests arrive at `port`,
     /// under `key` (`zx_pager_create_vmo()`).
     ///
     /// Errors: [`OutOfRange`](Status::OutOfRange): larger than [`MAX_VMO_SIZE`]; [`NoMemory`](Status::NoMemory); [`NoResources`](Status::NoResources): the pager or the port
-    /// has 2^18 VMOs.
+    /// has 2^17 VMOs.
     ///
     /// Lock-free. Memory: under 2 KiB, and 12 bytes for each 2 MiB up to 8 GiB.
     pub fn create_vmo(&self, port: &Port<P>, key: u64, options: VmoOptions, size: u64) -> Result<Vmo<P>> {
@@ -238,6 +283,7 @@ impl<P: Platform> Pager<P> {
                 extent: Extent::new(pages, resizable),
                 traps: options.has(VmoOptions::TRAP_DIRTY),
                 hand: Hint::default(),
+                dry: Hint::default(),
                 figures: Figures::new(),
                 pager: ours.clone(),
                 entry,

@@ -26,9 +26,9 @@ use crate::status::{Result, Status};
 use crate::sync::size::POOL_BITS;
 use crate::sync::{AcqRel, Acquire, AtomicPtr, AtomicU64, Hint, Relaxed, Release};
 
-/// Segments double from `1 << POOL_BITS` entries; together they stay below 2^18, the numbers that
+/// Segments double from `1 << POOL_BITS` entries; together they stay below 2^17, the numbers that
 /// the page word has room for.
-const SEGMENTS: usize = 18 - POOL_BITS as usize;
+const SEGMENTS: usize = 17 - POOL_BITS as usize;
 const WORD: usize = 64;
 
 #[derive(Debug)]
@@ -360,7 +360,7 @@ mod tests {
 
     #[test]
     fn numbers_and_places_are_inverse() {
-        for index in (0..3000).chain([(1 << 18) - 9, (1 << 18) - 10]) {
+        for index in (0..3000).chain([(1 << 17) - 9, (1 << 17) - 10]) {
             let (place, bit) = Place::of(index);
             assert_eq!(place.index(bit), index);
         }
@@ -404,7 +404,7 @@ mod tests {
         while pool.claim().is_ok() {
             n += 1;
         }
-        assert_eq!(n, (1 << 18) - (1 << POOL_BITS));
+        assert_eq!(n, (1 << 17) - (1 << POOL_BITS));
         pool.mark(n - 1, Mark::First);
         assert_eq!(pool.next_marked(n), Some(n - 1), "from past the last entry, around");
         assert_eq!(pool.claim(), Err(Status::NoResources));

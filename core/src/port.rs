@@ -155,12 +155,12 @@ impl<P: Platform> Port<P> {
     /// Errors: [`InvalidArgs`](Status::InvalidArgs): the packet's type is not [`PACKET_TYPE_USER`];
     /// [`ShouldWait`](Status::ShouldWait): [`MAX_USER_PACKETS`](crate::MAX_USER_PACKETS) wait already,
     /// those included that other threads are queueing; [`NoMemory`](Status::NoMemory);
-    /// [`NoResources`](Status::NoResources): the first one, at a port with 2^18 VMOs. A call that
+    /// [`NoResources`](Status::NoResources): the first one, at a port with 2^17 VMOs. A call that
     /// fails changes nothing.
     ///
     /// Lock-free. Costs a copy, and waking a thread if one sleeps. Memory: 64 bytes a packet, kept
     /// until the port closes. (A packet that was cancelled behind one that waits keeps its place until
-    /// that is taken; with 2^18 of those the answer is `ShouldWait` too.)
+    /// that is taken; with 2^17 of those the answer is `ShouldWait` too.)
     ///
     /// ```
     /// # use std::sync::Arc;

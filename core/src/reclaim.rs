@@ -8,14 +8,23 @@
 //! Detach and the end of a VMO retire their pages the same way. How a rescued page that is evicted
 //! again gets a whole grace period is told in [`slot`](crate::slot), "reclaim pending".
 //!
-//! Which pages go: second chance, by a hand that goes round the resident pages (Corbató, 1968,
-//! "clock"). It is published, needs no store on a lookup and no list; an access marks the page,
-//! the hand takes the mark the first time and the page the second time. A page that was just
-//! supplied is marked, so whoever waited for it has a full turn of the hand to use it.
+//! # Which pages go
+//!
+//! Second chance, by a hand that goes round the resident pages (Corbató, 1968, "clock"). It is
+//! published, needs no store on a lookup and no list; an access marks the page, the hand takes the
+//! mark the first time and the page the second time. So a page's age is one bit: used since the hand
+//! last came by, or not. A page that was just supplied is marked, so whoever waited for it has a full
+//! turn of the hand to use it. [`Vmo::lookup`] leaves no mark: whoever keeps a frame mapped, and so
+//! comes back without a fault, is known to the hand only by what it faulted.
+//!
+//! Each VMO has a hand of its own, and the pager has one that goes round its VMOs, see
+//! [`Pager::evict`]. The hints of [`hints`](crate::hints) bend the order: DONT_NEED takes the mark and
+//! puts both hands at the page, and a page that is always needed is spared until nothing else is left.
 
 use core::ops::ControlFlow;
 
 use crate::counts::Kind;
+use crate::pager::Pager;
 use crate::platform::Platform;
 use crate::slot::{Clean, DirtyRequested, OwesReclaim, Reclaimed, State};
 use crate::status::Status;
@@ -29,9 +38,53 @@ use crate::vmo::{Inner, Vmo};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Evict {
     /// Clean pages that were not accessed since the hand last came by, and that nobody waits to write.
+    /// Never one that is [always needed](Vmo::always_need).
     Unused,
-    /// Any clean page. Whoever waits to write one asks for it anew.
+    /// Any clean page; those that are always needed last of all. Whoever waits to write one asks for
+    /// it anew.
     Any,
+}
+
+/// What the hand takes on one turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Pass {
+    /// What is not marked; it takes the marks.
+    Unused,
+    /// What is not always needed.
+    Any,
+    /// What is.
+    Last,
+}
+
+impl Evict {
+    const fn passes(self) -> [Pass; 2] {
+        match self {
+            Self::Unused => [Pass::Unused, Pass::Unused],
+            Self::Any => [Pass::Any, Pass::Last],
+        }
+    }
+}
+
+/// What a turn of the hand came to.
+#[derive(Clone, Copy, Default)]
+struct Turn {
+    evicted: u64,
+    /// Whether it passed by a page only because that is always needed.
+    spared: bool,
+}
+
+impl Turn {
+    fn add(&mut self, other: Self) {
+        self.evicted += other.evicted;
+        self.spared |= other.spared;
+    }
+}
+
+/// What the hand did with a page.
+enum Met {
+    Evicted,
+    Spared,
+    Passed,
 }
 
 /// Pages that wait for their grace period, in batches, so that one deferral serves many.
@@ -168,19 +221,85 @@ impl<'a, P: Platform> Retired<'a, P> {
         self.evict_clean(PageRange::ALL);
         let vmo = self.vmo;
         let _: ControlFlow<()> = vmo.table.scan_pages(Kind::Dirty, PageRange::ALL, |page, at| {
-            let discarded = match at.slot().load() {
-                State::Dirty(dirty) => dirty.discard(at.slot()),
-                State::AwaitingClean(awaiting) => awaiting.discard(at.slot()),
-                State::DirtyRequested(trapped) => trapped.discard(at.slot()),
-                _ => return ControlFlow::Continue(()),
-            };
-            if let Ok(owes) = discarded {
-                at.lower(Kind::Dirty);
-                at.lower(Kind::Resident);
-                self.retire(page, owes);
+            loop {
+                let discarded = match at.slot().load() {
+                    State::Dirty(dirty) => dirty.discard(at.slot()),
+                    State::AwaitingClean(awaiting) => awaiting.discard(at.slot()),
+                    State::DirtyRequested(trapped) => trapped.discard(at.slot()),
+                    _ => break,
+                };
+                // Failing: who closes the pager, or evicts over all its VMOs, may still be here, and has
+                // turned the page back from a request that was over.
+                if let Ok(owes) = discarded {
+                    at.lower(Kind::Dirty);
+                    at.lower(Kind::Resident);
+                    self.retire(page, owes);
+                    break;
+                }
             }
             ControlFlow::Continue(())
         });
+    }
+
+    /// One turn of the VMO's hand, until it has evicted `max` pages.
+    fn turn(&mut self, max: u64, pass: Pass) -> Turn {
+        let inner = self.vmo;
+        let mut turn = Turn::default();
+        if inner.source.is_detached() {
+            return turn; // what is clean has gone with the detach
+        }
+        let end = inner.pages().0;
+        let hand = (inner.hand.get() as u64).min(end); // the VMO may have shrunk
+        for part in [PageRange { start: hand, end }, PageRange { start: 0, end: hand }] {
+            if turn.evicted == max {
+                break;
+            }
+            let stopped = inner.table.scan_pages(Kind::Resident, part, |page, at| {
+                if turn.evicted == max {
+                    return ControlFlow::Break(page);
+                }
+                match self.meet(page, at, pass) {
+                    Met::Evicted => turn.evicted += 1,
+                    Met::Spared => turn.spared = true,
+                    Met::Passed => {}
+                }
+                ControlFlow::Continue(())
+            });
+            inner.hand.set(match stopped {
+                ControlFlow::Break(page) => page.0 as usize,
+                ControlFlow::Continue(()) if part.end == end => 0,
+                ControlFlow::Continue(()) => part.end as usize,
+            });
+        }
+        turn
+    }
+
+    /// The hand comes to a page.
+    fn meet(&mut self, page: PageIndex, at: At<'_>, pass: Pass) -> Met {
+        loop {
+            let gone = match at.slot().load() {
+                State::Clean(clean) if clean.is_always_needed() && pass != Pass::Last => return Met::Spared,
+                State::Clean(clean) if pass == Pass::Unused && clean.accessed() => {
+                    let _ = clean.age(at.slot()); // failing: the page is in use
+                    return Met::Passed;
+                }
+                State::Clean(clean) => self.evict(page, at, clean),
+                State::DirtyRequested(_) => match self.vmo.trapped(at) {
+                    Some(Trapped::Asked(seen, _)) if pass != Pass::Unused && !seen.is_awaiting() => {
+                        if seen.is_always_needed() && pass != Pass::Last {
+                            return Met::Spared;
+                        }
+                        self.evict_asked(page, at, seen)
+                    }
+                    Some(_) => return Met::Passed,
+                    None => false,
+                },
+                _ => return Met::Passed,
+            };
+            if gone {
+                return Met::Evicted;
+            }
+        }
     }
 }
 
@@ -199,62 +318,93 @@ impl<P: Platform> Vmo<P> {
     ///
     /// Dirty pages, and pages that are being written back, are never evicted.
     ///
-    /// Lock-free. Costs the resident pages that the hand passes: at most two turns for
-    /// [`Evict::Unused`], one for [`Evict::Any`].
+    /// Lock-free. Costs the resident pages that the hand passes: at most two turns.
     #[allow(clippy::must_use_candidate)] // how many may be of no interest
     pub fn evict(&self, max: PageCount, which: Evict) -> PageCount {
-        let inner = self.inner();
-        if inner.source.is_detached() {
-            return PageCount(0); // what is clean has gone with the detach
+        let mut retired = Retired::new(self.inner());
+        let mut all = Turn::default();
+        for pass in which.passes() {
+            if all.evicted < max.0 && (pass != Pass::Last || all.spared) {
+                all.add(retired.turn(max.0 - all.evicted, pass));
+            }
         }
-        let mut retired = Retired::new(inner);
-        let hand = inner.hand.get() as u64;
-        let end = inner.pages().0;
-        let hand = hand.min(end);
-        let ahead = PageRange { start: hand, end };
-        let behind = PageRange { start: 0, end: hand };
-        let turns: &[PageRange] = match which {
-            Evict::Unused => &[ahead, behind, ahead, behind],
-            Evict::Any => &[ahead, behind],
-        };
-        let mut evicted = 0;
-        for part in turns {
-            if evicted == max.0 {
+        PageCount(all.evicted)
+    }
+}
+
+/// Pages that the first round takes of a VMO: as many as two groups of slots that share their counts.
+const PORTION: u64 = 128;
+
+impl<P: Platform> Pager<P> {
+    /// Evicts up to `max` clean pages of the pager's VMOs, and returns how many it did. As
+    /// [`Vmo::evict`] in each of them: their frames are freed after a grace period, an access before
+    /// that keeps the page after all, and dirty pages stay.
+    ///
+    /// Fair: it goes round the VMOs, by a hand that the next call takes up where this one left it. A
+    /// round takes at most 128 pages of each VMO, and each further round at most twice as many as the
+    /// one before, until no VMO has more to give. So no VMO gives a second portion before each that has
+    /// pages to give has given one. Shares are of VMOs, not by their size. A page in use goes only when the
+    /// hand of its VMO comes by a second time; a VMO that has none but such pages gives none before the
+    /// others have run dry; and a page that is always needed goes after all that are not.
+    ///
+    /// A VMO that is made or dropped meanwhile may be passed over. One whose last handle goes meanwhile
+    /// may have a page [unmapped](Platform::unmap) a moment later.
+    ///
+    /// Lock-free. A round costs a step for each place that the pager has for a VMO, and there are about
+    /// log2(`max` / 128) of them, twice that at most. Besides, it costs the pages that the hands of the VMOs
+    /// pass: those that it takes, those between, and two turns at most of a VMO that has nothing to give.
+    ///
+    /// ```
+    /// # use upager::*;
+    /// # use std::sync::Arc;
+    /// # let platform = Arc::new(HeapPlatform::new());
+    /// # let (pager, port) = (Pager::new(platform.clone()), Port::new(platform.clone()));
+    /// let vmos = [1, 2].map(|key| pager.create_vmo(&port, key, VmoOptions::NONE, 8192).unwrap());
+    /// for vmo in &vmos {
+    ///     let frames = [OwnedFrame::new(&*platform)?, OwnedFrame::new(&*platform)?];
+    ///     pager.supply_frames(vmo, ByteRange::new(0, 8192), frames)?;
+    /// }
+    /// assert_eq!(pager.evict(PageCount(1), Evict::Any), PageCount(1));
+    /// assert_eq!(pager.evict(PageCount(1), Evict::Any), PageCount(1));
+    /// assert_eq!(vmos.each_ref().map(|vmo| vmo.counts().resident), [PageCount(1); 2]); // one of each
+    /// # Ok::<(), Status>(())
+    /// ```
+    #[allow(clippy::must_use_candidate)] // as of `Vmo::evict`
+    pub fn evict(&self, max: PageCount, which: Evict) -> PageCount {
+        let mut all = Turn::default();
+        for pass in which.passes() {
+            if pass == Pass::Last && !all.spared {
                 break;
             }
-            let stopped = inner.table.scan_pages(Kind::Resident, *part, |page, at| {
-                if evicted == max.0 {
-                    return ControlFlow::Break(page);
+            let (number, mut portion) = (self.shared().new_pass(), PORTION);
+            while all.evicted < max.0 {
+                let round = self.round(number, max.0 - all.evicted, portion, pass);
+                all.add(round);
+                if round.evicted == 0 {
+                    break;
                 }
-                loop {
-                    let gone = match at.slot().load() {
-                        State::Clean(clean) if which == Evict::Unused && clean.accessed() => {
-                            let _ = clean.age(at.slot()); // failing: the page is in use
-                            break;
-                        }
-                        State::Clean(clean) => retired.evict(page, at, clean),
-                        State::DirtyRequested(_) => match inner.trapped(at) {
-                            Some(Trapped::Asked(seen, _)) if which == Evict::Any && !seen.is_awaiting() => {
-                                retired.evict_asked(page, at, seen)
-                            }
-                            Some(_) => break,
-                            None => false,
-                        },
-                        _ => break,
-                    };
-                    if gone {
-                        evicted += 1;
-                        break;
-                    }
-                }
-                ControlFlow::Continue(())
-            });
-            inner.hand.set(match stopped {
-                ControlFlow::Break(page) => page.0 as usize,
-                ControlFlow::Continue(()) if part.end == end => 0,
-                ControlFlow::Continue(()) => part.end as usize,
-            });
+                portion = portion.saturating_mul(2);
+            }
         }
-        PageCount(evicted)
+        PageCount(all.evicted)
+    }
+
+    /// One turn of the pager's hand, until `max` pages are evicted. Of each VMO at most `portion`, and
+    /// nothing of one that has run dry in an earlier round of this pass: another turn of its hand would
+    /// take the pages that the last one has only taken the marks of.
+    fn round(&self, number: usize, max: u64, portion: u64, pass: Pass) -> Turn {
+        let mut round = Turn::default();
+        self.shared().round(|vmo| {
+            if vmo.dry.get() != number {
+                let wanted = portion.min(max - round.evicted);
+                let turn = Retired::new(vmo).turn(wanted, pass);
+                if turn.evicted < wanted {
+                    vmo.dry.set(number);
+                }
+                round.add(turn);
+            }
+            round.evicted < max
+        });
+        round
     }
 }

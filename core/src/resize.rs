@@ -12,7 +12,10 @@
 //! - A faulter claims a request and then looks at the size; the shrink sets the size and then walks the
 //!   requests. By the rule of the walk ([`pool`](crate::pool)) one of the two notices the other.
 //! - A supply that put pages past the end looks at the size once more before it returns, and drops them.
-//!   Until then only a [lookup](crate::Vmo::lookup) can find them: every access looks at the size first.
+//!   Until then only a [lookup](crate::Vmo::lookup) can use them: every access looks at the size again
+//!   after it has seen the page. If the shrink dropped what was there before, the supply's swap read the
+//!   shrink's, so whoever sees the page sees the size. If the page was absent all the time, what the supply
+//!   brought is what it would have been before the shrink; should the access miss the size, it came before.
 //! - A page that was on its way out could be brought back: so the shrink drops these too, by a swap, and
 //!   whoever read the word before fails.
 //! - Zeros may be put past the end. Nobody finds them there, and they are gone at the latest with the next

@@ -29,7 +29,8 @@
 //! | 0..4 | tag | tag | tag |
 //! | 4 | 0 | accessed | accessed; in `Evicting`: condemned, an access has failed on it |
 //! | 5 | reclaim pending | reclaim pending | reclaim pending |
-//! | 6..24 | index of the request | writers that hold the page | index of the DIRTY request, where there is one |
+//! | 6..23 | index of the request | writers that hold the page | index of the DIRTY request, where there is one |
+//! | 23 | 0 | always needed | always needed |
 //! | 24..64 | generation of the request (36 bits) | frame | frame |
 //!
 //! *Reclaim pending* says that an earlier eviction, from which the page was rescued, has left a
@@ -37,6 +38,9 @@
 //! of the state: one if the page is `Evicting` or has the bit, else none. Without it a page that
 //! was rescued and evicted again would be freed by the first reclaim, inside the grace period of
 //! the second.
+//!
+//! *Always needed* is a hint that was given for the page ([`hints`](crate::hints)). Every arrow between
+//! states with a frame keeps it; it goes with the frame.
 //!
 //! A request is *dead* when its generation has passed or its outcome is known
 //! ([`request`](crate::request)). `Requested` by a dead request means `Empty`: whoever failed the
@@ -62,9 +66,19 @@
 //! The frame of a replaced page is freed after a grace period without the page's doing, so the page may
 //! have another one at once. A reclaim that was on its way for it finds the bit, in every state.
 //!
+//! In an anonymous VMO ([`anonymous`](crate::anonymous)) a page is `Empty`, which reads as zeros, or
+//! `Dirty`, held or not:
+//!
+//! ```text
+//!   Empty --commit--> Dirty <--+ begin_write, end_write
+//!     ^                |  |    |
+//!     +------take------+  +----+            take: no writers
+//! ```
+//!
 //! Two bits of a tag say what a lookup asks: content of the VMO's own (dirty, awaiting clean), and
 //! content that the service has too, which detach hides.
 
+use crate::counts::Kind;
 use crate::platform::Frame;
 use crate::request::RequestId;
 use crate::sync::{AcqRel, Acquire, AtomicU64, Relaxed, Release};
@@ -72,13 +86,16 @@ use crate::sync::{AcqRel, Acquire, AtomicU64, Relaxed, Release};
 const TAG: u64 = 0xf;
 const ACCESSED: u64 = 1 << 4;
 const RECLAIM: u64 = 1 << 5;
-const INDEX_BITS: u32 = 18;
+const INDEX_BITS: u32 = 17;
 const INDEX_AT: u32 = 6;
 const PIN: u64 = 1 << INDEX_AT;
 const PINS: u64 = ((1 << INDEX_BITS) - 1) << INDEX_AT;
+const ALWAYS_NEEDED: u64 = 1 << 23;
 const FRAME_AT: u32 = 24;
 const FRAME: u64 = u64::MAX << FRAME_AT;
-const KEPT: u64 = FRAME | RECLAIM | ACCESSED;
+/// What belongs to the frame, and not to the state: every arrow between states with a frame keeps it.
+const CARRIED: u64 = FRAME | RECLAIM | ALWAYS_NEEDED;
+const KEPT: u64 = CARRIED | ACCESSED;
 
 /// In the word of `Zero`: the zeros are being written back.
 const ZEROS_AWAITING: u64 = 1 << INDEX_AT;
@@ -170,6 +187,8 @@ seen! {
     DirtyRequested;
     /// A page seen `Zero`.
     Zero;
+    /// A page seen with a frame that is not on its way out: what a hint sees of it.
+    Stored;
 }
 
 /// What a reclaim did.
@@ -225,7 +244,8 @@ impl Slot {
     }
 
     /// Gives up a writer's hold on this frame of the page, after its bytes are in. The writer has been
-    /// pinned since it took hold: so if the page has the frame, it is still the same content.
+    /// pinned since it took hold: so if the page has the frame, it is still the same content. (In an
+    /// anonymous VMO a page that is held keeps its content, and nobody need be pinned for it.)
     pub(crate) fn end_write(&self, frame: Frame) {
         let mut word = self.0.load(Relaxed); // Relaxed: the swap below decides
         // The page has left `Dirty` with a writer in it only if its content was replaced.
@@ -237,6 +257,19 @@ impl Slot {
                 Err(now) => word = now,
             }
         }
+    }
+}
+
+impl Slot {
+    /// Whether the page still has this frame, which it was seen to have by a reader who has been pinned
+    /// since. If so, what the reader did with the frame comes before whatever happens to the frame once it
+    /// has left the page: before it is written to elsewhere, too.
+    pub(crate) fn still_has(&self, frame: Frame) -> bool {
+        // Release, and a read-modify-write: every later arrow of the page is one too, so `take` (Acquire)
+        // reads from the release sequence that begins here. A load would leave the order of the copied
+        // bytes to the processor.
+        let word = self.0.fetch_or(0, Release);
+        word & TAG == DIRTY && frame_of(word) == frame
     }
 }
 
@@ -321,6 +354,11 @@ impl Zero {
 }
 
 impl Empty {
+    /// A frame of zeros becomes the content of a page of an anonymous VMO.
+    pub(crate) fn commit(self, slot: &Slot, frame: Frame) -> Result<(), State> {
+        slot.change(self.0, DIRTY | frame_bits(frame))
+    }
+
     /// A READ now covers the page.
     #[inline]
     pub(crate) fn request(self, slot: &Slot, id: RequestId) -> Result<(), State> {
@@ -376,17 +414,22 @@ impl Evicting {
 
     /// An access came before the grace period was over: the page stays.
     pub(crate) fn rescue(self, slot: &Slot) -> Result<(), State> {
-        slot.change(self.0, (self.0 & FRAME) | CLEAN | RECLAIM | ACCESSED)
+        slot.change(self.0, (self.0 & CARRIED) | CLEAN | RECLAIM | ACCESSED)
     }
 
     /// As [`rescue`](Self::rescue), by a writer, who then holds the page.
     pub(crate) fn begin_write(self, slot: &Slot) -> Result<(), State> {
-        slot.change(self.0, (self.0 & FRAME) | DIRTY | RECLAIM | ACCESSED | PIN)
+        slot.change(self.0, (self.0 & CARRIED) | DIRTY | RECLAIM | ACCESSED | PIN)
     }
 
     /// As [`rescue`](Self::rescue), by a mapped writer.
     pub(crate) fn mark_dirty(self, slot: &Slot) -> Result<(), State> {
-        slot.change(self.0, (self.0 & FRAME) | DIRTY | RECLAIM | ACCESSED)
+        slot.change(self.0, (self.0 & CARRIED) | DIRTY | RECLAIM | ACCESSED)
+    }
+
+    /// If it is rescued, the page is like any other.
+    pub(crate) fn dont_need(self, slot: &Slot) -> Result<(), State> {
+        change_marks(slot, self.0, self.0 & !ALWAYS_NEEDED)
     }
 }
 
@@ -399,6 +442,10 @@ impl Clean {
     #[inline]
     pub(crate) const fn accessed(self) -> bool {
         self.0 & ACCESSED != 0
+    }
+
+    pub(crate) const fn is_always_needed(self) -> bool {
+        self.0 & ALWAYS_NEEDED != 0
     }
 
     /// Notes that the page was used. Failing is harmless: the page moved on.
@@ -414,18 +461,18 @@ impl Clean {
     /// The page is on its way out. The answer says whether the caller owes it a reclaim: a page
     /// with one pending must not get a second.
     pub(crate) fn evict(self, slot: &Slot) -> Result<OwesReclaim, State> {
-        slot.change(self.0, (self.0 & (FRAME | RECLAIM)) | EVICTING)?;
+        slot.change(self.0, (self.0 & CARRIED) | EVICTING)?;
         Ok(OwesReclaim::of(self.0))
     }
 
     /// The page becomes dirty, and a writer holds it until its bytes are in.
     pub(crate) fn begin_write(self, slot: &Slot) -> Result<(), State> {
-        slot.change(self.0, (self.0 & (FRAME | RECLAIM)) | DIRTY | ACCESSED | PIN)
+        slot.change(self.0, (self.0 & CARRIED) | DIRTY | ACCESSED | PIN)
     }
 
     /// The page becomes dirty for a mapped writer.
     pub(crate) fn mark_dirty(self, slot: &Slot) -> Result<(), State> {
-        slot.change(self.0, (self.0 & (FRAME | RECLAIM)) | DIRTY | ACCESSED)
+        slot.change(self.0, (self.0 & CARRIED) | DIRTY | ACCESSED)
     }
 
     /// The request, or the permit, with this index is about the page's dirtying.
@@ -474,9 +521,19 @@ impl Dirty {
         slot.change(self.0, (self.0 & KEPT) | AWAITING_CLEAN)
     }
 
+    /// The frame leaves a page of an anonymous VMO, which is empty then. Only without writers, as for
+    /// [`writeback_begin`](Self::writeback_begin).
+    pub(crate) fn take(self, slot: &Slot) -> Result<Frame, State> {
+        if self.has_writers() {
+            return Err(State::Dirty(self));
+        }
+        slot.change(self.0, EMPTY)?;
+        Ok(self.frame())
+    }
+
     /// The VMO is gone: no writer is left, and the content with it.
     pub(crate) fn discard(self, slot: &Slot) -> Result<OwesReclaim, State> {
-        slot.change(self.0, (self.0 & (FRAME | RECLAIM)) | EVICTING)?;
+        slot.change(self.0, (self.0 & CARRIED) | EVICTING)?;
         Ok(OwesReclaim::of(self.0))
     }
 }
@@ -494,12 +551,12 @@ impl AwaitingClean {
 
     /// A write came in between: what the service wrote is old.
     pub(crate) fn begin_write(self, slot: &Slot) -> Result<(), State> {
-        slot.change(self.0, (self.0 & (FRAME | RECLAIM)) | DIRTY | ACCESSED | PIN)
+        slot.change(self.0, (self.0 & CARRIED) | DIRTY | ACCESSED | PIN)
     }
 
     /// As [`begin_write`](Self::begin_write), by a mapped writer.
     pub(crate) fn mark_dirty(self, slot: &Slot) -> Result<(), State> {
-        slot.change(self.0, (self.0 & (FRAME | RECLAIM)) | DIRTY | ACCESSED)
+        slot.change(self.0, (self.0 & CARRIED) | DIRTY | ACCESSED)
     }
 
     /// As for a [clean](Clean::request_dirty) page.
@@ -509,7 +566,7 @@ impl AwaitingClean {
 
     /// The VMO is gone, and the content with it.
     pub(crate) fn discard(self, slot: &Slot) -> Result<OwesReclaim, State> {
-        slot.change(self.0, (self.0 & (FRAME | RECLAIM)) | EVICTING)?;
+        slot.change(self.0, (self.0 & CARRIED) | EVICTING)?;
         Ok(OwesReclaim::of(self.0))
     }
 }
@@ -529,6 +586,10 @@ impl DirtyRequested {
         self.0 & TAG == AWAITING_DIRTY_REQUESTED
     }
 
+    pub(crate) const fn is_always_needed(self) -> bool {
+        self.0 & ALWAYS_NEEDED != 0
+    }
+
     /// Another request, or a permit, takes the page over.
     pub(crate) fn request_dirty(self, slot: &Slot, index: u32) -> Result<(), State> {
         slot.change(self.0, (self.0 & !PINS) | index_bits(index))
@@ -536,7 +597,7 @@ impl DirtyRequested {
 
     /// The service allows it.
     pub(crate) fn grant(self, slot: &Slot) -> Result<(), State> {
-        slot.change(self.0, (self.0 & (FRAME | RECLAIM)) | DIRTY | ACCESSED)
+        slot.change(self.0, (self.0 & CARRIED) | DIRTY | ACCESSED)
     }
 
     /// The request is over, and the page is what it was before.
@@ -565,9 +626,48 @@ impl DirtyRequested {
 
     /// The VMO is gone, and the content with it.
     pub(crate) fn discard(self, slot: &Slot) -> Result<OwesReclaim, State> {
-        slot.change(self.0, (self.0 & (FRAME | RECLAIM)) | EVICTING)?;
+        slot.change(self.0, (self.0 & CARRIED) | EVICTING)?;
         Ok(OwesReclaim::of(self.0))
     }
+}
+
+impl State {
+    /// The page, if it has a frame that is not on its way out, whatever else it is.
+    pub(crate) const fn stored(self) -> Option<Stored> {
+        match self {
+            Self::Clean(Clean(word))
+            | Self::Dirty(Dirty(word))
+            | Self::AwaitingClean(AwaitingClean(word))
+            | Self::DirtyRequested(DirtyRequested(word)) => Some(Stored(word)),
+            Self::Empty(_) | Self::Requested(_) | Self::Evicting(_) | Self::Zero(_) => None,
+        }
+    }
+
+    /// Whether the page is counted so, when nothing moves.
+    pub(crate) fn counts_as(self, kind: Kind) -> bool {
+        match (kind, self) {
+            (Kind::Resident, _) => self.stored().is_some(),
+            (Kind::Dirty, Self::DirtyRequested(page)) => page.is_awaiting(),
+            (Kind::Dirty, _) => matches!(self, Self::Dirty(_) | Self::AwaitingClean(_) | Self::Zero(_)),
+        }
+    }
+}
+
+impl Stored {
+    /// The page is always needed from now on, and was used just now.
+    pub(crate) fn always_need(self, slot: &Slot) -> Result<(), State> {
+        change_marks(slot, self.0, self.0 | ALWAYS_NEEDED | ACCESSED)
+    }
+
+    /// The page is not needed, neither always nor lately.
+    pub(crate) fn dont_need(self, slot: &Slot) -> Result<(), State> {
+        change_marks(slot, self.0, self.0 & !(ALWAYS_NEEDED | ACCESSED))
+    }
+}
+
+/// As [`Slot::change`], but without a store where the page has the marks already.
+fn change_marks(slot: &Slot, from: u64, to: u64) -> Result<(), State> {
+    if from == to { Ok(()) } else { slot.change(from, to) }
 }
 
 impl Slot {
@@ -593,6 +693,8 @@ impl Slot {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
 
     fn clean(slot: &Slot) -> Clean {
@@ -722,5 +824,155 @@ mod tests {
         stale.begin_write(&slot).unwrap();
         assert!(stale.evict(&slot).is_err());
         assert!(matches!(slot.load(), State::Dirty(_)));
+    }
+
+    fn is_always_needed(slot: &Slot) -> bool {
+        slot.0.load(Acquire) & ALWAYS_NEEDED != 0 // Acquire: any; there is one thread
+    }
+
+    /// A page that has the mark, in each state with a frame, and its name.
+    fn marked() -> Vec<(&'static str, Slot)> {
+        let always = || {
+            let slot = supplied((1 << 40) - 1);
+            slot.load().stored().unwrap().always_need(&slot).unwrap();
+            slot
+        };
+        let dirty = || {
+            let slot = always();
+            clean(&slot).mark_dirty(&slot).unwrap();
+            slot
+        };
+        let awaiting = || {
+            let slot = dirty();
+            let State::Dirty(page) = slot.load() else { panic!() };
+            page.writeback_begin(&slot).unwrap();
+            slot
+        };
+        let held = always();
+        clean(&held).begin_write(&held).unwrap();
+        let asked = always();
+        clean(&asked).request_dirty(&asked, (1 << INDEX_BITS) - 1).unwrap();
+        let awaiting_asked = awaiting();
+        let State::AwaitingClean(page) = awaiting_asked.load() else { panic!() };
+        page.request_dirty(&awaiting_asked, (1 << INDEX_BITS) - 1).unwrap();
+        let evicting = always();
+        clean(&evicting).evict(&evicting).unwrap();
+        Vec::from([
+            ("clean", always()),
+            ("dirty", dirty()),
+            ("held", held),
+            ("awaiting", awaiting()),
+            ("asked", asked),
+            ("awaiting, asked", awaiting_asked),
+            ("evicting", evicting),
+        ])
+    }
+
+    /// Every arrow that leaves the state and keeps the frame, by number. `None`: there are no more.
+    fn arrow(slot: &Slot, number: usize) -> Option<Result<(), State>> {
+        let evicted = |owes: Result<OwesReclaim, State>| owes.map(drop);
+        Some(match (slot.load(), number) {
+            (State::Clean(page), 0) => page.touch(slot),
+            (State::Clean(page), 1) => page.age(slot),
+            (State::Clean(page), 2) => evicted(page.evict(slot)),
+            (State::Clean(page), 3) => page.begin_write(slot),
+            (State::Clean(page), 4) => page.mark_dirty(slot),
+            (State::Clean(page), 5) => page.request_dirty(slot, 7),
+            (State::Dirty(page), 0) => page.begin_write(slot).unwrap(),
+            (State::Dirty(page), 1) if page.has_writers() => {
+                slot.end_write(page.frame());
+                Ok(())
+            }
+            (State::Dirty(page), 1) => page.writeback_begin(slot),
+            (State::Dirty(page), 2) => evicted(page.discard(slot)),
+            (State::AwaitingClean(page), 0) => page.writeback_end(slot),
+            (State::AwaitingClean(page), 1) => page.begin_write(slot),
+            (State::AwaitingClean(page), 2) => page.mark_dirty(slot),
+            (State::AwaitingClean(page), 3) => page.request_dirty(slot, 7),
+            (State::AwaitingClean(page), 4) => evicted(page.discard(slot)),
+            (State::DirtyRequested(page), 0) => page.request_dirty(slot, 7),
+            (State::DirtyRequested(page), 1) => page.grant(slot),
+            (State::DirtyRequested(page), 2) => page.withdraw(slot),
+            (State::DirtyRequested(page), 3) => evicted(page.discard(slot)),
+            (State::DirtyRequested(page), 4) if page.is_awaiting() => page.writeback_end(slot),
+            (State::DirtyRequested(page), 4) => evicted(page.evict(slot)),
+            (State::Evicting(page), 0) => page.condemn(slot),
+            (State::Evicting(page), 1) => page.rescue(slot),
+            (State::Evicting(page), 2) => page.begin_write(slot),
+            (State::Evicting(page), 3) => page.mark_dirty(slot),
+            _ => return None,
+        })
+    }
+
+    #[test]
+    fn every_arrow_keeps_the_mark_and_none_makes_one() {
+        let states = marked().len();
+        for state in 0..states {
+            for number in 0.. {
+                let (name, slot) = marked().swap_remove(state);
+                let Some(done) = arrow(&slot, number) else {
+                    assert!(number >= 3, "{name} has its arrows");
+                    break;
+                };
+                done.unwrap();
+                assert!(is_always_needed(&slot), "{name}, arrow {number}");
+                assert_eq!(frame_of(slot.0.load(Acquire)), Frame::from_bits((1 << 40) - 1), "{name}, arrow {number}");
+
+                let (_, slot) = marked().swap_remove(state);
+                match slot.load() {
+                    State::Evicting(page) => page.dont_need(&slot).unwrap(),
+                    other => other.stored().unwrap().dont_need(&slot).unwrap(),
+                }
+                arrow(&slot, number).unwrap().unwrap();
+                assert!(!is_always_needed(&slot), "{name}, arrow {number}, without the mark");
+            }
+        }
+    }
+
+    #[test]
+    fn hints_change_the_marks_and_nothing_else() {
+        for (name, slot) in marked() {
+            let before = slot.0.load(Acquire);
+            let changes = match slot.load() {
+                State::Evicting(page) => {
+                    page.dont_need(&slot).unwrap();
+                    ALWAYS_NEEDED
+                }
+                other => {
+                    other.stored().unwrap().always_need(&slot).unwrap();
+                    assert_eq!(slot.0.load(Acquire), before, "{name}");
+                    other.stored().unwrap().dont_need(&slot).unwrap();
+                    ALWAYS_NEEDED | ACCESSED
+                }
+            };
+            assert_eq!(slot.0.load(Acquire), before & !changes, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_mark_goes_with_the_frame() {
+        let (_, slot) = marked().pop().unwrap();
+        assert_eq!(slot.reclaim(), Reclaimed::Frame(Frame::from_bits((1 << 40) - 1)));
+        let State::Empty(page) = slot.load() else { panic!() };
+        assert_eq!(slot.0.load(Acquire), EMPTY);
+        page.supply(&slot, Frame::from_bits(3)).unwrap();
+        assert!(!is_always_needed(&slot));
+    }
+
+    #[test]
+    fn the_mark_goes_with_content_that_is_replaced() {
+        for with in [Unstored::Absent, Unstored::Zero, Unstored::ZeroAwaiting] {
+            for (name, slot) in marked() {
+                slot.load().replace(&slot, with).unwrap();
+                assert!(!is_always_needed(&slot), "{name}, {with:?}");
+                assert!(slot.load().stored().is_none(), "{name}, {with:?}");
+                match slot.load() {
+                    State::Zero(page) => page.store(&slot, Frame::from_bits(3)).unwrap(),
+                    State::Empty(page) => page.supply(&slot, Frame::from_bits(3)).unwrap(),
+                    other => panic!("{name}: {other:?}"),
+                }
+                assert!(!is_always_needed(&slot), "{name}, {with:?}, and then stored");
+            }
+        }
     }
 }

@@ -182,6 +182,22 @@ impl<P: Platform> Source<P> {
         }
     }
 
+    /// Whether the page, in a VMO whose service cannot be asked any more, lacks what one would ask for.
+    #[cold]
+    fn lacks(vmo: &Inner<P>, kind: Kind, page: PageIndex) -> bool {
+        let at = match vmo.table.look(page) {
+            Look::At(at) => at,
+            Look::Unstored(unstored) => return unstored == Unstored::Absent,
+        };
+        match (kind, at.slot().load()) {
+            (_, State::Empty(_) | State::Requested(_)) => kind == Kind::Read,
+            (_, State::Evicting(evicting)) => kind == Kind::Read && evicting.is_condemned(),
+            (Kind::Dirty, State::Clean(_) | State::AwaitingClean(_)) => true,
+            (Kind::Dirty, State::DirtyRequested(_)) => vmo.trapped(at).is_some(),
+            _ => false,
+        }
+    }
+
     /// Waits for the page, or for leave to make it dirty: joins the request that covers it, or opens
     /// one for it and for as many pages after it as need the same, up to `run`. `vmo` is the one that
     /// has this source.
@@ -204,15 +220,19 @@ impl<P: Platform> Source<P> {
         let wait = self.requests.open(kind, page.0, run)?;
         let id = wait.id();
         // After the claim: see "How a request cannot be left behind".
+        // The size first: a page that a shrink has dropped is past the end, in a detached VMO too.
         let inside = if page.0 < vmo.pages().0 { Ok(()) } else { Err(Status::OutOfRange) };
-        let claimed = self.attached().and(inside).and_then(|()| match kind {
+        let claimed = inside.and_then(|()| self.attached()).and_then(|()| match kind {
             Kind::Read => self.claim_run(table, page, run, id),
             Kind::Dirty | Kind::Permit => Ok(Self::claim_dirty(vmo, page, run, id.index())),
         });
         match claimed {
             Err(status) => {
                 self.requests.abandon(wait);
-                return Err(status);
+                // What the page had was seen before the mark. If it has got content since, it is no
+                // matter that nobody can be asked.
+                let moved = status == Status::BadState && !Self::lacks(vmo, kind, page);
+                return if moved { Ok(Asked::Moved) } else { Err(status) };
             }
             Ok(0) => {
                 self.requests.abandon(wait);

@@ -3,7 +3,7 @@
 
 use crate::counts::Kind;
 use crate::pager::Pager;
-use crate::platform::{OwnedFrame, Platform};
+use crate::platform::{Frame, OwnedFrame, Platform};
 use crate::reclaim::Retired;
 use crate::request::RequestId;
 use crate::slot::{State, Unstored};
@@ -88,17 +88,7 @@ impl<P: Platform> Pager<P> {
             return Err(Status::BadState);
         }
         let supplied = supply(inner, pages, frames);
-        // Pairs with the fence in `detach_vmo`: either we see its mark here, or it sees our pages.
-        // Nobody can use them in either case; this is so that their frames do not linger.
-        fence(SeqCst);
-        if inner.source.is_detached() {
-            Retired::new(inner).evict_clean(pages);
-        }
-        // The same fence pairs with that of a shrink: pages past the end must not stay either.
-        let size = inner.pages().0;
-        if pages.end > size {
-            Retired::new(inner).evict_clean(PageRange { start: size, end: pages.end });
-        }
+        look_again(inner, pages);
         supplied
     }
 
@@ -134,46 +124,82 @@ fn supply<'p, P: Platform>(
         if !frame.belongs_to(&vmo.platform) {
             return Err(Status::InvalidArgs);
         }
-        let at = match vmo.table.look(PageIndex(page)) {
-            Look::At(at) => at,
-            Look::Unstored(Unstored::Absent) => vmo.table.find_or_make(PageIndex(page))?,
-            Look::Unstored(Unstored::Zero | Unstored::ZeroAwaiting) => continue, // the VMO has it already
-        };
-        let slot = at.slot();
-        let mut state = slot.load();
-        at.raise(Kind::Resident);
-        let moved_in = loop {
-            let change = match state {
-                State::Empty(empty) => empty.supply(slot, frame.frame()),
-                State::Requested(requested) => requested.supply(slot, frame.frame()),
-                // The page is still here: keeping it is as if the eviction had passed it over.
-                State::Evicting(evicting) => match evicting.rescue(slot) {
-                    Ok(()) => break Moved::Rescued,
-                    Err(now) => Err(now),
-                },
-                _ => break Moved::Kept,
-            };
-            match change {
-                Ok(()) => break Moved::In,
-                Err(now) => state = now,
-            }
-        };
-        match moved_in {
-            Moved::In => {
-                let _: crate::platform::Frame = frame.into_frame(); // the slot owns it now
-                if let State::Requested(requested) = state {
-                    arrivals.add(requested.id());
-                }
-            }
-            Moved::Rescued => arrivals.rescued += 1,
-            Moved::Kept => at.lower(Kind::Resident),
+        if move_in(vmo, PageIndex(page), &mut arrivals, || Ok(frame.frame()))? == Moved::In {
+            let _: Frame = frame.into_frame(); // the slot owns it now
         }
     }
     Ok(())
 }
 
-enum Moved {
+/// What became of a frame that was offered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Moved {
+    /// The page has it.
     In,
-    Rescued,
-    Kept,
+    /// The page had content already, and keeps it.
+    Not,
+}
+
+/// Moves a frame into the page, if it has no content. `frame` is asked only then; asked more than once, it
+/// answers the same.
+///
+/// # Errors
+/// `NoMemory`, where a table node could not be made, and what `frame` says. The page is what it was.
+#[inline]
+pub(crate) fn move_in<P: Platform>(
+    vmo: &Inner<P>,
+    page: PageIndex,
+    arrivals: &mut Arrivals<'_, P>,
+    mut frame: impl FnMut() -> Result<Frame>,
+) -> Result<Moved> {
+    let at = match vmo.table.look(page) {
+        Look::At(at) => at,
+        Look::Unstored(Unstored::Absent) => vmo.table.find_or_make(page)?,
+        Look::Unstored(Unstored::Zero | Unstored::ZeroAwaiting) => return Ok(Moved::Not), // it has it already
+    };
+    let slot = at.slot();
+    let mut state = slot.load();
+    at.raise(Kind::Resident);
+    let moved = loop {
+        let change = match state {
+            State::Empty(empty) => frame().map(|frame| empty.supply(slot, frame)),
+            State::Requested(requested) => frame().map(|frame| requested.supply(slot, frame)),
+            // The page is still here: keeping it is as if the eviction had passed it over.
+            State::Evicting(evicting) => match evicting.rescue(slot) {
+                Ok(()) => {
+                    arrivals.rescued += 1;
+                    return Ok(Moved::Not);
+                }
+                Err(now) => Ok(Err(now)),
+            },
+            _ => break Ok(Moved::Not),
+        };
+        match change {
+            Ok(Ok(())) => {
+                if let State::Requested(requested) = state {
+                    arrivals.add(requested.id());
+                }
+                return Ok(Moved::In);
+            }
+            Ok(Err(now)) => state = now,
+            Err(status) => break Err(status),
+        }
+    };
+    at.lower(Kind::Resident);
+    moved
+}
+
+/// What a supply does last: pages that came too late, after a detach or past a new end, go again.
+pub(crate) fn look_again<P: Platform>(vmo: &Arc<Inner<P>>, pages: PageRange) {
+    // Pairs with the fence in `detach_vmo`: either we see its mark here, or it sees our pages.
+    // Nobody can use them in either case; this is so that their frames do not linger.
+    fence(SeqCst);
+    if vmo.source.is_detached() {
+        Retired::new(vmo).evict_clean(pages);
+    }
+    // The same fence pairs with that of a shrink: pages past the end must not stay either.
+    let size = vmo.pages().0;
+    if pages.end > size {
+        Retired::new(vmo).evict_clean(PageRange { start: size, end: pages.end });
+    }
 }

@@ -369,6 +369,21 @@ impl Table {
         self.find(page).map(At::slot)
     }
 
+    /// What `f` makes of the page's slot, if it has one. Wait-free but for `f`.
+    ///
+    /// A closure, so that what is done with the slot follows its two loads without a test in between.
+    #[inline]
+    pub(crate) fn with_slot<'a, R>(&'a self, page: PageIndex, f: impl FnOnce(&'a Slot) -> Option<R>) -> Option<R> {
+        if let Some(child) = self.leaves.get(page.0 >> LEAF_BITS) {
+            let leaf = child.load(Acquire); // Acquire: pairs with `Node::swap`, for the leaf's words
+            if leaf.addr() >= FIRST_POINTER {
+                // SAFETY: as in `find`.
+                return f(&unsafe { &*leaf.cast::<Leaf>() }.slots[page.0 as usize % LEAF]);
+            }
+        }
+        self.find_below(page).and_then(|at| f(at.slot()))
+    }
+
     /// The page's place, if it has a slot of its own. Wait-free.
     #[inline]
     pub(crate) fn find(&self, page: PageIndex) -> Option<At<'_>> {
@@ -403,17 +418,31 @@ impl Table {
     }
 
     fn walk(&self, page: PageIndex) -> Look<'_> {
+        self.walk_down(page).0
+    }
+
+    /// Also: log2 of how many pages share the word.
+    fn walk_down(&self, page: PageIndex) -> (Look<'_>, u32) {
         let mut node = self.top();
         let mut child = (page.0 >> node.shift) as usize;
         loop {
             match node.child(child) {
-                Word::All(all) => return Look::Unstored(all),
-                Word::Leaf(leaf) => return Look::At(At { leaf, slot: page.0 as usize % LEAF }),
+                Word::All(all) => return (Look::Unstored(all), node.shift),
+                Word::Leaf(leaf) => return (Look::At(At { leaf, slot: page.0 as usize % LEAF }), 0),
                 Word::Node(below) => {
                     node = below;
                     child = (page.0 >> node.shift) as usize % node.children.len();
                 }
             }
+        }
+    }
+
+    /// The page after the last of those that are zeros by the same word as this one; the page itself, if
+    /// it is something else. Wait-free.
+    pub(crate) fn zeros_end(&self, page: PageIndex) -> u64 {
+        match self.walk_down(page) {
+            (Look::Unstored(Unstored::Zero | Unstored::ZeroAwaiting), shift) => ((page.0 >> shift) + 1) << shift,
+            _ => page.0,
         }
     }
 
@@ -496,30 +525,31 @@ impl Table {
 
     /// Calls `f` with every page of the range in whose group there may be a page of this kind, and, if
     /// the kind is dirty, with every run of zeros that share a word, in ascending order, until it
-    /// breaks. Costs what the counts say is there.
+    /// breaks. Costs what the counts say is there. `None`: every page that has a slot, whatever the
+    /// counts say; costs the leaves.
     ///
     /// # Errors
     /// `NoMemory`, when zeros cannot be divided.
     pub(crate) fn scan<B>(
         &self,
-        kind: Kind,
+        kind: impl Into<Option<Kind>>,
         range: PageRange,
         partly: Partly,
         mut f: impl FnMut(Item<'_>) -> ControlFlow<B>,
     ) -> Result<ControlFlow<B>> {
-        Self::scan_node(self.top(), 0, kind, range, partly, &mut f)
+        Self::scan_node(self.top(), 0, kind.into(), range, partly, &mut f)
     }
 
     fn scan_node<B>(
         node: &Node,
         base: u64,
-        kind: Kind,
+        kind: Option<Kind>,
         range: PageRange,
         partly: Partly,
         f: &mut impl FnMut(Item<'_>) -> ControlFlow<B>,
     ) -> Result<ControlFlow<B>> {
         for child in node.children_in(base, range) {
-            if node.counts[child].get(kind) == 0 {
+            if kind.is_some_and(|kind| node.counts[child].get(kind) == 0) {
                 continue;
             }
             let pages = node.pages_of(base, child);
@@ -527,7 +557,7 @@ impl Table {
             let mut word = node.child(child);
             if let Word::All(all) = word
                 && all != Unstored::Absent
-                && kind == Kind::Dirty
+                && kind == Some(Kind::Dirty)
             {
                 if within == pages || partly == Partly::Show {
                     if let ControlFlow::Break(value) = f(Item::Zeros(Zeros { node, child, pages: within })) {
@@ -560,14 +590,14 @@ impl Table {
     fn scan_leaf<B>(
         leaf: &Leaf,
         base: u64,
-        kind: Kind,
+        kind: Option<Kind>,
         range: PageRange,
         f: &mut impl FnMut(Item<'_>) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
         for (group, counts) in leaf.counts.iter().enumerate() {
             let first = base + (group * GROUP) as u64;
             let within = range.intersect(PageRange { start: first, end: first + GROUP as u64 });
-            if within.is_empty() || counts.get(kind) == 0 {
+            if within.is_empty() || kind.is_some_and(|kind| counts.get(kind) == 0) {
                 continue;
             }
             for page in within.start..within.end {
@@ -580,7 +610,7 @@ impl Table {
     /// As [`scan`](Self::scan), of the pages that have slots.
     pub(crate) fn scan_pages<B>(
         &self,
-        kind: Kind,
+        kind: impl Into<Option<Kind>>,
         range: PageRange,
         mut f: impl FnMut(PageIndex, At<'_>) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
@@ -595,15 +625,27 @@ impl Table {
     /// moment ago.
     /// Reads every group that is not empty.
     pub(crate) fn count(&self, kind: Kind, range: PageRange) -> PageCount {
+        self.sum(kind, range, |_, _| false)
+    }
+
+    /// As [`count`](Self::count), but where a group lies only partly in the range, of its pages' states:
+    /// past the end of a VMO that shrank there may be others.
+    pub(crate) fn count_within(&self, kind: Kind, range: PageRange) -> PageCount {
+        self.sum(kind, range, |first, end| first < range.start || end > range.end)
+    }
+
+    fn sum(&self, kind: Kind, range: PageRange, one_by_one: impl Fn(u64, u64) -> bool) -> PageCount {
         let mut sum = 0;
         let mut last = None;
         let _: Result<ControlFlow<()>> = self.scan(kind, range, Partly::Show, |item| {
             match item {
                 Item::Zeros(zeros) => sum += zeros.pages.end - zeros.pages.start,
-                // One page of each group leads to the group's count.
                 Item::Page(page, at) => {
                     let group = page.0 >> GROUP_BITS;
-                    if last != Some(group) {
+                    if one_by_one(group << GROUP_BITS, (group + 1) << GROUP_BITS) {
+                        sum += u64::from(at.slot().load().counts_as(kind));
+                    } else if last != Some(group) {
+                        // One page of each group leads to the group's count.
                         last = Some(group);
                         sum += u64::from(at.counts().get(kind));
                     }
@@ -728,6 +770,32 @@ mod tests {
         }
         assert!(groups(&table).is_empty());
         assert!(table.top().counts.iter().all(|count| count.get(Kind::Dirty) == 0));
+    }
+
+    #[test]
+    fn zeros_end_where_their_word_does() {
+        let table = Table::new(PageCount(1 << 28)).unwrap();
+        let zeros = PageRange { start: 700, end: 1 << 22 };
+        let fill = |_, at: At<'_>| assert_eq!(at.slot().load().replace(at.slot(), Unstored::Zero), Ok(None));
+        table.fill(zeros, Unstored::Zero, fill).unwrap();
+        let end = |page| table.zeros_end(PageIndex(page));
+        assert_eq!((end(699), end(700), end(1023)), (699, 700, 1023), "these have slots");
+        assert_eq!((end(1024), end(1535), end(zeros.end)), (1536, 1536, zeros.end));
+        let words = core::iter::successors(Some(1024), |page| Some(end(*page)));
+        assert!(words.take_while(|page| *page < zeros.end).count() < 512);
+    }
+
+    #[test]
+    fn a_scan_of_no_kind_meets_every_slot_and_no_zeros() {
+        let table = Table::new(PageCount(1 << 28)).unwrap();
+        table.find_or_make(PageIndex(5)).unwrap(); // its leaf has no page of any kind
+        table.fill(PageRange { start: 1024, end: 1 << 20 }, Unstored::Zero, |_, _| {}).unwrap();
+        let mut seen = 0;
+        let _: ControlFlow<()> = table.scan_pages(None, PageRange::ALL, |_, _| {
+            seen += 1;
+            ControlFlow::Continue(())
+        });
+        assert_eq!(seen, LEAF);
     }
 
     #[test]

@@ -40,6 +40,12 @@ impl ByteOffset {
     pub const fn page(self) -> PageIndex {
         PageIndex(self.0 / PAGE_SIZE)
     }
+
+    /// Where in its page the position lies, and how many of `len` bytes from there lie in the page.
+    pub(crate) fn part_of_page(self, len: usize) -> (usize, usize) {
+        let within = (self.0 % PAGE_SIZE) as usize;
+        (within, len.min(PAGE_SIZE as usize - within))
+    }
 }
 
 /// A range of bytes of a VMO, as the pager's calls take it.
@@ -91,6 +97,10 @@ pub(crate) struct PageRange {
 
 impl PageRange {
     pub(crate) const ALL: Self = Self { start: 0, end: MAX_VMO_SIZE / PAGE_SIZE };
+
+    pub(crate) const fn bytes(self) -> ByteRange {
+        ByteRange::new(self.start * PAGE_SIZE, (self.end - self.start) * PAGE_SIZE)
+    }
 
     pub(crate) const fn is_empty(self) -> bool {
         self.start >= self.end

@@ -60,6 +60,8 @@ pub(crate) struct Inner<P: Platform> {
     pub(crate) traps: bool,
     /// Where the next eviction begins.
     pub(crate) hand: Hint,
+    /// The last pass over all of the pager's VMOs for which this one had nothing more.
+    pub(crate) dry: Hint,
     pub(crate) figures: Figures,
     pub(crate) pager: Arc<pager::Shared<P>>,
     /// The VMO's entry in the pager.
@@ -190,7 +192,7 @@ impl<P: Platform> Vmo<P> {
     pub fn lookup(&self, guard: &Guard, page: PageIndex) -> Option<Frame> {
         let _ = guard;
         let inner = &*self.inner;
-        inner.table.slot(page)?.resident(|| inner.source.shown())
+        inner.table.with_slot(page, |slot| slot.resident(|| inner.source.shown()))
     }
 
     /// Pins, and looks a page up: for the caller who looks up one. The frame stays allocated while
@@ -215,18 +217,21 @@ impl<P: Platform> Vmo<P> {
     #[must_use]
     #[inline]
     pub fn pin_lookup(&self, page: PageIndex) -> Option<(Guard, Frame)> {
-        let slot = self.inner.table.slot(page)?; // the table needs no pin, only the frame does
-        prefetch(slot);
-        let guard = self.inner.platform.pin();
-        let frame = slot.resident(|| self.inner.source.shown())?;
-        Some((guard, frame))
+        let inner = &*self.inner;
+        // The table needs no pin, only the frame does.
+        inner.table.with_slot(page, |slot| {
+            prefetch(slot);
+            let guard = inner.platform.pin();
+            let frame = slot.resident(|| inner.source.shown())?;
+            Some((guard, frame))
+        })
     }
 
     /// Figures of the VMO.
     ///
-    /// Of pages, `awaiting <= dirty <= resident` in each answer. While pages move, each of the
-    /// three is right for some instant of the call, and not the same one for all: then the smaller
-    /// is cut to the larger.
+    /// Of pages, `awaiting <= dirty <= resident <=` the size, in each answer. While pages move, the
+    /// three are not of the same instant, and a page may be counted that is about to come and then does
+    /// not: the smaller is cut to the larger. When nothing moves they are exact.
     ///
     /// Wait-free. Costs the groups of 64 pages that are not empty, the words of the pages in
     /// those that hold a dirty one, and the requests.
@@ -248,8 +253,13 @@ impl<P: Platform> Vmo<P> {
             }
             ControlFlow::Continue(())
         });
-        let mut dirty = PageCount(inner.table.count(Kind::Dirty, all).0.saturating_sub(zero));
-        let resident = if inner.source.is_detached() { dirty } else { inner.table.count(Kind::Resident, all) };
+        let count = |kind| {
+            let may_have_shrunk = inner.extent.is_resizable();
+            if may_have_shrunk { inner.table.count_within(kind, all) } else { inner.table.count(kind, all) }
+        };
+        let mut dirty = PageCount(count(Kind::Dirty).0.saturating_sub(zero));
+        let resident = if inner.source.is_detached() { dirty } else { count(Kind::Resident) };
+        let resident = resident.min(PageCount(all.end)); // one that is about to come to a page that is there
         dirty = dirty.min(resident);
         let awaiting = PageCount(awaiting).min(dirty);
         let mut in_flight = 0;
@@ -313,7 +323,11 @@ impl<P: Platform> Vmo<P> {
             Look::Unstored(Unstored::Zero | Unstored::ZeroAwaiting) => return Readable::Zeros,
         };
         loop {
-            match at.slot().load() {
+            let state = at.slot().load();
+            if index.0 >= self.inner.pages().0 {
+                return Readable::Absent; // see "Who is late" in `resize`
+            }
+            match state {
                 State::Clean(clean) if self.inner.source.is_detached() => self.drop_clean(index, at, clean),
                 State::Clean(clean) => {
                     if !clean.accessed() {
@@ -323,9 +337,7 @@ impl<P: Platform> Vmo<P> {
                 }
                 State::Dirty(dirty) => return Readable::Frame(dirty.frame()),
                 State::AwaitingClean(awaiting) => return Readable::Frame(awaiting.frame()),
-                State::Evicting(evicting) if evicting.is_condemned() || index.0 >= self.inner.pages().0 => {
-                    return Readable::Absent; // past the end: nobody may bring it back
-                }
+                State::Evicting(evicting) if evicting.is_condemned() => return Readable::Absent,
                 State::Evicting(evicting) => {
                     if self.inner.source.is_detached() {
                         let _ = evicting.condemn(at.slot()); // failing: look again
@@ -348,7 +360,7 @@ impl<P: Platform> Vmo<P> {
     /// Makes a page dirty, and holds it as asked.
     ///
     /// # Errors
-    /// [`NoResources`](Status::NoResources): 2^18 - 1 writers hold the page;
+    /// [`NoResources`](Status::NoResources): 2^17 - 1 writers hold the page;
     /// [`NoMemory`](Status::NoMemory): zeros cannot be stored.
     pub(crate) fn write_access(&self, index: PageIndex, hold: Hold) -> Result<Writable<'_>> {
         let at = match self.inner.table.look(index) {
@@ -358,7 +370,11 @@ impl<P: Platform> Vmo<P> {
         };
         let slot = at.slot();
         loop {
-            match slot.load() {
+            let state = slot.load();
+            if index.0 >= self.inner.pages().0 {
+                return Ok(Writable::Absent); // see "Who is late" in `resize`
+            }
+            match state {
                 State::Clean(clean) if self.inner.source.is_detached() => self.drop_clean(index, at, clean),
                 State::Clean(_) | State::AwaitingClean(_) if self.inner.traps => return Ok(Writable::Trapped),
                 State::DirtyRequested(page) if !page.is_awaiting() && self.inner.source.is_detached() => {
@@ -380,9 +396,7 @@ impl<P: Platform> Vmo<P> {
                     }
                     at.lower(Kind::Dirty);
                 }
-                State::Evicting(evicting) if evicting.is_condemned() || index.0 >= self.inner.pages().0 => {
-                    return Ok(Writable::Absent);
-                }
+                State::Evicting(evicting) if evicting.is_condemned() => return Ok(Writable::Absent),
                 State::Evicting(evicting) => {
                     if self.inner.source.is_detached() {
                         let _ = evicting.condemn(slot); // failing: look again

@@ -14,6 +14,7 @@
 //! is nothing that the service would have to make room for.
 
 use crate::counts::Kind as Count;
+use crate::freeing::Freeing;
 use crate::platform::{Frame, OwnedFrame, Platform};
 use crate::slot::{State, Unstored, Zero};
 use crate::status::{Result, Status};
@@ -24,47 +25,16 @@ use crate::trap::Trapped;
 use crate::units::{ByteOffset, ByteRange, PAGE_SIZE, PageIndex, PageRange};
 use crate::vmo::{Inner, Vmo};
 
-/// Frames of replaced pages, freed after a grace period, in batches.
+/// Where the frames of replaced pages go.
 struct Replaced<'a, P: Platform> {
     vmo: &'a Arc<Inner<P>>,
-    frames: [Option<Frame>; BATCH],
-    len: usize,
+    freeing: Freeing<'a, P>,
 }
-
-const BATCH: usize = 30;
 
 impl<P: Platform> Replaced<'_, P> {
     fn push(&mut self, page: PageIndex, frame: Frame) {
         self.vmo.platform.unmap(self.vmo.id(), page);
-        self.frames[self.len] = Some(frame);
-        self.len += 1;
-        if self.len == BATCH {
-            self.defer();
-        }
-    }
-
-    fn defer(&mut self) {
-        let frames = core::mem::replace(&mut self.frames, [None; BATCH]);
-        if core::mem::take(&mut self.len) == 0 {
-            return;
-        }
-        let platform = self.vmo.platform.clone();
-        let guard = self.vmo.platform.pin();
-        guard.defer(move || {
-            for frame in frames.into_iter().flatten() {
-                // SAFETY: the frame came from the platform with the page's content; the page's word
-                // was swapped for another, so nobody finds it any more; and whoever found it before,
-                // to read or to write, was pinned, and has unpinned since.
-                unsafe { platform.free(frame) };
-            }
-        });
-        guard.flush(); // so that any thread's pin may run it, not only one of ours
-    }
-}
-
-impl<P: Platform> Drop for Replaced<'_, P> {
-    fn drop(&mut self) {
-        self.defer();
+        self.freeing.push(frame);
     }
 }
 
@@ -167,7 +137,7 @@ pub(crate) fn zero_pages<P: Platform>(vmo: &Arc<Inner<P>>, pages: PageRange) -> 
 }
 
 fn fill<P: Platform>(vmo: &Arc<Inner<P>>, pages: PageRange, with: Unstored) -> Result<()> {
-    let mut replaced = Replaced { vmo, frames: [None; BATCH], len: 0 };
+    let mut replaced = Replaced { vmo, freeing: Freeing::new(&vmo.platform) };
     let mut arrivals = Arrivals::new(vmo);
     vmo.table.fill(pages, with, |page, at| replace(page, at, with, &mut replaced, &mut arrivals))
 }

@@ -32,7 +32,26 @@ pub(crate) enum Command {
     /// Page a file in and out under load, detach it in the middle, and check every byte
     #[command(after_long_help = AFTER_HELP)]
     Run(RunArgs),
+    /// Do everything at once, on many VMOs that come and go, and check what must hold
+    #[command(after_long_help = AFTER_SOAK_HELP)]
+    Soak(SoakArgs),
 }
+
+const AFTER_SOAK_HELP: &str = "\
+What happens:
+  Threads draw from all operations of the pager and do them: they read, write, fault, give up, zero
+  and resize, serve, fail, ignore and time out, write back, evict, detach, close and create anew. Frames
+  are refused at random.
+
+What must hold, and is checked on the way and when a VMO ends:
+  Every access comes home within 30 s, woken no more often than it slept. Every byte is what was
+  written last, or was zeroed. Nothing follows COMPLETE, and it comes once. What is dirty, clean,
+  awaiting and zero adds up. No frame is used after it is freed, freed twice, or left.
+
+Exit status:
+  0  all of that held
+  1  it did not: the first violations are on stderr, with the command that runs the same again
+  2  the arguments are no good, or a thread is missing";
 
 const AFTER_HELP: &str = "\
 What happens:
@@ -102,6 +121,49 @@ pub(crate) struct RunArgs {
     /// Print one JSON object instead of the table
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct SoakArgs {
+    /// How long, like 5, 0.5 or 1m
+    #[arg(long, value_name = "TIME", default_value = "300", value_parser = parse_time, allow_negative_numbers = true)]
+    seconds: Duration,
+    /// Threads that do everything
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: u16,
+    /// VMOs at a time
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    vmos: u16,
+    /// Seed of what the threads draw, not of how they meet [default: drawn, and reported]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Print one JSON object instead of the table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What a soak does, with nothing left open.
+#[derive(Debug)]
+pub(crate) struct SoakConfig {
+    pub(crate) time: Duration,
+    pub(crate) threads: u16,
+    pub(crate) vmos: u64,
+    pub(crate) seed: u64,
+}
+
+impl SoakConfig {
+    /// Fills in what was not said.
+    pub(crate) fn new(args: &SoakArgs) -> Result<Self, Failure> {
+        if args.seconds.is_zero() {
+            return Err(Failure::Option("--seconds must be more than 0".into()));
+        }
+        Ok(Self {
+            time: args.seconds,
+            threads: args.threads,
+            vmos: args.vmos.into(),
+            seed: args.seed.unwrap_or_else(rand::random),
+        })
+    }
 }
 
 /// What a run does, with nothing left open.

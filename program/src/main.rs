@@ -2,7 +2,7 @@
 //! hangs, no byte is wrong and no dirty byte is lost.
 //!
 //! `upager run` works without arguments; [`args`] has the rest. The story of a run is told in
-//! [`run`].
+//! [`run`]. `upager soak` does everything at once, on many VMOs, and has its story in [`soak`].
 //!
 //! Exit status: 0, the run held; 1, it did not ([`Report::holds`](report::Report::holds)), or the
 //! pager did what it must not; 2, the arguments or FILE are no good, or a resource is missing.
@@ -17,6 +17,7 @@ mod failure;
 mod plan;
 mod report;
 mod run;
+mod soak;
 mod store;
 
 use std::io::{self, Write};
@@ -24,19 +25,31 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::{Cli, Command, Config};
+use crate::args::{Cli, Command, Config, SoakConfig};
 use crate::failure::Failure;
-use crate::report::Report;
 
 fn main() -> ExitCode {
-    let Cli { command: Command::Run(args) } = Cli::parse();
-    let json = args.json;
+    let cli = Cli::parse();
     tracing_subscriber::fmt().with_writer(io::stderr).init();
-    match Config::new(args).and_then(|config| run::run(&config)) {
-        Ok(report) => {
-            print(&report, json);
-            if report.holds() { ExitCode::SUCCESS } else { ExitCode::from(1) }
+    let ended = match cli.command {
+        Command::Run(args) => {
+            let json = args.json;
+            Config::new(args).and_then(|config| run::run(&config)).map(|report| {
+                print(&if json { report.json() } else { report.table() }, &report.findings);
+                report.holds()
+            })
         }
+        Command::Soak(args) => {
+            let json = args.json;
+            SoakConfig::new(&args).and_then(|config| soak::soak(&config)).map(|report| {
+                print(&if json { report.json() } else { report.table() }, report.findings());
+                report.holds()
+            })
+        }
+    };
+    match ended {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
         Err(failure) => {
             complain(&failure);
             ExitCode::from(failure.exit_status())
@@ -45,10 +58,9 @@ fn main() -> ExitCode {
 }
 
 /// Writes the report to stdout. A reader that has gone away is no reason to fail the run.
-fn print(report: &Report, json: bool) {
-    let text = if json { report.json() } else { report.table() };
+fn print(text: &str, findings: &[String]) {
     let _ = writeln!(io::stdout().lock(), "{text}");
-    for finding in &report.findings {
+    for finding in findings {
         let _ = writeln!(io::stderr().lock(), "upager: {finding}");
     }
 }

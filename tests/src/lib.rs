@@ -32,6 +32,37 @@
 //! }
 //! ```
 //!
+//! An anonymous VMO has no pager, so it can be neither detached nor supplied to:
+//!
+//! ```compile_fail,E0308
+//! fn detach(pager: &upager::Pager<upager::HeapPlatform>, vmo: &upager::AnonymousVmo<upager::HeapPlatform>) {
+//!     let _ = pager.detach_vmo(vmo);
+//! }
+//! ```
+//! ```compile_fail,E0308
+//! fn supply(pager: &upager::Pager<upager::HeapPlatform>, vmo: &upager::AnonymousVmo<upager::HeapPlatform>) {
+//!     let _ = pager.supply_pages(vmo, upager::ByteRange::new(0, 4096), vmo, upager::ByteOffset(0));
+//! }
+//! ```
+//!
+//! And a VMO that has one is no source of pages:
+//!
+//! ```compile_fail,E0308
+//! fn supply(pager: &upager::Pager<upager::HeapPlatform>, vmo: &upager::Vmo<upager::HeapPlatform>) {
+//!     let _ = pager.supply_pages(vmo, upager::ByteRange::new(0, 4096), vmo, upager::ByteOffset(0));
+//! }
+//! ```
+//!
+//! What is pinned cannot be dropped:
+//!
+//! ```compile_fail,E0505
+//! fn pin(vmo: upager::AnonymousVmo<upager::HeapPlatform>) {
+//!     let pinned = vmo.pin(upager::ByteRange::new(0, 4096));
+//!     drop(vmo);
+//!     drop(pinned);
+//! }
+//! ```
+//!
 //! A pager or VMO that was closed cannot be named any more:
 //!
 //! ```compile_fail,E0382
@@ -66,11 +97,13 @@
 #![allow(clippy::missing_panics_doc, reason = "a fixture fails its test by a panic")]
 #![allow(clippy::must_use_candidate, reason = "these are called for their result or for their checks")]
 
+mod calls;
 mod hooked;
 mod random;
 mod task;
 mod world;
 
+pub use calls::{Call, SCENE, make_calls};
 pub use hooked::Hooked;
 pub use random::Random;
 pub use task::{Task, Wakes, now};

@@ -7,8 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use upager::{
-    ByteOffset, ByteRange, Command, DirtyRange, Evict, HeapPlatform, MAX_VMO_SIZE, OwnedFrame, PAGE_SIZE, Packet,
-    PageCount, PageIndex, Pager, Platform, Port, Result, Vmo, VmoOptions, Writeback,
+    AnonymousVmo, ByteOffset, ByteRange, Command, DirtyRange, Evict, HeapPlatform, MAX_VMO_SIZE, OwnedFrame, PAGE_SIZE,
+    Packet, PageCount, PageIndex, Pager, Platform, Port, Result, Vmo, VmoOptions, Writeback,
 };
 
 use crate::task::now;
@@ -159,6 +159,11 @@ impl<P: Platform> World<P> {
         let vmo = self.vmo_with(VmoOptions::TRAP_DIRTY, pages);
         self.supply(&vmo, 0, pages).expect("attached");
         vmo
+    }
+
+    /// An anonymous VMO of so many pages.
+    pub fn aux(&self, pages: u64) -> AnonymousVmo<P> {
+        AnonymousVmo::new(self.platform.clone(), pages * PAGE_SIZE).expect("a VMO")
     }
 
     /// Lets these pages become dirty.

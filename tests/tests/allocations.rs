@@ -2,14 +2,14 @@
 //! makes fails once, and the call must say so and change nothing.
 //!
 //! This file has an allocator of its own, which fails on demand in the thread that demands it.
-//! Creating a VMO is not in it: that shares the VMO between pager and port, and the standard
+//! Creating a VMO of a pager is not in it: that shares the VMO between pager and port, and the standard
 //! library's shared pointers end the program when there is no memory.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use upager::{Access, HeapPlatform, Packet, PageIndex, Status, Vmo};
-use upager_tests::{Task, World, pages, read_packet};
+use upager::{Access, HeapPlatform, Packet, PageCount, PageIndex, Status, Vmo};
+use upager_tests::{Task, World, at, pages, read_packet};
 
 thread_local! {
     /// How many more allocations of this thread succeed before one fails. None: all succeed.
@@ -137,6 +137,60 @@ fn a_supply_whose_allocation_fails_says_so_and_frees_the_frames() {
         world.frames_become(4);
     }
     assert!(failures >= 3, "{failures}");
+}
+
+#[test]
+fn a_supply_of_pages_whose_allocation_fails_says_so_and_leaves_nothing_in_the_aux() {
+    let mut failures = 0;
+    for nth in 0.. {
+        let world = World::new();
+        warm(&world);
+        let (vmo, aux) = (world.vmo(1 << 30), world.aux(4));
+        let first = (1 << 29) + 510; // the last two lie in another leaf
+        aux.write(at(0, 0), &[1; 3 * 4096]).unwrap(); // and the last is a frame of zeros
+        let supply = || world.pager.supply_pages(&vmo, pages(first, 4), &aux, at(0, 0));
+        let (supplied, failed) = with_failure(nth, supply);
+        assert_eq!(aux.committed(), PageCount(0));
+        if !failed {
+            assert_eq!(supplied, Ok(()));
+            break;
+        }
+        failures += 1;
+        assert_eq!(supplied, Err(Status::NoMemory));
+        let there = (first..first + 4).filter(|page| world.is_resident(&vmo, *page)).count() as u64;
+        assert!([0, 2, 3].contains(&there), "the pages before the missing node or frame: {there}");
+        world.frames_become(there);
+        assert_eq!(vmo.counts().resident.0, there);
+        world.supply(&vmo, first, 4).unwrap();
+        world.frames_become(4);
+    }
+    assert!(failures >= 4, "{failures}");
+}
+
+#[test]
+fn an_anonymous_page_whose_allocation_fails_says_so_and_is_not_there() {
+    let mut failures = 0;
+    for nth in 0.. {
+        let world = World::new();
+        let aux = world.aux(1 << 30);
+        let page = 1 << 29;
+        let (came, failed) = with_failure(nth, || match nth % 3 {
+            0 => aux.write(at(page, 0), b"x"),
+            1 => aux.commit(pages(page, 1)),
+            _ => aux.pin(pages(page, 1)).map(drop),
+        });
+        if !failed {
+            assert_eq!((came, aux.committed()), (Ok(()), PageCount(1)));
+            break;
+        }
+        failures += 1;
+        assert_eq!(
+            (came, aux.committed(), world.platform.frames()),
+            (Err(Status::NoMemory), PageCount(0), PageCount(0))
+        );
+        assert_eq!(aux.write(at(page, 0), b"x"), Ok(()));
+    }
+    assert!(failures >= 4, "nodes of the table, and the frame: {failures}");
 }
 
 #[test]

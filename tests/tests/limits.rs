@@ -193,10 +193,10 @@ fn a_vmo_has_room_for_so_many_waiters_and_says_so_at_the_next() {
             None => waiters.push(task),
             Some(outcome) => break outcome,
         }
-        assert!(waiters.len() <= 1 << 18);
+        assert!(waiters.len() <= 1 << 17);
     };
     assert_eq!(refused, Err(Status::NoResources));
-    assert!(waiters.len() > 200_000, "{}", waiters.len());
+    assert!(waiters.len() > 100_000, "{}", waiters.len());
     assert_eq!(now(vmo.fault(PageIndex(1), Access::Read)), Err(Status::NoResources));
     // Whoever was admitted is served, and then there is room again.
     assert_eq!(world.packets(), [read_packet(0, 1)]);

@@ -1,20 +1,18 @@
 //! Random histories of one thread, compared after each step with the specification; and calls with
-//! arbitrary arguments, which never panic and, when they fail, change nothing.
+//! arbitrary arguments, which never panic and, when they fail, change nothing (`src/calls.rs`).
 //!
 //! `PROPTEST_CASES` sets how many of each. A history that fails is shrunk to a short one.
 
-use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
 use upager::{
-    Access, ByteOffset, ByteRange, Command, DirtyRange, Evict, Frame, Guard, HeapPlatform, MAX_VMO_SIZE, OwnedFrame,
-    PAGE_SIZE, Packet, PageCount, PageIndex, Pager, PagerOp, Platform, Port, Result, Status, Vmo, VmoCounts,
-    VmoOptions, Writeback,
+    Access, ByteRange, Command, DirtyRange, Evict, Guard, HeapPlatform, MAX_VMO_SIZE, OwnedFrame, PAGE_SIZE, Packet,
+    PageCount, PageIndex, Pager, Platform, Port, Result, Status, Vmo, VmoOp, VmoOptions, Writeback,
 };
-use upager_tests::{KEY, Task, World, at, pages, soon};
+use upager_tests::{Call, KEY, SCENE, Task, World, at, make_calls, pages, soon};
 use upager_verify::spec::{self, Page, Spec, Waiter};
 
 fn config(cases: u32) -> ProptestConfig {
@@ -94,6 +92,19 @@ enum Step {
         end: u64,
     },
     Evict,
+    EvictUnused,
+    AlwaysNeed {
+        page: u64,
+    },
+    /// COMMIT or PREFETCH.
+    Commit {
+        page: u64,
+        op: VmoOp,
+    },
+    DontNeed {
+        start: u64,
+        end: u64,
+    },
     /// Keeps what is evicted from now on from being reclaimed, so that it can be rescued.
     Pin,
     Unpin,
@@ -114,6 +125,7 @@ fn run() -> impl Strategy<Value = (u64, u64)> {
 
 fn step() -> impl Strategy<Value = Step> {
     let status = prop::sample::select(vec![Status::Io, Status::BadState, Status::NoSpace]);
+    let bring = prop::sample::select(vec![VmoOp::Commit, VmoOp::Prefetch]);
     // One page past the end too, and a run that goes on there.
     prop_oneof![
         12 => (0..=PAGES, 1..=4u64).prop_map(|(page, run)| Step::Read { page, run }),
@@ -129,6 +141,10 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (run(), any::<bool>()).prop_map(|((start, end), zeros)| Step::Begin { start, end, zeros }),
         6 => run().prop_map(|(start, end)| Step::End { start, end }),
         6 => Just(Step::Evict),
+        4 => Just(Step::EvictUnused),
+        6 => (0..=PAGES).prop_map(|page| Step::AlwaysNeed { page }),
+        4 => (0..=PAGES, bring).prop_map(|(page, op)| Step::Commit { page, op }),
+        3 => run().prop_map(|(start, end)| Step::DontNeed { start, end }),
         3 => Just(Step::Pin),
         3 => Just(Step::Unpin),
         5 => (0..=PAGES * PAGE_SIZE, 0..=PAGES * PAGE_SIZE, 0..=5usize)
@@ -202,6 +218,31 @@ impl<'v> Pair<'v> {
                 self.spec.tell(0, size);
                 assert_eq!(self.vmo.evict(PageCount(size), Evict::Any), PageCount(clean as u64));
                 self.reclaim();
+            }
+            Step::EvictUnused => {
+                let size = self.spec.size();
+                let gone = (0..size).filter(|page| !self.spec.is_spared(*page) && self.spec.evict(*page)).count();
+                assert_eq!(self.vmo.evict(PageCount(size), Evict::Unused), PageCount(gone as u64));
+                self.reclaim();
+            }
+            Step::AlwaysNeed { page } => {
+                let vmo = self.vmo;
+                let task = Task::new(async move { vmo.always_need(pages(page, 1)).await.map(|()| 0) });
+                let expected = self.spec.always_need(page);
+                self.poll(task, expected, 1, None);
+            }
+            Step::Commit { page, op } => {
+                let vmo = self.vmo;
+                let task = Task::new(async move { vmo.op_range(op, pages(page, 1)).await.map(|()| 0) });
+                let expected = if op == VmoOp::Commit { self.spec.commit(page) } else { self.spec.prefetch(page) };
+                self.poll(task, expected, 1, None);
+            }
+            Step::DontNeed { start, end } if end > self.spec.size() => {
+                assert_eq!(self.vmo.dont_need(pages(start, end - start)), Err(Status::OutOfRange));
+            }
+            Step::DontNeed { start, end } => {
+                (start..end).for_each(|page| self.spec.dont_need(page));
+                assert_eq!(self.vmo.dont_need(pages(start, end - start)), Ok(()));
             }
             Step::Pin => self.guard = self.guard.take().or_else(|| Some(self.platform.pin())),
             Step::Unpin => {
@@ -438,227 +479,62 @@ fn range() -> impl Strategy<Value = ByteRange> {
     (number(), number()).prop_map(|(offset, length)| ByteRange::new(offset, length))
 }
 
-#[derive(Clone, Debug)]
-enum Call {
-    Read(u64, usize),
-    Write(u64, usize),
-    Fault { page: u64, run: u64, access: Access },
-    Lookup(u64),
-    Supply(ByteRange, usize),
-    Fail(ByteRange, i32),
-    Op { op: u32, data: u64, range: ByteRange },
-    Query(ByteRange, usize),
-    Evict(u64, Evict),
-    Create { options: u32, size: u64 },
-    FrameWrite(u64, usize),
-    FrameNew(u64),
-    Take(usize),
-    WaitInThePast(usize),
-}
-
 fn call() -> impl Strategy<Value = Call> {
     let length = || prop_oneof![0..=2usize, 4094..=4098usize, 0..=20_000usize];
     let access = prop::sample::select(vec![Access::Read, Access::Write]);
-    let which = prop::sample::select(vec![Evict::Any, Evict::Unused]);
+    let evict = || prop::sample::select(vec![Evict::Any, Evict::Unused]);
+    let writeback = prop::sample::select(vec![Writeback::All, Writeback::ZeroRanges]);
     let data = prop_oneof![number(), (-60..=2i64).prop_map(i64::cast_unsigned)];
     let page = || prop_oneof![0..=SCENE + 1, number()];
-    prop_oneof![
+    let run = prop_oneof![Just(1), number()];
+    let key = || prop_oneof![0..=4u64, number()];
+    let of_the_vmo = prop_oneof![
         (number(), length()).prop_map(|(offset, length)| Call::Read(offset, length)),
         (number(), length()).prop_map(|(offset, length)| Call::Write(offset, length)),
-        (page(), number(), access).prop_map(|(page, run, access)| Call::Fault { page, run, access }),
+        (page(), run, access).prop_map(|(page, run, access)| Call::Fault { page, run, access }),
         page().prop_map(Call::Lookup),
-        (range(), 0..=6usize).prop_map(|(range, frames)| Call::Supply(range, frames)),
-        (range(), prop_oneof![-60..=1i32, any::<i32>()]).prop_map(|(range, status)| Call::Fail(range, status)),
-        (prop_oneof![0..=6u32, any::<u32>()], data, range()).prop_map(|(op, data, range)| Call::Op { op, data, range }),
-        (range(), 0..=3usize).prop_map(|(range, size)| Call::Query(range, size)),
-        (number(), which).prop_map(|(max, which)| Call::Evict(max, which)),
-        (prop_oneof![0..=16u32, any::<u32>()], number()).prop_map(|(options, size)| Call::Create { options, size }),
-        (number(), length()).prop_map(|(offset, length)| Call::FrameWrite(offset, length)),
-        number().prop_map(Call::FrameNew),
+        page().prop_map(Call::PinLookup),
+        range().prop_map(Call::Zero),
+        number().prop_map(Call::SetSize),
+        (number(), evict()).prop_map(|(max, which)| Call::Evict(max, which)),
+        (prop_oneof![0..=16u32, any::<u32>()], range()).prop_map(|(op, range)| Call::Hint(op, range)),
+    ];
+    let of_the_pager = prop_oneof![
+        2 => (range(), 0..=6usize).prop_map(|(range, frames)| Call::Supply(range, frames)),
+        2 => (range(), prop_oneof![-60..=1i32, any::<i32>()]).prop_map(|(range, status)| Call::Fail(range, status)),
+        2 => range().prop_map(Call::Dirty),
+        2 => (range(), writeback).prop_map(|(range, which)| Call::Begin(range, which)),
+        2 => range().prop_map(Call::End),
+        2 => (prop_oneof![0..=6u32, any::<u32>()], data, range())
+            .prop_map(|(op, data, range)| Call::Op { op, data, range }),
+        2 => (range(), 0..=3usize).prop_map(|(range, size)| Call::Query(range, size)),
+        2 => prop_oneof![0..=3u32, any::<u32>()].prop_map(Call::Stats),
+        1 => Just(Call::Detach),
+        2 => (number(), evict()).prop_map(|(max, which)| Call::EvictOfAll(max, which)),
+        2 => (range(), number()).prop_map(|(to, from)| Call::SupplyPages(to, from)),
+        2 => (prop_oneof![0..=16u32, any::<u32>()], number())
+            .prop_map(|(options, size)| Call::Create { options, size }),
+    ];
+    let of_the_rest = prop_oneof![
+        (key(), prop_oneof![2 => Just(0), 1 => any::<u32>()], any::<i32>())
+            .prop_map(|(key, packet_type, status)| Call::Queue { key, packet_type, status }),
+        key().prop_map(Call::Cancel),
         (0..=3usize).prop_map(Call::Take),
         (0..=3usize).prop_map(Call::WaitInThePast),
-    ]
-}
-
-const SCENE: u64 = 6;
-
-/// A VMO with a page in each state: absent, requested, clean, dirty, awaiting clean, evicting.
-struct Scene {
-    platform: Arc<HeapPlatform>,
-    pager: Pager<HeapPlatform>,
-    stranger: Pager<HeapPlatform>,
-    port: Port<HeapPlatform>,
-    /// Keeps the page that is being evicted.
-    _guard: Guard,
-}
-
-/// All of a scene that a call could change.
-#[derive(PartialEq, Debug)]
-struct Snapshot {
-    counts: VmoCounts,
-    bytes: Vec<Option<u8>>,
-    dirty: Vec<(u64, u64)>,
-    frames: PageCount,
-    wakes: usize,
-}
-
-/// What the range of a call comes to.
-fn verdict(range: ByteRange, aligned: bool) -> Result<()> {
-    let misaligned = !range.offset.is_multiple_of(PAGE_SIZE) || !range.length.is_multiple_of(PAGE_SIZE);
-    if aligned && misaligned {
-        Err(Status::InvalidArgs)
-    } else if u128::from(range.offset) + u128::from(range.length) > u128::from(SCENE * PAGE_SIZE) {
-        Err(Status::OutOfRange)
-    } else {
-        Ok(())
-    }
-}
-
-impl Scene {
-    fn new() -> (Self, Vmo<HeapPlatform>) {
-        let world = World::new();
-        let vmo = world.vmo(SCENE);
-        let guard = world.platform.pin();
-        world.supply(&vmo, 5, 1).expect("attached");
-        vmo.evict(PageCount(1), Evict::Any);
-        world.make_dirty(&vmo, 3, 2, 0xd);
-        world.pager.writeback_begin(&vmo, pages(4, 1), Writeback::All).expect("in range");
-        world.supply(&vmo, 2, 1).expect("attached");
-        let World { platform, pager, port } = world;
-        (Self { stranger: Pager::new(platform.clone()), platform, pager, port, _guard: guard }, vmo)
-    }
-
-    fn snapshot(&self, vmo: &Vmo<HeapPlatform>, waiter: &Task<'_, Result<()>>) -> Snapshot {
-        Snapshot {
-            counts: vmo.counts(),
-            bytes: (0..SCENE).map(|page| byte_of(&self.platform, vmo, page)).collect(),
-            dirty: upager_tests::dirty_ranges(&self.pager, vmo),
-            frames: self.platform.frames(),
-            wakes: waiter.wakes(),
-        }
-    }
-
-    fn supply(&self, pager: &Pager<HeapPlatform>, vmo: &Vmo<HeapPlatform>, to: ByteRange, frames: usize) -> Result<()> {
-        let frames: Vec<_> = (0..frames).map(|_| OwnedFrame::new(&*self.platform).expect("a frame")).collect();
-        pager.supply_frames(vmo, to, frames)
-    }
-
-    /// Makes the call, and checks its result where the arguments alone decide it.
-    fn call(&self, vmo: &Vmo<HeapPlatform>, call: &Call) -> Result<()> {
-        match *call {
-            Call::Read(offset, length) => {
-                let mut bytes = vec![0; length];
-                let came = Task::new(vmo.read(ByteOffset(offset), &mut bytes)).poll();
-                let expected = verdict(ByteRange::new(offset, length as u64), false);
-                came.inspect(|came| assert_eq!(*came, expected)).unwrap_or(Ok(()))
-            }
-            Call::Write(offset, length) => {
-                let came = Task::new(vmo.write(ByteOffset(offset), &vec![7; length])).poll();
-                let expected = verdict(ByteRange::new(offset, length as u64), false);
-                came.inspect(|came| assert_eq!(*came, expected)).unwrap_or(Ok(()))
-            }
-            Call::Fault { page, run, access } => {
-                let came = Task::new(vmo.fault_run(PageIndex(page), PageCount(run), access)).poll();
-                let expected = if page < SCENE { Ok(()) } else { Err(Status::OutOfRange) };
-                came.inspect(|came| assert_eq!(*came, expected)).unwrap_or(Ok(()))
-            }
-            Call::Lookup(page) => {
-                let found = vmo.lookup(&self.platform.pin(), PageIndex(page)).is_some();
-                assert!(!found || page < SCENE);
-                found.then_some(()).ok_or(Status::NotFound)
-            }
-            Call::Supply(range, frames) => {
-                let came = self.supply(&self.pager, vmo, range, frames);
-                let fits = range.length / PAGE_SIZE == frames as u64;
-                let expected = verdict(range, true).and(if fits { Ok(()) } else { Err(Status::InvalidArgs) });
-                assert_eq!(came, expected);
-                came
-            }
-            Call::Fail(range, raw) => {
-                let Some(status) = Status::from_raw(raw) else { return Ok(()) };
-                let came = self.pager.fail_range(vmo, range, status);
-                let expected = if status.may_fail_a_request() { Ok(()) } else { Err(Status::InvalidArgs) };
-                assert_eq!(came, expected.and(verdict(range, true)));
-                came
-            }
-            Call::Op { op, data, range } => {
-                let op = PagerOp::from_raw(op, data)?;
-                let came = self.pager.op_range(vmo, op, range);
-                let expected = if op == PagerOp::Dirty { Err(Status::NotSupported) } else { verdict(range, true) };
-                assert_eq!(came, expected);
-                came
-            }
-            Call::Query(range, size) => {
-                let came = self.pager.query_dirty_ranges(vmo, range, &mut vec![DirtyRange::default(); size]);
-                assert_eq!(came.map(drop), verdict(range, false));
-                came.map(drop)
-            }
-            Call::Evict(max, which) => {
-                let evicted = vmo.evict(PageCount(max), which);
-                assert!(evicted.0 <= max);
-                Ok(())
-            }
-            Call::Create { options, size } => {
-                let options = VmoOptions::from_bits(options)?;
-                let made = self.pager.create_vmo(&self.port, 1, options, size)?;
-                assert!(size <= MAX_VMO_SIZE);
-                assert_eq!(made.size(), size.next_multiple_of(PAGE_SIZE));
-                Ok(())
-            }
-            Call::FrameWrite(offset, length) => {
-                let frame = OwnedFrame::new(&*self.platform).expect("a frame");
-                let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-                let came = frame.write(offset, &vec![1; length]);
-                let fits = offset.checked_add(length).is_some_and(|end| end as u64 <= PAGE_SIZE);
-                assert_eq!(came.is_ok(), fits);
-                came
-            }
-            Call::FrameNew(number) => {
-                assert_eq!(Frame::new(number).map(Frame::number), (number < 1 << 40).then_some(number));
-                Ok(())
-            }
-            Call::Take(size) => {
-                self.port.take(&mut vec![Packet::default(); size]);
-                Ok(())
-            }
-            Call::WaitInThePast(size) => {
-                self.port.wait_until(Some(Instant::now()), &mut vec![Packet::default(); size]).map(drop)
-            }
-        }
-    }
-
-    /// Makes the call for a pager that the VMO is not of, if a pager makes it.
-    fn call_as_a_stranger(&self, vmo: &Vmo<HeapPlatform>, call: &Call) -> Option<Result<()>> {
-        let pager = &self.stranger;
-        Some(match *call {
-            Call::Supply(range, frames) => self.supply(pager, vmo, range, frames),
-            Call::Fail(range, raw) => pager.fail_range(vmo, range, Status::from_raw(raw)?),
-            Call::Op { range, .. } => {
-                assert_eq!(pager.writeback_begin(vmo, range, Writeback::All), Err(Status::InvalidArgs));
-                pager.writeback_end(vmo, range)
-            }
-            Call::Query(range, size) => {
-                pager.query_dirty_ranges(vmo, range, &mut vec![DirtyRange::default(); size]).map(drop)
-            }
-            Call::Evict(..) => pager.detach_vmo(vmo).map(drop),
-            _ => return None,
-        })
-    }
-}
-
-fn make_calls(calls: &[Call]) {
-    let (scene, vmo) = Scene::new();
-    let waiter = Task::pending(vmo.fault(PageIndex(1), Access::Read));
-    for call in calls {
-        let before = scene.snapshot(&vmo, &waiter);
-        if let Some(came) = scene.call_as_a_stranger(&vmo, call) {
-            assert_eq!(came, Err(Status::InvalidArgs), "a stranger");
-            assert_eq!(scene.snapshot(&vmo, &waiter), before, "a stranger changed something");
-        }
-        if let Err(status) = scene.call(&vmo, call) {
-            assert_eq!(scene.snapshot(&vmo, &waiter), before, "changed, though it failed with {status:?}");
-        }
-    }
+        (number(), prop::option::of(number())).prop_map(|(now, time_out)| Call::Look { now, time_out }),
+        (number(), length()).prop_map(|(offset, length)| Call::FrameWrite(offset, length)),
+        number().prop_map(Call::Numbers),
+    ];
+    let of_the_aux = prop_oneof![
+        (number(), length()).prop_map(|(offset, length)| Call::AuxRead(offset, length)),
+        (number(), length()).prop_map(|(offset, length)| Call::AuxWrite(offset, length)),
+        range().prop_map(Call::AuxCommit),
+        range().prop_map(Call::AuxDecommit),
+        range().prop_map(Call::AuxZero),
+        range().prop_map(Call::AuxPin),
+        number().prop_map(Call::AuxNew),
+    ];
+    prop_oneof![8 => of_the_vmo, 10 => of_the_pager, 4 => of_the_aux, 5 => of_the_rest]
 }
 
 proptest! {
@@ -683,7 +559,9 @@ proptest! {
     }
 
     #[test]
-    fn no_argument_panics_and_no_failed_call_changes_anything(calls in prop::collection::vec(call(), 1..40)) {
+    fn no_argument_panics_and_no_failed_call_changes_anything(
+        calls in prop::collection::vec((any::<u8>(), call()), 1..40),
+    ) {
         make_calls(&calls);
     }
 }

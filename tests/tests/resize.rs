@@ -1,10 +1,14 @@
 //! Growing and shrinking.
 
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
 use upager::{
-    Access, ByteRange, Command, DirtyRange, MAX_VMO_SIZE, PAGE_SIZE, Packet, PageCount, PageIndex, Status, Vmo,
-    VmoOptions, VmoStatsOptions,
+    Access, ByteRange, Command, DirtyRange, MAX_VMO_SIZE, OwnedFrame, PAGE_SIZE, Packet, PageCount, PageIndex, Status,
+    Vmo, VmoOptions, VmoStatsOptions,
 };
-use upager_tests::{KEY, Task, World, at, pages, read_packet};
+use upager_tests::{Hooked, KEY, Task, World, at, now, pages, read_packet};
 
 fn resizable(world: &World, pages: u64) -> Vmo<upager::HeapPlatform> {
     world.vmo_with(VmoOptions::RESIZABLE, pages)
@@ -204,4 +208,112 @@ fn a_table_grows_over_many_levels_and_loses_nothing() {
     let counts = vmo.counts();
     assert_eq!(counts.dirty, PageCount(13));
     assert_eq!(counts.zero.0, size - 13);
+}
+
+/// Frames that a supply takes one by one, with something done before each.
+struct Slowly<'p, F> {
+    frames: std::vec::IntoIter<OwnedFrame<'p, Hooked>>,
+    taken: usize,
+    before: F,
+}
+
+impl<'p, F: FnMut(usize)> Iterator for Slowly<'p, F> {
+    type Item = OwnedFrame<'p, Hooked>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        (self.before)(self.taken);
+        self.taken += 1;
+        self.frames.next()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.frames.size_hint()
+    }
+}
+
+impl<F: FnMut(usize)> ExactSizeIterator for Slowly<'_, F> {}
+
+type Shared = Arc<(upager::Pager<Hooked>, Vmo<Hooked>)>;
+
+/// A VMO of six pages, of which 3 is clean and 4 was written to; and an access to 3 and 4 that is stopped in
+/// page 3 while the VMO shrinks to four pages, beside a supply of 4 and 5 that began before. The access goes
+/// on when the supply has put page 4 past the end, and the supply when the access is over.
+fn access_that_is_late<T>(
+    hook: impl FnOnce(&Hooked, Box<dyn FnOnce() + Send>),
+    access: impl FnOnce(&Vmo<Hooked>) -> T,
+) -> (T, Shared) {
+    let world = World::on(Hooked::default());
+    let pager = upager::Pager::new(world.platform.clone());
+    let vmo = pager.create_vmo(&world.port, KEY, VmoOptions::RESIZABLE, 6 * PAGE_SIZE).unwrap();
+    let shared = Arc::new((pager, vmo));
+    let (pager, vmo) = &*shared;
+    pager.supply_frames(vmo, pages(3, 2), world.frames(3, 2)).unwrap();
+    now(vmo.write(at(4, 0), b"new")).unwrap();
+
+    let (put, is_put) = mpsc::channel();
+    let (over, is_over) = mpsc::channel();
+    let supply = {
+        let (shared, platform) = (shared.clone(), world.platform.clone());
+        move || {
+            let (pager, vmo) = &*shared;
+            let frames: Vec<_> = (0..2).map(|_| OwnedFrame::new(&*platform).unwrap()).collect();
+            let before = |taken| {
+                if taken == 0 {
+                    vmo.set_size(4 * PAGE_SIZE).unwrap();
+                } else if taken == 1 {
+                    put.send(()).unwrap();
+                    is_over.recv_timeout(Duration::from_secs(20)).unwrap();
+                }
+            };
+            let _ = pager.supply_frames(vmo, pages(4, 2), Slowly { frames: frames.into_iter(), taken: 0, before });
+        }
+    };
+    let (started, running) = mpsc::channel();
+    let stop = move || {
+        started.send(thread::spawn(supply)).unwrap();
+        is_put.recv_timeout(Duration::from_secs(20)).unwrap();
+    };
+    hook(&world.platform, Box::new(stop));
+    let came = access(vmo);
+    over.send(()).unwrap();
+    running.recv().unwrap().join().unwrap();
+    (came, shared)
+}
+
+#[test]
+fn a_read_that_is_late_does_not_find_what_was_overwritten_before_the_shrink() {
+    let read = |vmo: &Vmo<Hooked>| {
+        let mut bytes = vec![0; 2 * 4096];
+        now(vmo.read(at(3, 0), &mut bytes)).map(|()| bytes[4096..4099].to_vec())
+    };
+    let (came, _) = access_that_is_late(Hooked::before_copy_out, read);
+    // Before the shrink, or after it. Not what the supply put there.
+    assert!(matches!(came.as_deref(), Ok(b"new") | Err(Status::OutOfRange)), "{came:?}");
+}
+
+#[test]
+fn a_write_that_is_late_leaves_no_dirty_page_past_the_end() {
+    let write = |vmo: &Vmo<Hooked>| now(vmo.write(at(3, 4095), b"ab"));
+    let (came, shared) = access_that_is_late(Hooked::before_copy_in, write);
+    assert!(matches!(came, Ok(()) | Err(Status::OutOfRange)), "{came:?}");
+    let counts = shared.1.counts();
+    assert_eq!((counts.resident, counts.dirty), (PageCount(1), PageCount(1)), "page 3");
+}
+
+#[test]
+fn a_zeroing_that_is_late_leaves_nothing_past_the_end_that_is_counted() {
+    let world = World::on(Hooked::default());
+    let pager = upager::Pager::new(world.platform.clone());
+    let vmo = pager.create_vmo(&world.port, KEY, VmoOptions::RESIZABLE, 6 * PAGE_SIZE).unwrap();
+    let shared = Arc::new((pager, vmo));
+    let (pager, vmo) = &*shared;
+    pager.supply_frames(vmo, pages(0, 4), world.frames(0, 4)).unwrap();
+    let also = shared.clone();
+    world.platform.before_unmap(move || also.1.set_size(4 * PAGE_SIZE).unwrap()); // when page 3 has been zeroed
+    now(vmo.zero(pages(3, 3))).unwrap();
+    let mut runs = [DirtyRange::default(); 4];
+    let found = pager.query_dirty_ranges(vmo, pages(0, 4), &mut runs).unwrap();
+    assert_eq!((found.available, runs[0].range(), runs[0].options), (1, pages(3, 1), DirtyRange::ZERO));
+    let counts = vmo.counts();
+    assert_eq!((counts.resident.0, counts.dirty.0, counts.zero.0), (3, 0, 1));
 }

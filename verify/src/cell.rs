@@ -1,7 +1,7 @@
-//! One cell of the race matrix: two operations on one page, at once, from one state.
+//! One cell of the race matrix: two operations on one page, or three, at once, from one state.
 //!
-//! The model runs the two on the shipped core under loom. What can be observed of it, the results
-//! of the two, the fate of everyone who waited, the counts, the packets and the page, must be what
+//! The model runs them on the shipped core under loom. What can be observed of it, the results
+//! of each, the fate of everyone who waited, the counts, the packets and the page, must be what
 //! the [specification](crate::spec) gives for *some* order of the same steps. Besides that, in
 //! every execution: nobody is woken more often than he waited, no frame is used after it is freed
 //! or freed twice, none is left in the end, and COMPLETE comes last and once.
@@ -40,6 +40,8 @@ pub enum Op {
     WritebackBegin,
     WritebackEnd,
     Evict,
+    /// The page is to stay.
+    AlwaysNeed,
     /// The service takes what the port has.
     PortTake,
     Detach,
@@ -48,7 +50,7 @@ pub enum Op {
 }
 
 impl Op {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Read,
         Self::Write,
         Self::Leave,
@@ -61,6 +63,7 @@ impl Op {
         Self::WritebackBegin,
         Self::WritebackEnd,
         Self::Evict,
+        Self::AlwaysNeed,
         Self::PortTake,
         Self::Detach,
         Self::PagerClose,
@@ -83,14 +86,32 @@ impl Op {
     }
 }
 
-/// What the page is when the two begin.
+/// What the threads do: one operation each.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Ops {
+    Two([Op; 2]),
+    Three([Op; 3]),
+}
+
+impl std::ops::Deref for Ops {
+    type Target = [Op];
+
+    fn deref(&self) -> &[Op] {
+        match self {
+            Self::Two(ops) => ops,
+            Self::Three(ops) => ops,
+        }
+    }
+}
+
+/// What the page is when they begin.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub enum Start {
     Absent,
     RequestedUndelivered,
     RequestedDelivered,
     Clean,
-    /// In the grace period of an eviction, which ends after the two.
+    /// In the grace period of an eviction, which ends after them.
     Evicting,
     Dirty,
     AwaitingClean,
@@ -186,7 +207,7 @@ impl Start {
         matches!(self, Self::DetachedAbsent | Self::DetachedDirty | Self::DetachedAwaitingClean | Self::DetachedZero)
     }
 
-    /// The state in the specification's words, and as many waiters as the two operations use.
+    /// The state in the specification's words, and as many waiters as the operations use.
     fn spec(self, waiters: usize) -> (Spec, Vec<Waiter>) {
         let mut spec = if self.traps() { Spec::trapping(1) } else { Spec::new(self.pages() as usize) };
         let mut waiting = Vec::new();
@@ -235,8 +256,8 @@ const FIRST: u8 = 1;
 const GROWN: u64 = 6;
 /// The byte that those write who wait from the beginning.
 const WAITED: u8 = 0xc;
-/// The bytes that the two threads write or supply.
-const BYTES: [u8; 2] = [0xa, 0xb];
+/// The bytes that the threads write or supply.
+const BYTES: [u8; 3] = [0xa, 0xb, 0xd];
 
 /// What an operation came to.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -258,7 +279,7 @@ impl From<Result<(), Status>> for Came {
 /// All that can be observed of one execution.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Observed {
-    pub came: [Came; 2],
+    pub came: Vec<Came>,
     /// Those who waited from the beginning and did not leave.
     pub waiters: Vec<Came>,
     /// Resident, dirty, in flight, zero. `None`: there is no VMO any more.
@@ -267,29 +288,46 @@ pub struct Observed {
     pub byte: Option<u8>,
     /// Dirty pages after one more WRITEBACK_END.
     pub dirty_after_end: Option<u64>,
+    /// Whether the page is clean then, and an evictor of what is unused passes it by. `None`: it was not
+    /// asked, as no operation was a hint, or there is no VMO any more.
+    pub spared: Option<bool>,
 }
 
 /// One cell.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Cell {
     pub start: Start,
-    pub ops: [Op; 2],
+    pub ops: Ops,
 }
 
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {:?} / {:?}", self.start, self.ops[0], self.ops[1])
+        write!(f, "{:?}: ", self.start)?;
+        for (i, op) in self.ops.iter().enumerate() {
+            write!(f, "{}{op:?}", if i == 0 { "" } else { " / " })?;
+        }
+        Ok(())
     }
 }
 
 impl Cell {
     /// Every cell of the matrix, the meaningless ones included.
     #[must_use]
-    pub fn all() -> Vec<Self> {
+    pub fn pairs() -> Vec<Self> {
+        Self::all(|a, b| Ops::Two([a, b]))
+    }
+
+    /// Every pair together with `third`, the meaningless ones included.
+    #[must_use]
+    pub fn triples(third: Op) -> Vec<Self> {
+        Self::all(|a, b| Ops::Three([a, b, third]))
+    }
+
+    fn all(ops: impl Fn(Op, Op) -> Ops) -> Vec<Self> {
         let mut cells = Vec::new();
         for start in Start::ALL {
             for (i, a) in Op::ALL.into_iter().enumerate() {
-                cells.extend(Op::ALL[i..].iter().map(|b| Self { start, ops: [a, *b] }));
+                cells.extend(Op::ALL[i..].iter().map(|b| Self { start, ops: ops(a, *b) }));
             }
         }
         cells
@@ -298,33 +336,33 @@ impl Cell {
     /// Why there is nothing to explore, if so.
     #[must_use]
     pub fn skipped(&self) -> Option<&'static str> {
-        let [a, b] = self.ops;
-        let has = |op| a == op || b == op;
+        let has = |op| self.has(op);
+        let twice = |op| self.ops.iter().filter(|one| **one == op).count() > 1;
         if has(Op::Leave) && !self.start.has_waiters() {
             return Some("nobody waits");
         }
-        if a.resizes() && b.resizes() {
+        if self.ops.iter().filter(|op| op.resizes()).count() > 1 {
             return Some("resizes exclude each other");
         }
         if has(Op::Dirty) && !self.start.traps() {
             return Some("the VMO does not trap dirtying");
         }
         if has(Op::VmoDrop) {
-            if a == b {
+            if twice(Op::VmoDrop) {
                 return Some("the last handle is dropped once");
             }
             if self.start.has_waiters() {
                 return Some("a waiter holds the VMO");
             }
-            if a.uses_vmo() || b.uses_vmo() {
+            if self.ops.iter().any(|op| op.uses_vmo()) {
                 return Some("the other call holds the VMO");
             }
         }
         if has(Op::PagerClose) {
-            if a == b {
+            if twice(Op::PagerClose) {
                 return Some("the last handle is closed once");
             }
-            if a.uses_pager() || b.uses_pager() {
+            if self.ops.iter().any(|op| op.uses_pager()) {
                 return Some("the other call holds the pager");
             }
         }
@@ -343,15 +381,17 @@ impl Cell {
     #[must_use]
     pub fn allowed(&self) -> HashSet<Observed> {
         let (spec, mut waiters) = self.start.spec(self.waiters());
-        let mut leaving = [None, None];
+        let mut leaving = vec![None; self.ops.len()];
         for (op, leaving) in self.ops.iter().zip(&mut leaving) {
             if *op == Op::Leave {
                 *leaving = waiters.pop();
             }
         }
-        let run = SpecRun { cell: *self, spec, waiters, leaving, came: [None, None], evicted: [false; 2] };
+        let sides = self.ops.len();
+        let (came, evicted, placed) = (vec![None; sides], vec![false; sides], vec![None; sides]);
+        let run = SpecRun { cell: *self, spec, waiters, leaving, came, evicted, placed };
         let mut allowed = HashSet::new();
-        run.orders([0, 0], &mut allowed);
+        run.orders(&vec![0; sides], &mut allowed);
         allowed
     }
 
@@ -363,8 +403,13 @@ impl Cell {
             Op::Evict | Op::Zero => 1 + usize::from(self.start.traps()),
             // It looks at the size, and then for requests, which may have failed meanwhile.
             Op::Fail if self.has(Op::Shrink) => 2,
+            // The page is there, and then its request is told. What is seen of the page goes on in between,
+            // and a detach still fails the request.
+            Op::Supply if self.ops.len() > 2 && self.start.is_requested() => 2,
             // The page is rescued, and then asked for: another eviction may come in between.
             Op::Write if self.start == Start::TrapEvicting => 2,
+            // The same, and then marked.
+            Op::AlwaysNeed if self.start.is_evicting() => 2,
             // The service takes until it finds nothing: what comes in between is taken too. Those who wait
             // for leave are told after the pages are dirty.
             Op::PortTake | Op::Dirty => 2,
@@ -378,12 +423,13 @@ impl Cell {
     /// When the execution is not allowed.
     pub fn run(&self, allowed: &HashSet<Observed>) {
         let mut stage = Stage::new(*self);
-        let right = stage.actor(1);
-        let left = stage.actor(0);
-        let thread = loom::thread::spawn(move || right.act());
-        let left = left.act();
-        let right = thread.join().expect("the other thread ends");
-        let observed = stage.observe([left, right]);
+        let mut actors: Vec<Actor> = (0..self.ops.len()).rev().map(|side| stage.actor(side)).collect();
+        let first = actors.pop().expect("a cell has operations");
+        let spawn = |actor: Actor| loom::thread::spawn(move || actor.act());
+        let threads: Vec<_> = actors.into_iter().rev().map(spawn).collect();
+        let mut acted = vec![first.act()];
+        acted.extend(threads.into_iter().map(|thread| thread.join().expect("the other thread ends")));
+        let observed = stage.observe(acted);
         assert!(allowed.contains(&observed), "{self}: {observed:#?}\nis none of\n{allowed:#?}");
     }
 }
@@ -394,23 +440,24 @@ struct SpecRun {
     cell: Cell,
     spec: Spec,
     waiters: Vec<Waiter>,
-    leaving: [Option<Waiter>; 2],
-    came: [Option<Result<Came, Waiter>>; 2],
-    evicted: [bool; 2],
+    leaving: Vec<Option<Waiter>>,
+    came: Vec<Option<Result<Came, Waiter>>>,
+    evicted: Vec<bool>,
+    placed: Vec<Option<usize>>,
 }
 
 impl SpecRun {
     /// Follows every order of the steps that are left.
-    fn orders(self, done: [usize; 2], allowed: &mut HashSet<Observed>) {
+    fn orders(self, done: &[usize], allowed: &mut HashSet<Observed>) {
         let mut over = true;
-        for side in 0..2 {
+        for side in 0..done.len() {
             if done[side] < self.cell.steps(self.cell.ops[side]) {
                 over = false;
                 let mut next = self.clone();
                 next.step(side, done[side]);
-                let mut done = done;
+                let mut done = done.to_vec();
                 done[side] += 1;
-                next.orders(done, allowed);
+                next.orders(&done, allowed);
             }
         }
         if over {
@@ -418,39 +465,61 @@ impl SpecRun {
         }
     }
 
-    fn step(&mut self, side: usize, step: usize) {
+    /// A step of an operation that has several. False: it is done in one.
+    fn part(&mut self, side: usize, step: usize) -> bool {
         let spec = &mut self.spec;
         let op = self.cell.ops[side];
         if step == 1 && matches!(op, Op::Dirty | Op::Zero | Op::Evict) && self.cell.start.traps() {
             spec.tell(0, 1);
-            return;
+            return true;
         }
         if op == Op::Fail && step == 1 {
             if self.came[side] == Some(Ok(Came::Nothing)) && spec.size() > 0 {
                 spec.fail(0, 1, Status::Io);
             }
-            return;
+            return true;
         }
         if op == Op::Fail && self.cell.steps(op) == 2 {
             let came = if spec.size() == 0 { Came::Failed(Status::OutOfRange) } else { Came::Nothing };
             self.came[side] = Some(Ok(came));
-            return;
+            return true;
         }
-        if op == Op::Write && self.cell.steps(op) == 2 && step == 0 {
+        if op == Op::Supply && step == 1 {
+            if let Some(request) = self.placed[side] {
+                spec.arrived_for(request, 0);
+            }
+            return true;
+        }
+        if op == Op::Supply && self.cell.steps(op) == 2 && spec.size() > 0 {
+            let came = spec.place(0, BYTES[side]).map(|request| self.placed[side] = request);
+            self.came[side] = Some(Ok(came.into()));
+            return true;
+        }
+        let rescues = matches!(op, Op::Write | Op::AlwaysNeed);
+        if rescues && self.cell.steps(op) == 2 && step == 0 {
             if spec.size() > 0 {
                 spec.rescue(0);
             }
-            return;
+            return true;
         }
-        if step > 0 && op != Op::Write {
+        if step > 0 && !rescues {
             if self.evicted[side] && spec.size() > 0 {
                 spec.reclaim(0);
             }
             if let Some(Ok(Came::Packets(packets))) = &mut self.came[side] {
                 packets.extend(spec.take());
             }
+            return true;
+        }
+        false
+    }
+
+    fn step(&mut self, side: usize, step: usize) {
+        if self.part(side, step) {
             return;
         }
+        let spec = &mut self.spec;
+        let op = self.cell.ops[side];
         let access = |access| match access {
             Access::Done(byte) => Ok(Came::Byte(byte)),
             Access::Failed(status) => Ok(Came::Failed(status)),
@@ -500,6 +569,7 @@ impl SpecRun {
                 self.evicted[side] = spec.evict(0);
                 Ok(Came::Evicted(u64::from(self.evicted[side])))
             }
+            Op::AlwaysNeed => access(spec.always_need(0)),
             Op::PortTake => Ok(Came::Packets(spec.take())),
             Op::Detach => {
                 spec.detach();
@@ -533,7 +603,7 @@ impl SpecRun {
             all.insert(woken, came);
         }
         let all: Vec<Came> = all.into_iter().map(|one| one.unwrap_or(Came::StillWaits)).collect();
-        let (waiters, came) = all.split_at(all.len() - 2);
+        let (waiters, came) = all.split_at(all.len() - self.cell.ops.len());
         let vmo = !self.cell.has(Op::VmoDrop);
         let counts = vmo.then(|| {
             let (resident, dirty, in_flight) = self.spec.counts();
@@ -550,8 +620,9 @@ impl SpecRun {
             }
             self.spec.counts().1 + self.spec.zeros()
         });
-        let came = [came[0].clone(), came[1].clone()];
-        Observed { came, waiters: waiters.to_vec(), counts, packets, byte, dirty_after_end }
+        let spared = (vmo && self.cell.has(Op::AlwaysNeed)).then(|| self.spec.is_spared(0));
+        let (came, waiters) = (came.to_vec(), waiters.to_vec());
+        Observed { came, waiters, counts, packets, byte, dirty_after_end, spared }
     }
 }
 
@@ -648,7 +719,7 @@ impl Stage {
         }
     }
 
-    fn observe(self, acted: [Acted; 2]) -> Observed {
+    fn observe(self, acted: Vec<Acted>) -> Observed {
         drop(self.guard);
         let mut all: Vec<Acted> = self.waiters.into_iter().map(Err).collect();
         all.extend(acted);
@@ -685,10 +756,14 @@ impl Stage {
             let counts = counts(vmo);
             counts.1 + counts.3
         });
+        let spared = self.vmo.as_ref().filter(|_| self.cell.has(Op::AlwaysNeed)).map(|vmo| {
+            let (resident, dirty, ..) = counts(vmo);
+            resident > dirty && vmo.evict(PageCount(1), Evict::Unused) == PageCount(0)
+        });
         let all: Vec<Came> = all.into_iter().map(|one| one.unwrap_or(Came::StillWaits)).collect();
-        let (waiters, came) = all.split_at(all.len() - 2);
-        let came = [came[0].clone(), came[1].clone()];
-        let observed = Observed { came, waiters: waiters.to_vec(), counts: before, packets, byte, dirty_after_end };
+        let (waiters, came) = all.split_at(all.len() - self.cell.ops.len());
+        let (came, waiters) = (came.to_vec(), waiters.to_vec());
+        let observed = Observed { came, waiters, counts: before, packets, byte, dirty_after_end, spared };
         drop((self.vmo, self.pager, self.port));
         self.platform.check_nothing_left();
         observed
@@ -730,6 +805,7 @@ impl Actor {
                 let evicted = vmo.expect("the operation has the VMO").evict(PageCount(1), Evict::Any);
                 Ok(Came::Evicted(evicted.0))
             }
+            Op::AlwaysNeed => poll(Waiting::always_need(vmo.expect("the operation has the VMO"), 0, 1)),
             Op::PortTake => Ok(Came::Packets(take(&port))),
             Op::Detach => {
                 let world = world(pager, vmo);

@@ -1,6 +1,7 @@
 //! What the pager must do, and the proof that it does.
 //!
 //! - [`spec`]: the pager as a sequential program, one screen a call. The oracle for everything else.
+//! - [`anonymous`]: the same of an anonymous VMO, and of supply out of it.
 //! - `world`, `cell` (under `--cfg loom`): models of the shipped core, explored exhaustively.
 
 #![cfg_attr(
@@ -13,6 +14,7 @@
     )
 )]
 
+pub mod anonymous;
 #[cfg(loom)]
 pub mod cell;
 #[cfg(loom)]

@@ -12,6 +12,11 @@ use upager::{Result, VmoOptions};
 
 use crate::world::{Waiting, World, leave_epoch};
 
+/// Ends a thread's part in the epoch, where it was not made by [`World::spawn`].
+pub fn leave() {
+    leave_epoch();
+}
+
 /// An access that was polled as far as it got in its own thread.
 #[allow(missing_debug_implementations)] // as for `Waiting`
 pub struct Settled {
@@ -78,7 +83,7 @@ macro_rules! as_it_is {
         }
     )*};
 }
-as_it_is!(usize, Option<Result<u8>>, Result<()>, Vec<upager::Packet>, ());
+as_it_is!(usize, u8, Option<Result<u8>>, Result<()>, Vec<upager::Packet>, ());
 
 impl World {
     /// Runs a thread of the race.

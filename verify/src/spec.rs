@@ -58,7 +58,17 @@ pub struct Waiter {
     page: u64,
     run: u64,
     write: Option<u8>,
+    /// The hint that waits, if it is one.
+    hint: Option<Hint>,
     request: usize,
+}
+
+/// A hint that brings a page in.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Hint {
+    Commit,
+    Prefetch,
+    AlwaysNeed,
 }
 
 /// What an access comes to.
@@ -76,6 +86,8 @@ pub type Packet = (Command, u64, u64);
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Spec {
     pages: Vec<Page>,
+    /// Which pages are always needed. Means nothing for a page that is absent; zeros never are.
+    kept: Vec<bool>,
     link: Link,
     /// Whether the service is asked before a page becomes dirty.
     traps: bool,
@@ -100,6 +112,7 @@ impl Spec {
     pub fn new(pages: usize) -> Self {
         Self {
             pages: vec![Page::Absent; pages],
+            kept: vec![false; pages],
             link: Link::Attached,
             traps: false,
             requests: BTreeMap::new(),
@@ -132,9 +145,14 @@ impl Spec {
 
     /// The page is not missing any more to the request that waits for it.
     fn arrived(&mut self, page: u64) {
-        if let Some(id) = self.request_of(page)
-            && let Some(request) = self.requests.get_mut(&id)
-        {
+        if let Some(id) = self.request_of(page) {
+            self.arrived_for(id, page);
+        }
+    }
+
+    /// The page is not missing any more to this request, if it has not ended.
+    pub fn arrived_for(&mut self, id: usize, page: u64) {
+        if let Some(request) = self.requests.get_mut(&id) {
             request.missing.retain(|missing| *missing != page);
             if request.missing.is_empty() {
                 self.end_request(id, Ok(()));
@@ -182,6 +200,52 @@ impl Spec {
         }
     }
 
+    /// Brings a page in. Done with byte 0.
+    pub fn commit(&mut self, page: u64) -> Access {
+        self.hint(page, Hint::Commit)
+    }
+
+    /// Brings a page in, if it can be. Done with byte 0.
+    pub fn prefetch(&mut self, page: u64) -> Access {
+        if page < self.size() { self.hint(page, Hint::Prefetch) } else { Access::Failed(Status::OutOfRange) }
+    }
+
+    /// Brings a page in, and has it always needed from then on, if it is stored. Done with byte 0.
+    pub fn always_need(&mut self, page: u64) -> Access {
+        self.hint(page, Hint::AlwaysNeed)
+    }
+
+    fn hint(&mut self, page: u64, hint: Hint) -> Access {
+        match self.access(page, 1, None) {
+            Access::Done(_) => {
+                if hint == Hint::AlwaysNeed && !matches!(self.page(page), Page::Zero | Page::ZeroAwaiting) {
+                    self.keep(page, true);
+                }
+                Access::Done(0)
+            }
+            Access::Waits(waiter) => Access::Waits(Waiter { hint: Some(hint), ..waiter }),
+            Access::Failed(_) if hint == Hint::Prefetch => Access::Done(0),
+            failed @ Access::Failed(_) => failed,
+        }
+    }
+
+    /// The page is not always needed, and next to go.
+    pub fn dont_need(&mut self, page: u64) {
+        self.keep(page, false);
+    }
+
+    fn keep(&mut self, page: u64, keep: bool) {
+        let page = usize::try_from(page).unwrap_or(usize::MAX);
+        self.kept[page] = keep;
+    }
+
+    /// Whether evictors that take only what is unused pass a clean page by, whenever it was used.
+    #[must_use]
+    pub fn is_spared(&self, page: u64) -> bool {
+        let kept = usize::try_from(page).is_ok_and(|page| self.kept.get(page) == Some(&true));
+        matches!(self.page(page), Page::Clean(_)) && (kept || self.is_asked(page))
+    }
+
     /// Joins the request in flight, or makes one for the longest run of pages that need the same.
     fn ask(&mut self, command: Command, page: u64, run: u64, write: Option<u8>) -> Access {
         if self.link != Link::Attached {
@@ -208,7 +272,7 @@ impl Spec {
             self.made += 1;
             self.made - 1
         };
-        Access::Waits(Waiter { page, run, write, request })
+        Access::Waits(Waiter { page, run, write, hint: None, request })
     }
 
     /// Whether the waiter has been woken.
@@ -219,10 +283,15 @@ impl Spec {
 
     /// What a waiter does when it has been woken: fail, or look again.
     pub fn resume(&mut self, waiter: Waiter) -> Access {
-        match self.outcomes.get(&waiter.request) {
-            None => Access::Waits(waiter),
-            Some(Err(status)) => Access::Failed(*status),
-            Some(Ok(())) => self.access(waiter.page, waiter.run, waiter.write),
+        match (self.outcomes.get(&waiter.request), waiter.hint) {
+            (None, _) => Access::Waits(waiter),
+            (Some(_), Some(Hint::Prefetch)) => Access::Done(0),
+            (Some(Err(status)), _) => Access::Failed(*status),
+            // That it came is enough, whether it was evicted since or not.
+            (Some(Ok(())), Some(Hint::Commit)) if waiter.page < self.size() => Access::Done(0),
+            (Some(Ok(())), Some(Hint::Commit)) => Access::Failed(Status::OutOfRange),
+            (Some(Ok(())), Some(Hint::AlwaysNeed)) => self.always_need(waiter.page),
+            (Some(Ok(())), None) => self.access(waiter.page, waiter.run, waiter.write),
         }
     }
 
@@ -246,17 +315,31 @@ impl Spec {
     /// # Errors
     /// `BadState` when detached.
     pub fn supply(&mut self, page: u64, byte: u8) -> Result<(), Status> {
+        if let Some(request) = self.place(page, byte)? {
+            self.arrived_for(request, page);
+        }
+        Ok(())
+    }
+
+    /// The first half of a [`supply`](Self::supply): the page is there. Returns the request that
+    /// waits for it, and is to be [told](Self::arrived_for).
+    ///
+    /// # Errors
+    /// As for `supply`.
+    pub fn place(&mut self, page: u64, byte: u8) -> Result<Option<usize>, Status> {
         if self.is_detached() {
             return Err(Status::BadState);
         }
         let state = self.state(page);
         match *state {
-            Page::Absent => *state = Page::Clean(byte),
+            Page::Absent => {
+                *state = Page::Clean(byte);
+                self.keep(page, false);
+            }
             Page::Evicting(kept) => *state = Page::Clean(kept),
-            _ => return Ok(()),
+            _ => return Ok(None),
         }
-        self.arrived(page);
-        Ok(())
+        Ok(self.request_of(page))
     }
 
     /// Lets the pages of `start..end` become dirty: all or none.
@@ -298,6 +381,7 @@ impl Spec {
     /// Makes a page zeros, dirty. Who waits for it goes on.
     pub fn zero(&mut self, page: u64) {
         *self.state(page) = Page::Zero;
+        self.keep(page, false);
         if !self.is_asked(page) {
             self.arrived(page);
         }
@@ -344,7 +428,9 @@ impl Spec {
 
     /// Sets how many pages there are. New ones are zeros.
     pub fn set_size(&mut self, pages: u64) {
-        self.pages.resize(usize::try_from(pages).unwrap_or(usize::MAX), Page::Zero);
+        let size = usize::try_from(pages).unwrap_or(usize::MAX);
+        self.pages.resize(size, Page::Zero);
+        self.kept.resize(size, false);
         for id in self.requests.keys().copied().collect::<Vec<_>>() {
             let Some(request) = self.requests.get_mut(&id) else { continue };
             if request.start >= pages {

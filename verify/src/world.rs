@@ -16,9 +16,9 @@ use std::time::Duration;
 use loom::sync::atomic::AtomicU8;
 use upager::sync::Arc;
 use upager::{
-    Access, ByteOffset, ByteRange, Collector, Command, Event, Evict, Frame, Guard, OwnedFrame, PAGE_SIZE, Packet,
-    PageCount, PageIndex, Pager, PagerOp, Platform, Port, Result, Status, Vmo, VmoId, VmoOptions, Watch, WatchLimits,
-    Writeback,
+    Access, AnonymousVmo, ByteOffset, ByteRange, Collector, Command, Event, Evict, Frame, Guard, OwnedFrame, PAGE_SIZE,
+    Packet, PageCount, PageIndex, Pager, PagerOp, Platform, Port, Result, Status, Vmo, VmoId, VmoOptions, Watch,
+    WatchLimits, Writeback,
 };
 
 const FRAMES: usize = 6;
@@ -87,6 +87,12 @@ impl ModelPlatform {
         self.allocated()[frame.number() as usize]
     }
 
+    /// How many frames are allocated.
+    #[must_use]
+    pub fn frames(&self) -> usize {
+        self.allocated().iter().filter(|allocated| **allocated).count()
+    }
+
     /// Checks, when everything has ended, that no frame is allocated and no reclaim is owed. The real
     /// epoch first needs some turns, since what it frees may defer again.
     ///
@@ -102,7 +108,7 @@ impl ModelPlatform {
         }
         #[cfg(not(crossbeam_loom))]
         assert_eq!(self.collector.pending(), 0, "a reclaim that never runs");
-        assert_eq!(self.allocated().iter().filter(|allocated| **allocated).count(), 0, "a leaked frame");
+        assert_eq!(self.frames(), 0, "a leaked frame");
     }
 }
 
@@ -225,6 +231,20 @@ impl Waiting {
         Self::new(async move { vmo.fault_run(PageIndex(page), PageCount(run), Access::Write).await.map(|()| 0) })
     }
 
+    /// Begins to have pages always needed. Comes to 0, not a byte.
+    #[must_use]
+    pub fn always_need(vmo: Arc<Vmo<ModelPlatform>>, page: u64, count: u64) -> Self {
+        let range = ByteRange::new(page * PAGE_SIZE, count * PAGE_SIZE);
+        Self::new(async move { vmo.always_need(range).await.map(|()| 0) })
+    }
+
+    /// Begins to bring pages in. Comes to 0, not a byte.
+    #[must_use]
+    pub fn commit(vmo: Arc<Vmo<ModelPlatform>>, page: u64, count: u64) -> Self {
+        let range = ByteRange::new(page * PAGE_SIZE, count * PAGE_SIZE);
+        Self::new(async move { vmo.commit(range).await.map(|()| 0) })
+    }
+
     /// Begins to write the first byte of a page.
     #[must_use]
     pub fn write(vmo: Arc<Vmo<ModelPlatform>>, page: u64, byte: u8) -> Self {
@@ -306,6 +326,42 @@ impl Clone for World {
     }
 }
 
+/// An anonymous VMO, of which each page's first byte is looked at.
+#[derive(Debug)]
+pub struct Aux(Arc<AnonymousVmo<ModelPlatform>>);
+
+impl Clone for Aux {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl Aux {
+    /// Reads the first byte of a page.
+    #[must_use]
+    pub fn read(&self, page: u64) -> u8 {
+        let mut byte = [0];
+        self.0.read(ByteOffset(page * PAGE_SIZE), &mut byte).expect("a page of the VMO");
+        byte[0]
+    }
+
+    /// Writes the first byte of a page.
+    pub fn write(&self, page: u64, byte: u8) -> Result<()> {
+        self.0.write(ByteOffset(page * PAGE_SIZE), &[byte])
+    }
+
+    /// Decommits a page.
+    pub fn decommit(&self, at: u64) -> Result<()> {
+        self.0.decommit(page(at))
+    }
+
+    /// How many pages have frames.
+    #[must_use]
+    pub fn committed(&self) -> u64 {
+        self.0.committed().0
+    }
+}
+
 /// The key of the world's VMO.
 pub const KEY: u64 = 7;
 
@@ -374,6 +430,24 @@ impl World {
         self.pager.supply_frames(&self.vmo, page(at), [frame])
     }
 
+    /// Allocates the first frame that is free, and frees it: a step that loom sees in a frame that was freed
+    /// before, after which its users are found out.
+    pub fn use_a_frame(&self) {
+        drop(OwnedFrame::new(&*self.platform));
+    }
+
+    /// An anonymous VMO of so many pages, on the same platform.
+    #[must_use]
+    pub fn aux(&self, pages: u64) -> Aux {
+        Aux(Arc::new(AnonymousVmo::new(self.platform.clone(), pages * PAGE_SIZE).expect("a new VMO")))
+    }
+
+    /// Supplies `count` pages from `at` on, out of `aux` from its page `from` on.
+    pub fn supply_pages(&self, at: u64, count: u64, aux: &Aux, from: u64) -> Result<()> {
+        let range = ByteRange::new(at * PAGE_SIZE, count * PAGE_SIZE);
+        self.pager.supply_pages(&self.vmo, range, &aux.0, ByteOffset(from * PAGE_SIZE))
+    }
+
     /// Fails a page's request.
     pub fn fail(&self, at: u64, status: Status) -> Result<()> {
         self.pager.op_range(&self.vmo, PagerOp::Fail(status), page(at))
@@ -427,6 +501,12 @@ impl World {
     #[allow(clippy::must_use_candidate)] // how many may be of no interest
     pub fn evict(&self) -> u64 {
         self.vmo.evict(PageCount(1), Evict::Any).0
+    }
+
+    /// Evicts a page, if one is clean and neither in use nor always needed.
+    #[allow(clippy::must_use_candidate)] // how many may be of no interest
+    pub fn evict_unused(&self) -> u64 {
+        self.vmo.evict(PageCount(1), Evict::Unused).0
     }
 
     /// Maps the page. The mapping is writable, as that of a dirty page may be.

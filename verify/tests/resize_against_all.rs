@@ -1,11 +1,14 @@
-//! A change of size against a request, a supply, and another change.
+//! A change of size against a request, a hint, a supply, and another change.
 //!
-//! Threads: one sets the size; another faults on several pages, supplies them, or sets the size too.
+//! Threads: one sets the size; another faults on several pages, commits or supplies them, or sets the size
+//! too.
 //!
 //! Danger: a request for a page that is gone is never answered; one that straddles the end waits for
-//! pages that cannot come; a page that was supplied late shows up in what the VMO grows by.
+//! pages that cannot come, or tells a commit that they have; a page that was supplied late shows up in what
+//! the VMO grows by.
 //!
-//! Must hold: the waiter comes home; what was added is zeros; only one size is set at a time.
+//! Must hold: the waiter comes home, and a commit of pages that are gone fails; what was added is zeros;
+//! only one size is set at a time.
 #![cfg(loom)]
 
 use upager::{PAGE_SIZE, Status};
@@ -26,6 +29,23 @@ fn shrink_against_a_fault_that_straddles_the_end() {
         assert_eq!(read.now(), Some(Ok(0)), "the reader is home");
         assert_eq!(world.vmo.counts().in_flight, 0);
         drop(read);
+        world.end_of_the_world();
+    });
+}
+
+#[test]
+fn shrink_against_a_commit_that_straddles_the_end() {
+    explore_resizable("shrink against a straddling commit", Bounds { modelled: 3, real: 1 }, 2, |world: World| {
+        let commit = world.spawn(|world| settled(Waiting::commit(world.vmo.clone(), 0, 2)));
+        world.vmo.set_size(PAGE_SIZE).expect("nobody else resizes");
+        let mut commit = commit.join().expect("the commit ends");
+        if commit.now().is_none() {
+            world.supply(0, 5).expect("attached");
+            commit = commit.again();
+        }
+        assert_eq!(commit.now(), Some(Err(Status::OutOfRange)), "the second page has not come");
+        assert_eq!(world.vmo.counts().in_flight, 0);
+        drop(commit);
         world.end_of_the_world();
     });
 }

@@ -76,6 +76,11 @@ impl Hint {
         self.0.fetch_sub(1, Relaxed); // Relaxed: as below
     }
 
+    /// A number that no other call gets, until they have all been given.
+    pub(crate) fn number(&self) -> usize {
+        self.0.fetch_add(1, Relaxed) // Relaxed: that the numbers differ is the atomicity's doing
+    }
+
     /// Counts one event, for statistics.
     pub(crate) fn count(&self) {
         self.add(1);

@@ -41,7 +41,7 @@ use crate::run::progress::Progress;
 use crate::run::service::Role;
 
 pub(crate) use service::BATCH_PAGES;
-pub(crate) use tally::Tally;
+pub(crate) use tally::{Count, Tally};
 
 /// How often the main thread looks after FILE and the progress line.
 const TICK: Duration = Duration::from_millis(50);

@@ -26,10 +26,13 @@ mod explore {
     use clap::Parser;
     use upager_verify::cell::{Cell, Op, Start};
 
-    /// Explores every pair of operations from every state of a page, and holds each execution to
-    /// the specification.
+    /// Explores every pair of operations from every state of a page, or every pair and a detach, and
+    /// holds each execution to the specification.
     #[derive(Parser)]
     struct Args {
+        /// Three operations in each cell: every pair, and a detach.
+        #[arg(long)]
+        triples: bool,
         /// Only cells whose name contains this.
         #[arg(long, default_value = "")]
         filter: String,
@@ -46,7 +49,7 @@ mod explore {
         /// Explore only the cells that `--slow` names, without a bound.
         #[arg(long, requires = "slow")]
         only_slow: bool,
-        /// Explore every cell with this bound at once.
+        /// Explore every cell with this bound at once, but for those that `--slow` names.
         #[arg(long)]
         only_bound: Option<usize>,
         /// How many cells to explore at a time.
@@ -66,7 +69,8 @@ mod explore {
 
     pub(crate) fn main() -> ExitCode {
         let args = Args::parse();
-        let cells: Vec<Cell> = Cell::all().into_iter().filter(|cell| cell.to_string().contains(&args.filter)).collect();
+        let cells = if args.triples { Cell::triples(Op::Detach) } else { Cell::pairs() };
+        let cells: Vec<Cell> = cells.into_iter().filter(|cell| cell.to_string().contains(&args.filter)).collect();
         let slow = match args.slow.as_ref().map(std::fs::read_to_string).transpose() {
             Ok(slow) => slow.unwrap_or_default(),
             Err(error) => {
@@ -103,7 +107,7 @@ mod explore {
         });
         let done: Vec<Explored> = done.into_inner().expect("no panic while held").into_values().collect();
         let results: Vec<(Cell, Explored)> = cells.into_iter().zip(done).collect();
-        print(&results);
+        print(&results, args.triples);
         if let Some(file) = &args.json
             && let Err(error) = std::fs::write(file, json(&results, begun.elapsed()))
         {
@@ -117,7 +121,7 @@ mod explore {
         if let Some(reason) = cell.skipped() {
             return Explored::Skipped(reason);
         }
-        if let Some(bound) = args.only_bound.or(bounded.then_some(args.bound)) {
+        if let Some(bound) = bounded.then_some(args.bound).or(args.only_bound) {
             return check(cell, Some(bound), None).unwrap_or_else(|explored| explored);
         }
         let limit = (args.seconds > 0).then(|| Duration::from_secs(args.seconds));
@@ -154,7 +158,7 @@ mod explore {
         if limit.is_some_and(|limit| begun.elapsed() >= limit) { Err(passed) } else { Ok(passed) }
     }
 
-    fn print(results: &[(Cell, Explored)]) {
+    fn print(results: &[(Cell, Explored)], triples: bool) {
         println!(
             "Executions of each cell. 'b4': explored to preemption bound 4, without a bound otherwise. '-': skipped."
         );
@@ -163,7 +167,7 @@ mod explore {
             if of_start.iter().all(|(_, explored)| matches!(explored, Explored::Skipped(_))) {
                 continue;
             }
-            println!("\nfrom {start:?}");
+            println!("\nfrom {start:?}{}", if triples { ", with a detach besides" } else { "" });
             print!("{:>15}", "");
             for op in Op::ALL {
                 print!(" {:>15}", format!("{op:?}"));
@@ -172,7 +176,7 @@ mod explore {
             for a in Op::ALL {
                 print!("{:>15}", format!("{a:?}"));
                 for b in Op::ALL {
-                    let found = of_start.iter().find(|(cell, _)| cell.ops == [a, b]);
+                    let found = of_start.iter().find(|(cell, _)| cell.ops[..2] == [a, b]);
                     let text = match found {
                         None => String::new(),
                         Some((_, Explored::Skipped(_))) => "-".to_string(),
@@ -205,7 +209,7 @@ mod explore {
             .map(|(cell, explored)| {
                 let mut value = serde_json::json!({
                     "start": format!("{:?}", cell.start),
-                    "ops": cell.ops.map(|op| format!("{op:?}")),
+                    "ops": cell.ops.iter().map(|op| format!("{op:?}")).collect::<Vec<_>>(),
                 });
                 match explored {
                     Explored::Skipped(reason) => value["skipped"] = (*reason).into(),

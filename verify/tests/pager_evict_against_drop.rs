@@ -1,0 +1,50 @@
+//! Eviction over all VMOs of a pager against the end of one of them.
+//!
+//! Threads: one drops the last handle of a VMO with a clean page; one evicts through the pager.
+//!
+//! Danger: the evictor finds the VMO in the pager's registry while its pages are discarded, and it is
+//! forgotten by the registry. A page is freed twice or not at all; or the evictor walks the table of a VMO
+//! that is freed.
+//!
+//! Must hold: no frame is left and none is freed twice; COMPLETE comes once.
+#![cfg(loom)]
+
+use upager::{Evict, PageCount};
+use upager_verify::race::{Bounds, explore, leave};
+use upager_verify::world::{World, take_all};
+
+/// The real epoch does much in each turn of an eviction.
+const BOUNDS: Bounds = Bounds { modelled: 3, real: 1 };
+
+fn drop_while_the_pager_evicts(world: World, which: Evict) {
+    let World { platform, pager, port, vmo } = world;
+    let evicting = pager.clone();
+    let evictor = loom::thread::spawn(move || {
+        let evicted = evicting.evict(PageCount(2), which);
+        drop(evicting);
+        leave();
+        evicted
+    });
+    drop(vmo);
+    let evicted = evictor.join().expect("the evictor ends");
+    assert!(evicted.0 <= 1);
+    World::check_complete_is_last_of(&take_all(&port));
+    drop((pager, port));
+    platform.check_nothing_left();
+}
+
+#[test]
+fn pager_evict_against_drop() {
+    explore("pager evict of any page against drop", BOUNDS, |world: World| {
+        world.supply(0, 5).expect("attached");
+        drop_while_the_pager_evicts(world, Evict::Any);
+    });
+}
+
+#[test]
+fn pager_evict_of_what_is_unused_against_drop() {
+    explore("pager evict of what is unused against drop", BOUNDS, |world: World| {
+        world.supply(0, 5).expect("attached");
+        drop_while_the_pager_evicts(world, Evict::Unused);
+    });
+}
