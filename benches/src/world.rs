@@ -23,20 +23,50 @@ pub struct World {
 }
 
 impl World {
+    /// A VMO of `count` pages that are all absent.
+    ///
+    /// # Panics
+    /// When memory runs out.
+    #[must_use]
+    pub fn empty(count: u32) -> Self {
+        let platform = Arc::new(Numbers::default());
+        let pager = Pager::new(platform.clone());
+        let port = Port::new(platform.clone());
+        let size = u64::from(count) * PAGE_SIZE;
+        let vmo = pager.create_vmo(&port, 1, VmoOptions::NONE, size).expect("memory for a VMO");
+        Self { platform, pager, port, vmo }
+    }
+
     /// All pages of the VMO, `count` of them, are resident and clean.
     ///
     /// # Panics
     /// When memory runs out.
     #[must_use]
     pub fn resident(count: u32) -> Self {
-        let platform = Arc::new(Numbers::default());
-        let pager = Pager::new(platform.clone());
-        let port = Port::new(platform.clone());
-        let size = u64::from(count) * PAGE_SIZE;
-        let vmo = pager.create_vmo(&port, 1, VmoOptions::NONE, size).expect("memory for a VMO");
-        let frames = (0..count).map(|_| OwnedFrame::new(&*platform).expect("frames are numbers"));
-        pager.supply_frames(&vmo, ByteRange::new(0, size), frames).expect("memory for the table");
-        Self { platform, pager, port, vmo }
+        let world = Self::empty(count);
+        let frames = (0..count).map(|_| OwnedFrame::new(&*world.platform).expect("frames are numbers"));
+        let all = ByteRange::new(0, world.vmo.size());
+        world.pager.supply_frames(&world.vmo, all, frames).expect("memory for the table");
+        world
+    }
+
+    /// The page with number n is resident, clean and has `frames[n]`; these are all numbers below
+    /// their count, in some order.
+    ///
+    /// # Panics
+    /// When memory runs out, or a number is missing.
+    #[must_use]
+    pub fn with_frames(frames: &[u64]) -> Self {
+        let world = Self::empty(u32::try_from(frames.len()).expect("a page number"));
+        let mut fresh: Vec<_> = frames.iter().map(|_| OwnedFrame::new(&*world.platform).ok()).collect();
+        let frames = frames.iter().map(|frame| {
+            let place = fresh.get_mut(usize::try_from(*frame).expect("a page number"));
+            place.and_then(Option::take).expect("each number once")
+        });
+        let all = ByteRange::new(0, world.vmo.size());
+        world.pager.supply_frames(&world.vmo, all, frames).expect("memory for the table");
+        drop(fresh);
+        world
     }
 
     /// Of the VMO's pages, `count` of them, those in `absent` are absent, and the others dirty, so

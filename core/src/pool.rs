@@ -23,6 +23,8 @@ use alloc::vec::Vec;
 use core::ptr;
 
 use crate::status::{Result, Status};
+#[cfg(accounting)]
+use crate::sync::accounting::Lines;
 use crate::sync::size::POOL_BITS;
 use crate::sync::{AcqRel, Acquire, AtomicPtr, AtomicU64, Hint, Relaxed, Release};
 
@@ -44,8 +46,10 @@ struct Segment<T> {
     entries: Box<[T]>,
 }
 
-/// One bit an entry, in each.
+/// One bit an entry, in each. On a line of their own, since whoever claims or marks writes them: a small
+/// pool's would else share one with whatever is next to it in the heap.
 #[derive(Debug)]
+#[repr(align(64))]
 struct Words {
     claimed: AtomicU64,
     marks: [AtomicU64; 2],
@@ -318,6 +322,20 @@ impl<T: Default> Pool<T> {
                 let claimed = entries.words[word].claimed.fetch_or(0, AcqRel);
                 entries.visit(Place { segment, word }, claimed, &mut f);
             }
+        }
+    }
+}
+
+#[cfg(accounting)]
+impl<T: Default> Pool<T> {
+    /// `names`: of its pointers to segments, its hint, its bits and its entries, each with who contends.
+    pub(crate) fn lines(&self, lines: &mut Lines, names: [(&'static str, &'static str); 4]) {
+        let [segments, hint, bits, entries] = names;
+        lines.add(&self.segments, segments.0, segments.1);
+        lines.add(&self.hint, hint.0, hint.1);
+        for segment in (0..SEGMENTS).map_while(|segment| self.segment(segment)) {
+            lines.add(&*segment.words, bits.0, bits.1);
+            lines.add(&*segment.entries, entries.0, entries.1);
         }
     }
 }

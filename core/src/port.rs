@@ -36,6 +36,8 @@ use crate::pool::{Mark, Pool};
 use crate::queue::Taken;
 use crate::sleep::Sleepers;
 use crate::status::{Result, Status};
+#[cfg(accounting)]
+use crate::sync::accounting::Lines;
 use crate::sync::{Arc, Guard, Hint, SeqCst, fence};
 use crate::user::{UserPackets, UserQueue};
 use crate::vmo::Inner;
@@ -134,6 +136,33 @@ impl<P: Platform> Shared<P> {
 
     fn is_any_ready(&self) -> bool {
         self.vmos.next_marked(0).is_some()
+    }
+}
+
+#[cfg(accounting)]
+impl<P: Platform> Port<P> {
+    /// The names of the words of the port that its VMOs do not know.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn lines(&self) -> Lines {
+        let mut lines = Lines::default();
+        lines.add(&self.user, "port's user packets", "nobody: written with the first of them");
+        lines
+    }
+}
+
+#[cfg(accounting)]
+impl<P: Platform> Shared<P> {
+    pub(crate) fn lines(&self, lines: &mut Lines) {
+        lines.add(&self.turn, "port's turn", "the port's service threads");
+        let names = [
+            ("port's segments", "nobody: written when it gets more VMOs than ever"),
+            ("port's hint", "who makes or drops a VMO of this port"),
+            ("port's marks", "faulters that make a request, in 64 VMOs each, and the port's service threads"),
+            ("port's entries", "who makes or drops a VMO of this port"),
+        ];
+        self.vmos.lines(lines, names);
+        self.sleepers.lines(lines);
     }
 }
 

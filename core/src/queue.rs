@@ -25,6 +25,8 @@
 //! has taken what its one swap of the head covers, and nothing else.
 
 use crate::status::{Result, Status};
+#[cfg(accounting)]
+use crate::sync::accounting::Lines;
 use crate::sync::{AcqRel, Acquire, AtomicU64, Release};
 
 const INDEX_BITS: u32 = 20;
@@ -108,14 +110,18 @@ pub(crate) enum Taken {
     Closed,
 }
 
-/// On lines of its own: faults and the service write it, and must not slow down lookups, which
-/// read what lies beside it.
+/// Head and tail are on lines of their own: the service writes the one and faults the other, and
+/// neither must slow down lookups, which read what lies beside them.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    head: End,
+    tail: End,
+}
+
+/// Where entries leave or come.
 #[derive(Debug)]
 #[repr(align(64))]
-pub(crate) struct Queue {
-    head: AtomicU64,
-    tail: AtomicU64,
-}
+struct End(AtomicU64);
 
 /// How many entries one swap of the head takes at most.
 const BATCH: usize = 16;
@@ -126,7 +132,7 @@ impl Queue {
         let link = entries.link(dummy).ok_or(Status::Internal)?;
         link.store(Link::new(NIL, 0).0, Release); // Release: before the queue is shared
         let first = Link::new(dummy, 0).0;
-        Ok(Self { head: AtomicU64::new(first), tail: AtomicU64::new(first) })
+        Ok(Self { head: End(AtomicU64::new(first)), tail: End(AtomicU64::new(first)) })
     }
 
     #[inline]
@@ -145,19 +151,19 @@ impl Queue {
     #[inline]
     fn last<'a>(&self, entries: &'a impl Entries) -> (&'a AtomicU64, Link, Link) {
         loop {
-            let tail = Self::load(&self.tail);
+            let tail = Self::load(&self.tail.0);
             let Some(word) = entries.link(tail.index()) else { continue };
             let link = Self::load(word);
             // Tags never repeat: if the tail is still the same, the entry was in the list when its
             // link was read. If the entry had been freed and used anew, reading that link would
             // have ordered this load after the tail that moved on.
-            if Self::load(&self.tail) != tail {
+            if Self::load(&self.tail.0) != tail {
                 continue;
             }
             if link.index() == NIL || link.is_seal() {
                 return (word, link, tail);
             }
-            Self::swap(&self.tail, tail, tail.to(link.index()));
+            Self::swap(&self.tail.0, tail, tail.to(link.index()));
         }
     }
 
@@ -175,7 +181,7 @@ impl Queue {
                 _ => {}
             }
             if Self::swap(word, link, link.to(index)) {
-                Self::swap(&self.tail, tail, tail.to(index));
+                Self::swap(&self.tail.0, tail, tail.to(index));
                 return Ok(());
             }
         }
@@ -202,8 +208,8 @@ impl Queue {
     pub(crate) fn close(&self, entries: &impl Entries) {
         self.seal(entries, Seal::Silent);
         loop {
-            let head = Self::load(&self.head);
-            if head.index() == CLOSED || Self::swap(&self.head, head, head.to(CLOSED)) {
+            let head = Self::load(&self.head.0);
+            if head.index() == CLOSED || Self::swap(&self.head.0, head, head.to(CLOSED)) {
                 return;
             }
         }
@@ -215,14 +221,14 @@ impl Queue {
     pub(crate) fn take<E: Entries>(&self, entries: &E, limit: usize, mut deliver: impl FnMut(E::Item)) -> Taken {
         let mut left = limit;
         loop {
-            let head = Self::load(&self.head);
+            let head = Self::load(&self.head.0);
             if head.index() == CLOSED {
                 return Taken::Closed;
             }
-            let tail = Self::load(&self.tail);
+            let tail = Self::load(&self.tail.0);
             let Some(dummy) = entries.link(head.index()) else { continue };
             let link = Self::load(dummy);
-            if Self::load(&self.head) != head {
+            if Self::load(&self.head.0) != head {
                 continue; // as in `last`
             }
             match link.index() {
@@ -233,14 +239,14 @@ impl Queue {
                     if left == 0 {
                         return Taken::Some;
                     }
-                    if Self::swap(&self.head, head, head.to(CLOSED)) {
+                    if Self::swap(&self.head.0, head, head.to(CLOSED)) {
                         return Taken::Complete;
                     }
                     continue;
                 }
                 first if head.index() == tail.index() => {
                     // The head must not pass the tail.
-                    Self::swap(&self.tail, tail, tail.to(first));
+                    Self::swap(&self.tail.0, tail, tail.to(first));
                     continue;
                 }
                 _ => {}
@@ -270,7 +276,7 @@ impl Queue {
             if taken == 0 && left == 0 {
                 return Taken::Some; // the first one is live, and there is no room for it
             }
-            if taken == 0 || !Self::swap(&self.head, head, last) {
+            if taken == 0 || !Self::swap(&self.head.0, head, last) {
                 continue;
             }
             let batch = &batch[..taken];
@@ -291,13 +297,13 @@ impl Queue {
     /// Whether there is something to take; it may be dead.
     pub(crate) fn has_some(&self, entries: &impl Entries) -> bool {
         loop {
-            let head = Self::load(&self.head);
+            let head = Self::load(&self.head.0);
             if head.index() == CLOSED {
                 return false;
             }
             let Some(dummy) = entries.link(head.index()) else { continue };
             let link = Self::load(dummy);
-            if Self::load(&self.head) == head {
+            if Self::load(&self.head.0) == head {
                 return !matches!(link.index(), NIL | SILENT); // as in `last`
             }
         }
@@ -306,13 +312,21 @@ impl Queue {
     /// How many entries stand in the queue, dead ones too. What is appended during the call may
     /// count.
     pub(crate) fn len(&self, entries: &impl Entries) -> u64 {
-        let head = Self::load(&self.head);
+        let head = Self::load(&self.head.0);
         let (_, _, tail) = self.last(entries);
         tail.tag().saturating_sub(head.tag())
     }
 
     /// How many entries have been appended since the queue was made.
     pub(crate) fn appended(&self) -> u64 {
-        Self::load(&self.tail).tag()
+        Self::load(&self.tail.0).tag()
+    }
+}
+
+#[cfg(accounting)]
+impl Queue {
+    pub(crate) fn lines(&self, lines: &mut Lines) {
+        lines.add(&self.head.0, "queue's head", "the service threads that take from this VMO");
+        lines.add(&self.tail.0, "queue's tail", "the faulters of this VMO that make a request");
     }
 }

@@ -31,6 +31,8 @@ use crate::packet::Command;
 use crate::pool::Pool;
 use crate::queue::Entries;
 use crate::status::{Result, Status};
+#[cfg(accounting)]
+use crate::sync::accounting::Lines;
 use crate::sync::{AcqRel, Acquire, AtomicU32, AtomicU64, Hint, Relaxed, Release};
 use crate::units::PageRange;
 use crate::wake::{Fired, WakerCell};
@@ -727,6 +729,20 @@ impl Requests {
                 f(RequestId::new(index, fate.generation()), kind, request.pages());
             }
         });
+    }
+}
+
+#[cfg(accounting)]
+impl Requests {
+    pub(crate) fn lines(&self, lines: &mut Lines) {
+        lines.add(&self.left, "count of waiters that left", "who leaves a request that is open, or joins one");
+        let names = [
+            ("requests' segments", "nobody: written when there are more in flight than ever"),
+            ("requests' hint", "the faulters of this VMO that make or join a request, and who ends one"),
+            ("requests' bits", "the same, for 64 requests in flight each"),
+            ("request", "the faulters that wait for it, its service thread, and who appends the next"),
+        ];
+        self.pool.lines(lines, names);
     }
 }
 

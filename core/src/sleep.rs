@@ -13,6 +13,8 @@ use core::task::Waker;
 
 use crate::pool::Pool;
 use crate::status::{Result, Status};
+#[cfg(accounting)]
+use crate::sync::accounting::Lines;
 use crate::sync::{AcqRel, Acquire, AtomicU32, Cell, Guard, Relaxed, Release, SeqCst, fence};
 
 /// A thread or task that waits for packets.
@@ -131,5 +133,19 @@ impl Sleepers {
             sleeper.waker.with_mut(|cell| drop(unsafe { (*cell).take() }));
         }
         self.pool.release(index);
+    }
+}
+
+#[cfg(accounting)]
+impl Sleepers {
+    pub(crate) fn lines(&self, lines: &mut Lines) {
+        lines.add(&self.armed, "port's sleepers", "service threads that go to sleep, and who wakes one");
+        let names = [
+            ("sleepers' segments", "nobody: written when more sleep than ever"),
+            ("sleepers' hint", "service threads that go to sleep or wake up"),
+            ("sleepers' bits", "service threads that go to sleep or wake up"),
+            ("sleeper", "a service thread that sleeps, and who wakes it"),
+        ];
+        self.pool.lines(lines, names);
     }
 }

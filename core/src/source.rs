@@ -26,6 +26,8 @@ use crate::queue::{Entries, Queue, Seal, Taken};
 use crate::request::{Joined, Kind, MAX_RUN, Named, Outcome, RequestId, Requests, Resolving, Wait};
 use crate::slot::{OF_PAGER, OWN, Slot, State, Unstored};
 use crate::status::{Result, Status};
+#[cfg(accounting)]
+use crate::sync::accounting::Lines;
 use crate::sync::{AcqRel, Acquire, Arc, AtomicU32, AtomicU64, Guard, Hint, SeqCst, fence};
 use crate::table::{Look, Table};
 use crate::trap::Trapped;
@@ -446,6 +448,18 @@ impl<P: Platform> Source<P> {
         let limit = self.queue.len(&self.requests) as usize + 1; // one for COMPLETE
         let taken = self.queue.take(&self.requests, limit, |_| discarded += 1);
         if taken == Taken::Complete { (discarded + 1, Taken::Closed) } else { (discarded, taken) }
+    }
+}
+
+#[cfg(accounting)]
+impl<P: Platform> Source<P> {
+    pub(crate) fn lines(&self, lines: &mut Lines) {
+        lines.add(&self.shown, "VMO's mark", "nobody: written by detach");
+        lines.add(&self.state, "VMO's mark", "nobody: written by close");
+        lines.add(&self.joins, "count of joins", "faulters of this VMO that join a request");
+        self.requests.lines(lines);
+        self.queue.lines(lines);
+        self.port.lines(lines);
     }
 }
 

@@ -37,6 +37,8 @@
 use crate::pager::Pager;
 use crate::platform::Platform;
 use crate::status::{Result, Status};
+#[cfg(accounting)]
+use crate::sync::accounting::Lines;
 use crate::sync::{AcqRel, Acquire, AtomicU32, Hint, Relaxed, Release, SeqCst, fence};
 use crate::vmo::Vmo;
 
@@ -130,6 +132,15 @@ impl Figures {
                 modified
             }
         }
+    }
+}
+
+#[cfg(accounting)]
+impl Figures {
+    pub(crate) fn lines(&self, lines: &mut Lines) {
+        lines.add(&self.modified, "mark of modification", "nobody, until a query clears it");
+        lines.add(&self.evictions, "count of evictions", "the evictors of this VMO");
+        lines.add(&self.rescues, "count of rescues", "who brings back a page that is on its way out");
     }
 }
 

@@ -6,10 +6,10 @@ use crate::pager::Pager;
 use crate::platform::{Frame, OwnedFrame, Platform};
 use crate::reclaim::Retired;
 use crate::request::RequestId;
-use crate::slot::{State, Unstored};
+use crate::slot::{Slot, State, Unstored};
 use crate::status::{Result, Status};
 use crate::sync::{Arc, SeqCst, fence};
-use crate::table::Look;
+use crate::table::{Look, group_end};
 use crate::units::{ByteRange, PageIndex, PageRange};
 use crate::vmo::{Inner, Vmo};
 
@@ -71,7 +71,8 @@ impl<P: Platform> Pager<P> {
     /// A supply that began before a detach may still succeed; the pages are gone then, as all
     /// clean pages are.
     ///
-    /// Lock-free. Two atomic additions a page, one step a request, one wake a waiter.
+    /// Lock-free. One swap a page, one atomic addition for up to 64 pages, one step a request, one wake a
+    /// waiter.
     pub fn supply_frames<'p, I>(&self, vmo: &Vmo<P>, range: ByteRange, frames: I) -> Result<()>
     where
         I: IntoIterator<Item = OwnedFrame<'p, P>>,
@@ -117,76 +118,130 @@ impl<P: Platform> Pager<P> {
 fn supply<'p, P: Platform>(
     vmo: &Arc<Inner<P>>,
     pages: PageRange,
-    frames: impl Iterator<Item = OwnedFrame<'p, P>>,
+    mut frames: impl Iterator<Item = OwnedFrame<'p, P>>,
 ) -> Result<()> {
     let mut arrivals = Arrivals::new(vmo);
-    for (page, frame) in (pages.start..pages.end).zip(frames) {
-        if !frame.belongs_to(&vmo.platform) {
-            return Err(Status::InvalidArgs);
-        }
-        if move_in(vmo, PageIndex(page), &mut arrivals, || Ok(frame.frame()))? == Moved::In {
-            let _: Frame = frame.into_frame(); // the slot owns it now
-        }
+    let mut start = pages.start;
+    while start < pages.end {
+        let end = group_end(PageIndex(start)).min(pages.end);
+        start = supply_group(vmo, PageRange { start, end }, &mut frames, &mut arrivals)?;
     }
     Ok(())
 }
 
+/// Supplies pages that are counted together. Returns the page to go on with.
+///
+/// They are counted before the first is there: one addition, not one a page. Those that did not come
+/// to be there are discounted at the end; until then the count is above the truth, as it may be.
+#[inline]
+fn supply_group<'p, P: Platform>(
+    vmo: &Arc<Inner<P>>,
+    pages: PageRange,
+    frames: &mut impl Iterator<Item = OwnedFrame<'p, P>>,
+    arrivals: &mut Arrivals<'_, P>,
+) -> Result<u64> {
+    let first = match vmo.table.look(PageIndex(pages.start)) {
+        Look::At(at) => at,
+        Look::Unstored(Unstored::Absent) => vmo.table.find_or_make(PageIndex(pages.start))?,
+        Look::Unstored(Unstored::Zero | Unstored::ZeroAwaiting) => {
+            drop(frames.next()); // the VMO has it already
+            return Ok(pages.start + 1);
+        }
+    };
+    let counted = (pages.end - pages.start) as u16; // a group at most
+    let mut resident = 0;
+    let mut result = Ok(pages.end);
+    first.raise_by(Kind::Resident, counted);
+    for (slot, frame) in first.slots(counted).zip(frames) {
+        if !frame.belongs_to(&vmo.platform) {
+            result = Err(Status::InvalidArgs);
+            break;
+        }
+        match come(slot, arrivals, || Ok(frame.frame())) {
+            Ok(Came::In) => {
+                resident += 1;
+                let _: Frame = frame.into_frame(); // the slot owns it now
+            }
+            Ok(Came::Rescued) => resident += 1,
+            Ok(Came::Not) | Err(_) => {}
+        }
+    }
+    if resident < counted {
+        first.lower_by(Kind::Resident, counted - resident);
+    }
+    result
+}
+
 /// What became of a frame that was offered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Moved {
+pub(crate) enum Came {
     /// The page has it.
     In,
+    /// The page was on its way out, and keeps its own.
+    Rescued,
     /// The page had content already, and keeps it.
     Not,
 }
 
-/// Moves a frame into the page, if it has no content. `frame` is asked only then; asked more than once, it
-/// answers the same.
+/// Moves a frame into the page of the slot, if it has no content. The page is counted already. `frame` is
+/// asked only where it is wanted; asked more than once, it answers the same.
 ///
 /// # Errors
-/// `NoMemory`, where a table node could not be made, and what `frame` says. The page is what it was.
+/// What `frame` says. The page is what it was.
 #[inline]
-pub(crate) fn move_in<P: Platform>(
-    vmo: &Inner<P>,
-    page: PageIndex,
+fn come<P: Platform>(
+    slot: &Slot,
     arrivals: &mut Arrivals<'_, P>,
     mut frame: impl FnMut() -> Result<Frame>,
-) -> Result<Moved> {
-    let at = match vmo.table.look(page) {
-        Look::At(at) => at,
-        Look::Unstored(Unstored::Absent) => vmo.table.find_or_make(page)?,
-        Look::Unstored(Unstored::Zero | Unstored::ZeroAwaiting) => return Ok(Moved::Not), // it has it already
-    };
-    let slot = at.slot();
+) -> Result<Came> {
     let mut state = slot.load();
-    at.raise(Kind::Resident);
-    let moved = loop {
+    loop {
         let change = match state {
-            State::Empty(empty) => frame().map(|frame| empty.supply(slot, frame)),
-            State::Requested(requested) => frame().map(|frame| requested.supply(slot, frame)),
+            State::Empty(empty) => empty.supply(slot, frame()?),
+            State::Requested(requested) => requested.supply(slot, frame()?),
             // The page is still here: keeping it is as if the eviction had passed it over.
             State::Evicting(evicting) => match evicting.rescue(slot) {
                 Ok(()) => {
                     arrivals.rescued += 1;
-                    return Ok(Moved::Not);
+                    return Ok(Came::Rescued);
                 }
-                Err(now) => Ok(Err(now)),
+                Err(now) => Err(now),
             },
-            _ => break Ok(Moved::Not),
+            _ => return Ok(Came::Not),
         };
         match change {
-            Ok(Ok(())) => {
+            Ok(()) => {
                 if let State::Requested(requested) = state {
                     arrivals.add(requested.id());
                 }
-                return Ok(Moved::In);
+                return Ok(Came::In);
             }
-            Ok(Err(now)) => state = now,
-            Err(status) => break Err(status),
+            Err(now) => state = now,
         }
+    }
+}
+
+/// As [`come`], of a page that has perhaps no slot, and is not counted.
+///
+/// # Errors
+/// `NoMemory`, where a table node could not be made, and what `frame` says. The page is what it was.
+pub(crate) fn move_in<P: Platform>(
+    vmo: &Inner<P>,
+    page: PageIndex,
+    arrivals: &mut Arrivals<'_, P>,
+    frame: impl FnMut() -> Result<Frame>,
+) -> Result<Came> {
+    let at = match vmo.table.look(page) {
+        Look::At(at) => at,
+        Look::Unstored(Unstored::Absent) => vmo.table.find_or_make(page)?,
+        Look::Unstored(Unstored::Zero | Unstored::ZeroAwaiting) => return Ok(Came::Not), // it has it already
     };
-    at.lower(Kind::Resident);
-    moved
+    at.raise(Kind::Resident);
+    let came = come(at.slot(), arrivals, frame);
+    if !matches!(came, Ok(Came::In | Came::Rescued)) {
+        at.lower(Kind::Resident);
+    }
+    came
 }
 
 /// What a supply does last: pages that came too late, after a detach or past a new end, go again.

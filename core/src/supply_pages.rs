@@ -12,7 +12,7 @@ use crate::freeing::Freeing;
 use crate::pager::Pager;
 use crate::platform::{Frame, OwnedFrame, Platform};
 use crate::status::{Result, Status};
-use crate::supply::{Arrivals, Moved, look_again, move_in};
+use crate::supply::{Arrivals, Came, look_again, move_in};
 use crate::units::{ByteOffset, ByteRange, PAGE_SIZE, PageIndex, PageRange};
 use crate::vmo::{Inner, Vmo};
 
@@ -101,19 +101,19 @@ fn supply<P: Platform>(
         rest.start += 1;
         match aux.take(from) {
             Taken::Frame(frame) => {
-                let moved = move_in(vmo, page, &mut arrivals, || Ok(frame));
-                if moved != Ok(Moved::In) {
+                let came = move_in(vmo, page, &mut arrivals, || Ok(frame));
+                if came != Ok(Came::In) {
                     freeing.push(frame); // not at once: readers of the aux may be in it
                 }
-                moved?;
+                came?;
             }
             Taken::Zeros => {
                 let mut zeros: Option<OwnedFrame<'_, P>> = None;
-                let moved = move_in(vmo, page, &mut arrivals, || match &zeros {
+                let came = move_in(vmo, page, &mut arrivals, || match &zeros {
                     Some(frame) => Ok(frame.frame()),
                     None => Ok(zeros.insert(OwnedFrame::new(&*vmo.platform)?).frame()),
                 })?;
-                if moved == Moved::In {
+                if came == Came::In {
                     let _: Option<Frame> = zeros.map(OwnedFrame::into_frame); // the slot owns it now
                 }
             }

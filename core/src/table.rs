@@ -22,7 +22,7 @@
 //! published once, and live as long as the table. So a reference into the table needs no pin;
 //! what needs one is the frame that a slot names.
 //!
-//! Memory: a leaf is 4096 bytes of slots and less than 64 of counts, its entry in a node 12, so a
+//! Memory: a leaf is 4096 bytes of slots and 64 of counts, its entry in a node 12, so a
 //! dense range costs 8.15 bytes a page; a lone page costs a leaf, and zeros cost where they begin and
 //! end.
 
@@ -34,6 +34,8 @@ use crate::counts::{Counts, Kind};
 use crate::pool::{try_box, try_boxed};
 use crate::slot::{Slot, Unstored};
 use crate::status::Result;
+#[cfg(accounting)]
+use crate::sync::accounting::Lines;
 use crate::sync::size::{GROUP_BITS, LEAF_BITS, NODE_BITS, ROOT_BITS};
 use crate::sync::{AcqRel, Acquire, AtomicPtr, Release};
 use crate::units::{PageCount, PageIndex, PageRange};
@@ -41,6 +43,12 @@ use crate::units::{PageCount, PageIndex, PageRange};
 const LEAF: usize = 1 << LEAF_BITS;
 const GROUP: usize = 1 << GROUP_BITS;
 const GROUPS: usize = LEAF / GROUP;
+
+/// The page after the last one that is counted together with this one.
+#[inline]
+pub(crate) const fn group_end(page: PageIndex) -> u64 {
+    ((page.0 >> GROUP_BITS) + 1) << GROUP_BITS
+}
 
 #[derive(Debug)]
 pub(crate) struct Table {
@@ -79,8 +87,10 @@ struct Node {
     above: Above,
 }
 
+/// Aligned, so that a group's slots are whole lines, and the counts, which writers of any of them write,
+/// share none with a slot.
 #[derive(Debug)]
-#[repr(C)]
+#[repr(C, align(64))]
 struct Leaf {
     slots: [Slot; LEAF],
     counts: [Counts; GROUPS],
@@ -691,6 +701,12 @@ impl Zeros<'_> {
 }
 
 impl<'a> At<'a> {
+    /// The slots of this page and of those after it in its leaf, so many in all.
+    #[inline]
+    pub(crate) fn slots(self, pages: u16) -> impl Iterator<Item = &'a Slot> {
+        self.leaf.slots[self.slot..].iter().take(usize::from(pages))
+    }
+
     #[inline]
     pub(crate) fn slot(self) -> &'a Slot {
         &self.leaf.slots[self.slot]
@@ -704,13 +720,56 @@ impl<'a> At<'a> {
     /// The page is about to enter the state. See [`counts`](crate::counts).
     #[inline]
     pub(crate) fn raise(self, kind: Kind) {
-        self.counts().raise(kind, 1, || self.leaf.above.raise(kind), || self.leaf.above.lower(kind));
+        self.raise_by(kind, 1);
     }
 
     /// The page has left the state, or did not enter it after all.
     #[inline]
     pub(crate) fn lower(self, kind: Kind) {
-        self.counts().lower(kind, 1, || self.leaf.above.lower(kind));
+        self.lower_by(kind, 1);
+    }
+
+    /// So many pages of this one's group are about to enter the state.
+    #[inline]
+    pub(crate) fn raise_by(self, kind: Kind, by: u16) {
+        self.counts().raise(kind, by, || self.leaf.above.raise(kind), || self.leaf.above.lower(kind));
+    }
+
+    /// So many pages of this one's group have left the state, or did not enter it after all.
+    #[inline]
+    pub(crate) fn lower_by(self, kind: Kind, by: u16) {
+        self.counts().lower(kind, by, || self.leaf.above.lower(kind));
+    }
+}
+
+#[cfg(accounting)]
+impl Table {
+    pub(crate) fn lines(&self, lines: &mut Lines) {
+        lines.add(&self.top, "top of the table", "nobody: written when a resizable VMO grows");
+        Self::lines_below(self.top(), lines);
+    }
+
+    fn lines_below(node: &Node, lines: &mut Lines) {
+        lines.add(&*node.children, "table's node", "who makes the first page of a leaf, among 8 leaves");
+        lines.add(
+            &*node.counts,
+            "node's counts",
+            "who empties a group of 64 pages or brings it its first, among 16 leaves",
+        );
+        for child in 0..node.children.len() {
+            match node.child(child) {
+                Word::All(_) => {}
+                Word::Node(below) => Self::lines_below(below, lines),
+                Word::Leaf(leaf) => {
+                    lines.add(&leaf.slots, "page words", "who changes one of 8 neighbouring pages");
+                    lines.add(
+                        &leaf.counts,
+                        "leaf's counts",
+                        "who supplies, dirties, cleans or evicts one of 512 neighbouring pages",
+                    );
+                }
+            }
+        }
     }
 }
 

@@ -26,6 +26,8 @@ use crate::slot::{Clean, Evicting, State, Unstored};
 use crate::source::Source;
 use crate::stats::Figures;
 use crate::status::{Result, Status};
+#[cfg(accounting)]
+use crate::sync::accounting::Lines;
 use crate::sync::{Arc, Guard, Hint, prefetch};
 use crate::table::{At, Item, Look, Partly, Table};
 use crate::units::{PAGE_SIZE, PageCount, PageIndex, PageRange};
@@ -230,8 +232,8 @@ impl<P: Platform> Vmo<P> {
     /// Figures of the VMO.
     ///
     /// Of pages, `awaiting <= dirty <= resident <=` the size, in each answer. While pages move, the
-    /// three are not of the same instant, and a page may be counted that is about to come and then does
-    /// not: the smaller is cut to the larger. When nothing moves they are exact.
+    /// three are not of the same instant, and pages may be counted that are about to come and then do
+    /// not, up to 64 of a supply: the smaller is cut to the larger. When nothing moves they are exact.
     ///
     /// Wait-free. Costs the groups of 64 pages that are not empty, the words of the pages in
     /// those that hold a dirty one, and the requests.
@@ -267,6 +269,23 @@ impl<P: Platform> Vmo<P> {
         let (requests, joins) = inner.source.totals();
         let (evictions, rescues) = (inner.figures.evictions.get() as u64, inner.figures.rescues.get() as u64);
         VmoCounts { resident, dirty, awaiting, zero: PageCount(zero), in_flight, requests, joins, evictions, rescues }
+    }
+}
+
+#[cfg(accounting)]
+impl<P: Platform> Vmo<P> {
+    /// The names of the words of the VMO, its source and its port.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn lines(&self) -> Lines {
+        let mut lines = Lines::default();
+        let inner = &*self.inner;
+        inner.table.lines(&mut lines);
+        inner.source.lines(&mut lines);
+        inner.figures.lines(&mut lines);
+        lines.add(&inner.extent, "VMO's size", "nobody: written by a resize");
+        lines.add(&inner.hand, "evictor's hand", "the evictors of this VMO");
+        lines
     }
 }
 

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use upager::PAGE_SIZE;
 
 use crate::failure::Failure;
+use crate::scale::Load;
 use crate::store::SourceFile;
 
 /// Of the time of a run, what passes before the detach, when nothing else is said.
@@ -35,7 +36,25 @@ pub(crate) enum Command {
     /// Do everything at once, on many VMOs that come and go, and check what must hold
     #[command(after_long_help = AFTER_SOAK_HELP)]
     Soak(SoakArgs),
+    /// Measure this machine
+    #[command(subcommand)]
+    Bench(BenchCommand),
 }
+
+#[derive(Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Measure how throughput grows with threads, from one to all processors
+    #[command(after_long_help = AFTER_SCALE_HELP)]
+    Scale(ScaleArgs),
+}
+
+const AFTER_SCALE_HELP: &str = "\
+The machine should be quiet: a thread that has no processor for a moment looks like one that does not
+scale. More threads than processors may be asked for; they take turns.
+
+Exit status:
+  0  measured
+  2  the arguments are no good, FILE cannot be written, or memory or a thread is missing";
 
 const AFTER_SOAK_HELP: &str = "\
 What happens:
@@ -140,6 +159,65 @@ pub(crate) struct SoakArgs {
     /// Print one JSON object instead of the table
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct ScaleArgs {
+    /// Numbers of threads, like 1,2,4 [default: 1, 2, 4 and so on, and all processors]
+    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Vec<u16>,
+    /// What to measure [default: everything]
+    #[arg(long, value_name = "LOAD,...", value_delimiter = ',')]
+    only: Vec<Load>,
+    /// How long each point takes in each round, like 1, 0.2 or 500ms
+    #[arg(long, value_name = "TIME", default_value = "0.5", value_parser = parse_time, allow_negative_numbers = true)]
+    seconds: Duration,
+    /// Rounds, of which the median counts
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    rounds: u16,
+    /// Pages of the VMO that is looked up and written to
+    #[arg(long, value_name = "N", default_value_t = 1 << 20, value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    pages: u64,
+    /// Plot the speed-up into FILE, as SVG
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+    /// Print one JSON object instead of the table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What is measured, with nothing left open.
+#[derive(Debug)]
+pub(crate) struct ScaleConfig {
+    /// In order, each once.
+    pub(crate) threads: Vec<u16>,
+    pub(crate) loads: Vec<Load>,
+    pub(crate) time: Duration,
+    pub(crate) rounds: u16,
+    pub(crate) pages: u64,
+    /// That this program may use.
+    pub(crate) processors: u16,
+}
+
+impl ScaleConfig {
+    /// Fills in what was not said.
+    pub(crate) fn new(args: &ScaleArgs) -> Result<Self, Failure> {
+        if args.seconds.is_zero() {
+            return Err(Failure::Option("--seconds must be more than 0".into()));
+        }
+        let all = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let processors = u16::try_from(all).unwrap_or(u16::MAX);
+        let mut threads = args.threads.clone();
+        if threads.is_empty() {
+            threads = (0..16).map(|power| 1 << power).take_while(|threads| *threads < processors).collect();
+            threads.push(processors.min(1024));
+        }
+        threads.sort_unstable();
+        threads.dedup();
+        let loads = Load::value_variants().iter().copied();
+        let loads = loads.filter(|load| args.only.is_empty() || args.only.contains(load)).collect();
+        Ok(Self { threads, loads, time: args.seconds, rounds: args.rounds, pages: args.pages, processors })
+    }
 }
 
 /// What a soak does, with nothing left open.

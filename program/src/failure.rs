@@ -38,6 +38,9 @@ pub(crate) enum Failure {
     /// An option does not fit the others, or FILE.
     #[error("{0}")]
     Option(String),
+    /// The plot could not be written.
+    #[error("cannot write the plot to {}: {problem}", path.display())]
+    Plot { path: PathBuf, problem: String },
     /// The system refused a thread.
     #[error("cannot start the thread {name}: {source}")]
     Thread { name: String, source: io::Error },

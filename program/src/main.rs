@@ -3,6 +3,7 @@
 //!
 //! `upager run` works without arguments; [`args`] has the rest. The story of a run is told in
 //! [`run`]. `upager soak` does everything at once, on many VMOs, and has its story in [`soak`].
+//! `upager bench scale` measures how throughput grows with threads: [`scale`].
 //!
 //! Exit status: 0, the run held; 1, it did not ([`Report::holds`](report::Report::holds)), or the
 //! pager did what it must not; 2, the arguments or FILE are no good, or a resource is missing.
@@ -17,6 +18,7 @@ mod failure;
 mod plan;
 mod report;
 mod run;
+mod scale;
 mod soak;
 mod store;
 
@@ -25,7 +27,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::{Cli, Command, Config, SoakConfig};
+use crate::args::{BenchCommand, Cli, Command, Config, ScaleConfig, SoakConfig};
 use crate::failure::Failure;
 
 fn main() -> ExitCode {
@@ -44,6 +46,13 @@ fn main() -> ExitCode {
             SoakConfig::new(&args).and_then(|config| soak::soak(&config)).map(|report| {
                 print(&if json { report.json() } else { report.table() }, report.findings());
                 report.holds()
+            })
+        }
+        Command::Bench(BenchCommand::Scale(args)) => {
+            ScaleConfig::new(&args).and_then(|config| scale::scale(&config)).and_then(|report| {
+                print(&if args.json { report.json() } else { report.table() }, &[]);
+                args.svg.map_or(Ok(()), |file| report.plot(&file))?;
+                Ok(true)
             })
         }
     };

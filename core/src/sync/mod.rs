@@ -6,11 +6,18 @@
 //! without bound and quick to notice a use after free, and, with `--cfg crossbeam_loom` besides,
 //! the real crossbeam-epoch.
 //!
+//! Under `--cfg accounting` they count who accesses which word how often (`accounting.rs`).
+//!
 //! No other module names `loom`.
 
 #[cfg(all(crossbeam_loom, not(loom)))]
 compile_error!("--cfg crossbeam_loom needs --cfg loom: without it the epoch would be modelled and the pager would not");
 
+#[cfg(all(accounting, loom))]
+compile_error!("--cfg accounting counts what an ordinary build does: it does not go with loom");
+
+#[cfg(accounting)]
+pub mod accounting;
 #[cfg(all(loom, not(crossbeam_loom)))]
 pub mod model;
 
@@ -19,8 +26,16 @@ pub use crossbeam_epoch::{Collector, Guard, LocalHandle};
 #[cfg(all(loom, not(crossbeam_loom)))]
 pub use model::{Collector, Guard, LocalHandle};
 
+#[cfg(accounting)]
+use accounting::AtomicUsize;
+#[cfg(accounting)]
+pub(crate) use accounting::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Cell};
+#[cfg(not(accounting))]
+use core::sync::atomic::AtomicUsize; // under loom too: see `Hint`
 #[cfg(not(loom))]
-pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, fence};
+pub(crate) use core::sync::atomic::fence;
+#[cfg(not(any(loom, accounting)))]
+pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64};
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, fence};
 
@@ -59,8 +74,11 @@ pub(crate) mod size {
 
 /// A number that steers where a search begins. Losing or tearing an update costs time, never an
 /// answer, so it is not modelled: it would only multiply the executions that loom explores.
+///
+/// On a line of its own: it is written often, and what lies beside it is mostly read, by lookups too.
 #[derive(Debug, Default)]
-pub(crate) struct Hint(core::sync::atomic::AtomicUsize);
+#[repr(align(64))]
+pub(crate) struct Hint(AtomicUsize);
 
 impl Hint {
     pub(crate) fn get(&self) -> usize {
@@ -107,11 +125,11 @@ pub(crate) fn prefetch<T>(at: &T) {
 
 /// `UnsafeCell` with loom's interface: the pointer is lent to a closure, so that loom can check
 /// that no two accesses overlap.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, accounting)))]
 #[derive(Debug, Default)]
 pub(crate) struct Cell<T>(core::cell::UnsafeCell<T>);
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, accounting)))]
 impl<T> Cell<T> {
     pub(crate) const fn new(value: T) -> Self {
         Self(core::cell::UnsafeCell::new(value))
