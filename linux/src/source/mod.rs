@@ -5,6 +5,9 @@
 //! | [`Zero`] | zeros | no | anonymous memory |
 //! | [`Memory`] | its own bytes | yes | tests, small images |
 //!
+//! [`Retry`] tries again what may pass by itself, [`Injector`] makes the faults that tests need,
+//! [`ReadAhead`] keeps several reads in flight, [`merge_ranges`] makes few long reads out of many short ones.
+//!
 //! # The contract
 //!
 //! - **All or nothing is answered, not done.** `Ok` means that every page was read or written. After
@@ -25,7 +28,7 @@
 //!   are handed over, and not borrowed. So nobody may write the page again until the source is dropped
 //!   or the write was answered; a service waits for its writes.
 //! - **Runtime.** The futures need none: they can be polled by anything, on any thread. Polling does not wait for a device.
-//! - **Retries.** A source does not retry, but for interrupted system calls. Who does, retries only what
+//! - **Retries.** A source does not retry, but for interrupted system calls. [`Retry`] does, and only what
 //!   [`is_transient`](SourceError::is_transient).
 //!
 //! ```
@@ -45,9 +48,13 @@
 
 #![allow(clippy::cast_possible_truncation)] // an index and a length of bytes in memory fit usize, which has 64 bits: below
 
+mod ahead;
 mod buffer;
 mod error;
+mod inject;
 mod memory;
+mod merge;
+mod retry;
 mod zero;
 
 use std::fmt::Debug;
@@ -57,9 +64,13 @@ use std::sync::Arc;
 
 use upager::{ByteRange, PageCount, PageIndex};
 
+pub use ahead::ReadAhead;
 pub use buffer::PageBuf;
 pub use error::{ErrorKind, Operation, SourceError};
+pub use inject::{Fault, Injector, Rule};
 pub use memory::Memory;
+pub use merge::merge_ranges;
+pub use retry::{Retry, RetryPolicy};
 pub use zero::Zero;
 
 const _: () = assert!(usize::BITS == 64, "files are as long as memory is wide");
