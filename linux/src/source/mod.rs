@@ -4,6 +4,7 @@
 //! | --- | --- | --- | --- |
 //! | [`Zero`] | zeros | no | anonymous memory |
 //! | [`Memory`] | its own bytes | yes | tests, small images |
+//! | [`File`] | by io_uring or threads, through the page cache or past it | yes | files, block devices |
 //!
 //! [`Retry`] tries again what may pass by itself, [`Injector`] makes the faults that tests need,
 //! [`ReadAhead`] keeps several reads in flight, [`merge_ranges`] makes few long reads out of many short ones.
@@ -51,6 +52,7 @@
 mod ahead;
 mod buffer;
 mod error;
+mod file;
 mod inject;
 mod memory;
 mod merge;
@@ -67,6 +69,7 @@ use upager::{ByteRange, PageCount, PageIndex};
 pub use ahead::ReadAhead;
 pub use buffer::PageBuf;
 pub use error::{ErrorKind, Operation, SourceError};
+pub use file::{Caching, Engine, File, FileOptions};
 pub use inject::{Fault, Injector, Rule};
 pub use memory::Memory;
 pub use merge::merge_ranges;
