@@ -5,6 +5,7 @@
 //! | [`Zero`] | zeros | no | anonymous memory |
 //! | [`Memory`] | its own bytes | yes | tests, small images |
 //! | [`File`] | by io_uring or threads, through the page cache or past it | yes | files, block devices |
+//! | [`SeekableZstd`] | frames of a compressed image, in any other source | no | snapshots |
 //!
 //! [`Retry`] tries again what may pass by itself, [`Injector`] makes the faults that tests need,
 //! [`ReadAhead`] keeps several reads in flight, [`merge_ranges`] makes few long reads out of many short ones.
@@ -57,6 +58,7 @@ mod inject;
 mod memory;
 mod merge;
 mod retry;
+mod seekable;
 mod zero;
 
 use std::fmt::Debug;
@@ -74,6 +76,7 @@ pub use inject::{Fault, Injector, Rule};
 pub use memory::Memory;
 pub use merge::merge_ranges;
 pub use retry::{Retry, RetryPolicy};
+pub use seekable::{PackOptions, Packed, SeekableZstd, pack};
 pub use zero::Zero;
 
 const _: () = assert!(usize::BITS == 64, "files are as long as memory is wide");

@@ -4,9 +4,10 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use upager::Access;
+use upager::{Access, PageCount, block_on};
 use upager_linux::source::{
-    Caching, Engine, File, FileOptions, Injector, Memory, PageSource, Retry, RetryPolicy, Zero,
+    Caching, Engine, File, FileOptions, Injector, Memory, PackOptions, PageSource, Retry, RetryPolicy, SeekableZstd,
+    Zero, pack,
 };
 
 /// A kind: its name, and how to make one. Zeros are for all of them; other bytes not for all.
@@ -41,6 +42,8 @@ pub(crate) const KINDS: &[Kind] = &[
         make: |bytes| file(bytes, writes(Caching::Direct, Engine::Threads)),
         any_bytes: true,
     },
+    Kind { name: "seekable zstd, small frames", make: |bytes| seekable(bytes, PageCount(1)), any_bytes: true },
+    Kind { name: "seekable zstd, large frames", make: |bytes| seekable(bytes, PageCount(5)), any_bytes: true },
     Kind {
         name: "retry over injector over memory",
         make: |bytes| {
@@ -67,4 +70,10 @@ pub(crate) fn file(bytes: &[u8], options: FileOptions) -> Arc<dyn PageSource> {
     let mut named = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     named.write_all(bytes).unwrap();
     Arc::new(File::open_with(named.path(), options).unwrap())
+}
+
+fn seekable(bytes: &[u8], frame: PageCount) -> Arc<dyn PageSource> {
+    let mut image = Vec::new();
+    pack(bytes, &mut image, PackOptions { level: 1, frame }).unwrap();
+    Arc::new(block_on(SeekableZstd::open(Memory::new(image))).unwrap())
 }

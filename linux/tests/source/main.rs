@@ -11,6 +11,7 @@ mod kinds;
 mod merge;
 mod properties;
 mod retry;
+mod seekable;
 
 use std::sync::Arc;
 
