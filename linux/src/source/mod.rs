@@ -6,6 +6,7 @@
 //! | [`Memory`] | its own bytes | yes | tests, small images |
 //! | [`File`] | by io_uring or threads, through the page cache or past it | yes | files, block devices |
 //! | [`SeekableZstd`] | frames of a compressed image, in any other source | no | snapshots |
+//! | `Object`, `Parts` (feature `object-store`) | ranges of objects | `Parts` | more than one machine holds |
 //!
 //! [`Retry`] tries again what may pass by itself, [`Injector`] makes the faults that tests need,
 //! [`ReadAhead`] keeps several reads in flight, [`merge_ranges`] makes few long reads out of many short ones.
@@ -57,6 +58,8 @@ mod file;
 mod inject;
 mod memory;
 mod merge;
+#[cfg(feature = "object-store")]
+mod object;
 mod retry;
 mod seekable;
 mod zero;
@@ -75,6 +78,10 @@ pub use file::{Caching, Engine, File, FileOptions};
 pub use inject::{Fault, Injector, Rule};
 pub use memory::Memory;
 pub use merge::merge_ranges;
+#[cfg(feature = "object-store")]
+pub use object::{Object, Parts};
+#[cfg(feature = "object-store")]
+pub use object_store;
 pub use retry::{Retry, RetryPolicy};
 pub use seekable::{PackOptions, Packed, SeekableZstd, pack};
 pub use zero::Zero;

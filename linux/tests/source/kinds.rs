@@ -44,6 +44,14 @@ pub(crate) const KINDS: &[Kind] = &[
     },
     Kind { name: "seekable zstd, small frames", make: |bytes| seekable(bytes, PageCount(1)), any_bytes: true },
     Kind { name: "seekable zstd, large frames", make: |bytes| seekable(bytes, PageCount(5)), any_bytes: true },
+    #[cfg(feature = "object-store")]
+    Kind { name: "object", make: objects::object, any_bytes: true },
+    #[cfg(feature = "object-store")]
+    Kind { name: "object, in a directory", make: objects::object_in_directory, any_bytes: true },
+    #[cfg(feature = "object-store")]
+    Kind { name: "parts of one page", make: |bytes| objects::parts(bytes, PageCount(1)), any_bytes: true },
+    #[cfg(feature = "object-store")]
+    Kind { name: "parts of five pages", make: |bytes| objects::parts(bytes, PageCount(5)), any_bytes: true },
     Kind {
         name: "retry over injector over memory",
         make: |bytes| {
@@ -76,4 +84,67 @@ fn seekable(bytes: &[u8], frame: PageCount) -> Arc<dyn PageSource> {
     let mut image = Vec::new();
     pack(bytes, &mut image, PackOptions { level: 1, frame }).unwrap();
     Arc::new(block_on(SeekableZstd::open(Memory::new(image))).unwrap())
+}
+
+#[cfg(feature = "object-store")]
+mod objects {
+    use std::sync::Arc;
+
+    use upager::{PageCount, PageIndex, block_on};
+    use upager_linux::source::object_store::local::LocalFileSystem;
+    use upager_linux::source::object_store::memory::InMemory;
+    use upager_linux::source::object_store::path::Path;
+    use upager_linux::source::object_store::{ObjectStore, ObjectStoreExt};
+    use upager_linux::source::{Capabilities, Object, PageBuf, PageSource, Parts, SourceFuture};
+
+    pub(super) fn object(bytes: &[u8]) -> Arc<dyn PageSource> {
+        Arc::new(in_store(Arc::new(InMemory::new()), bytes))
+    }
+
+    pub(super) fn object_in_directory(bytes: &[u8]) -> Arc<dyn PageSource> {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(LocalFileSystem::new_with_prefix(dir.path()).unwrap());
+        Arc::new(Kept { source: in_store(store, bytes), _dir: dir })
+    }
+
+    fn in_store(store: Arc<dyn ObjectStore>, bytes: &[u8]) -> Object {
+        block_on(store.put(&Path::from("image"), bytes.to_vec().into())).unwrap();
+        block_on(Object::open(store, Path::from("image"))).unwrap()
+    }
+
+    pub(super) fn parts(bytes: &[u8], part: PageCount) -> Arc<dyn PageSource> {
+        let store = Arc::new(InMemory::new());
+        let source = block_on(Parts::create(store, Path::from("a/b"), bytes.len() as u64, part)).unwrap();
+        block_on(source.write_pages(PageIndex(0), Arc::new(crate::buffer(bytes)))).unwrap();
+        Arc::new(source)
+    }
+
+    /// A source, and the folder that it is in.
+    #[derive(Debug)]
+    struct Kept<S> {
+        source: S,
+        _dir: tempfile::TempDir,
+    }
+
+    impl<S: PageSource> PageSource for Kept<S> {
+        fn len(&self) -> u64 {
+            self.source.len()
+        }
+
+        fn capabilities(&self) -> Capabilities {
+            self.source.capabilities()
+        }
+
+        fn read_pages(&self, first: PageIndex, into: PageBuf) -> SourceFuture<'_, PageBuf> {
+            self.source.read_pages(first, into)
+        }
+
+        fn write_pages(&self, first: PageIndex, from: Arc<PageBuf>) -> SourceFuture<'_, ()> {
+            self.source.write_pages(first, from)
+        }
+
+        fn sync(&self) -> SourceFuture<'_, ()> {
+            self.source.sync()
+        }
+    }
 }

@@ -9,6 +9,8 @@ mod file;
 mod injector;
 mod kinds;
 mod merge;
+#[cfg(feature = "object-store")]
+mod object;
 mod properties;
 mod retry;
 mod seekable;
