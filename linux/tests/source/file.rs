@@ -184,7 +184,11 @@ fn it_says_what_it_is() {
     assert_eq!(source.engine(), Engine::Threads);
     let text = format!("{source:?}");
     assert!(text.contains("Threads") && text.contains(file.path().to_str().unwrap()), "{text}");
-    assert_ne!(File::open(file.path()).unwrap().engine(), Engine::Auto);
+    let uring = io_uring::IoUring::new(8).is_ok();
+    let auto = File::open(file.path()).unwrap().engine();
+    assert_eq!(auto, if uring { Engine::IoUring } else { Engine::Threads });
+    let asked = File::open_with(file.path(), FileOptions { engine: Engine::IoUring, ..Default::default() });
+    assert_eq!(asked.map_err(|error| error.kind()).err(), (!uring).then_some(ErrorKind::Unsupported));
     assert!(!File::open(file.path()).unwrap().capabilities().writable);
     let options = FileOptions { access: Access::Write, ..FileOptions::default() };
     assert!(File::open_with(file.path(), options).unwrap().capabilities().writable);
