@@ -1,4 +1,4 @@
-//! upager for programs on Linux: VMOs in real memory.
+//! upager for programs on Linux: VMOs in real memory, and [where their pages come from](source).
 //!
 //! A program maps a VMO, of a file, a snapshot or anything else, and its threads fault by touching it.
 //! Whoever has the pager supplies pages, writes them back and evicts them while they are mapped, and may
@@ -12,7 +12,8 @@
 //!
 //! [`LinuxPlatform`] has the frames. A [`Mapper`] has a userfaultfd and the threads that serve it; it maps
 //! VMOs, each [`Mapping`] a region of addresses. A page that is mapped has its bytes at its place in a memfd
-//! of its VMO, so all mappings and the pager's own calls see the same bytes.
+//! of its VMO, so all mappings and the pager's own calls see the same bytes. A [`PageSource`](source::PageSource) is
+//! where pages come from and go back to: a file, a compressed image, an object store.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -56,6 +57,7 @@ mod mapping;
 mod platform;
 mod region;
 mod sequence;
+pub mod source;
 mod space;
 mod stage;
 mod task;
