@@ -5,8 +5,9 @@
 //! looks for a while, which is cheaper than sleeping if something comes soon, and then sleeps.
 
 use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -36,6 +37,8 @@ const BELL: u64 = 1;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) uffd: Arc<Uffd>,
+    /// An empty file, for addresses at which there is nothing any more.
+    pub(crate) nothing: OwnedFd,
     pub(crate) regions: AddressMap,
     pub(crate) options: MapperOptions,
     pub(crate) bells: Vec<Arc<Bell>>,
@@ -53,6 +56,45 @@ pub(crate) struct Figures {
     pub(crate) mapped: AtomicU64,
     pub(crate) failed: AtomicU64,
     pub(crate) again: AtomicU64,
+}
+
+impl Shared {
+    /// Ends a mapping: threads that are stopped in it get SIGBUS.
+    pub(crate) fn close(&self, region: &Arc<Region>) {
+        region.close(&self.nothing);
+        if region.is_closed() {
+            self.regions.remove(region);
+            self.closed.fetch_add(1, Release); // Release: the loops see that it is closed
+            self.ring(); // so that tasks of this mapping let go of the VMO
+        }
+    }
+
+    /// Has the loops end.
+    pub(crate) fn end(&self) {
+        self.stop.store(true, SeqCst); // SeqCst: see `Mapper::map`
+        self.ring();
+    }
+
+    fn ring(&self) {
+        for bell in &self.bells {
+            bell.ring();
+        }
+    }
+}
+
+/// What a loop leaves. If it panics, nobody would answer the faults it has taken; so it ends all loops, and closes their
+/// mappings.
+struct Legacy(Arc<Shared>);
+
+impl Drop for Legacy {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.end();
+            for region in self.0.regions.load().iter() {
+                self.0.close(region);
+            }
+        }
+    }
 }
 
 /// A page that was failed, until the next touch may ask again.
@@ -100,7 +142,7 @@ struct Touch {
 pub(crate) struct FaultLoop {
     shared: Arc<Shared>,
     bell: Arc<Bell>,
-    epoll: std::os::fd::OwnedFd,
+    epoll: OwnedFd,
     slots: Vec<Slot>,
     free: Vec<u32>,
     again: VecDeque<u32>,
@@ -136,6 +178,7 @@ impl FaultLoop {
 
     /// Works until the mapper ends.
     pub(crate) fn run(mut self) {
+        let _legacy = Legacy(self.shared.clone());
         let mut idle_since = None;
         while !self.shared.stop.load(Acquire) {
             // Acquire: pairs with the end of the mapper
@@ -299,5 +342,40 @@ impl FaultLoop {
                 self.again.retain(|again| *again as usize != place);
             }
         }
+    }
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use std::thread;
+
+    use upager::{ByteRange, PAGE_SIZE, Pager, Port, Status, VmoOptions};
+
+    use super::*;
+    use crate::{LinuxPlatform, Mapper, Protection};
+
+    #[test]
+    fn threads_come_home_when_a_loop_panics() {
+        let Ok(mapper) = Mapper::new() else { return println!("skipped: no userfaultfd here") };
+        let platform = Arc::new(LinuxPlatform::new());
+        let (pager, port) = (Pager::new(platform.clone()), Port::new(platform.clone()));
+        let vmo = Arc::new(pager.create_vmo(&port, 1, VmoOptions::NONE, 4 * PAGE_SIZE).unwrap());
+        let mapping = mapper.map(&vmo, ByteRange::new(0, 4 * PAGE_SIZE), Protection::ReadWrite).unwrap();
+        thread::scope(|s| {
+            // SAFETY: one load, of a byte within.
+            let stopped = s.spawn(|| unsafe { mapping.guard(|at| at.read_volatile()) });
+            while vmo.counts().in_flight == 0 {
+                thread::yield_now(); // nobody supplies it
+            }
+            let legacy = Legacy(mapper.shared().clone());
+            let panicked = s.spawn(move || {
+                let _legacy = legacy;
+                panic!("on purpose");
+            });
+            assert!(panicked.join().is_err());
+            assert!(stopped.join().unwrap().is_err());
+        });
+        let refused = mapper.map(&vmo, ByteRange::new(0, PAGE_SIZE), Protection::ReadOnly);
+        assert!(matches!(refused, Err(Error::Pager(Status::BadState))), "{refused:?}");
     }
 }

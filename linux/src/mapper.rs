@@ -1,9 +1,8 @@
 //! The mapper: maps VMOs, and has the threads that answer their faults.
 
 use std::fmt;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -99,7 +98,8 @@ pub struct MapperCounts {
 /// Maps VMOs into the process, and answers the faults of who touches them.
 ///
 /// One userfaultfd serves all its mappings. Its threads end with the last mapping and the mapper itself: as
-/// long as there is a mapping, somebody answers.
+/// long as there is a mapping, somebody answers. Should one of them panic, all its mappings are
+/// [closed](Mapping::close).
 #[derive(Clone)]
 pub struct Mapper {
     crew: Arc<Crew>,
@@ -108,8 +108,6 @@ pub struct Mapper {
 /// The threads, and what they share.
 pub(crate) struct Crew {
     pub(crate) shared: Arc<Shared>,
-    /// An empty file, for addresses at which there is nothing any more.
-    pub(crate) nothing: OwnedFd,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -127,13 +125,9 @@ impl fmt::Debug for Crew {
 
 impl Drop for Crew {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Release); // Release: the loops see it, at the latest after their nap
-        for bell in &self.shared.bells {
-            bell.ring();
-        }
+        self.shared.end(); // the loops see it, at the latest after their nap
         for thread in self.threads.drain(..) {
-            let ended = thread.join();
-            debug_assert!(ended.is_ok(), "a fault loop panicked");
+            let _: thread::Result<()> = thread.join(); // a panic has been told of, and the loops' mappings closed
         }
     }
 }
@@ -156,6 +150,7 @@ impl Mapper {
         let loops = options.loops.max(1);
         let shared = Arc::new(Shared {
             uffd,
+            nothing,
             regions: AddressMap::default(),
             options,
             bells: (0..loops).map(|_| Bell::new()).collect::<Result<_>>()?,
@@ -163,13 +158,18 @@ impl Mapper {
             closed: AtomicU64::new(0),
             figures: Figures::default(),
         });
-        let mut crew = Crew { shared, nothing, threads: Vec::new() };
+        let mut crew = Crew { shared, threads: Vec::new() };
         for number in 0..loops {
             let fault_loop = FaultLoop::new(&crew.shared, number)?;
             let thread = thread::Builder::new().name(format!("upager-{number}")).spawn(move || fault_loop.run());
             crew.threads.push(thread.map_err(Error::system("starting a thread"))?);
         }
         Ok(Self { crew: Arc::new(crew) })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.crew.shared
     }
 
     /// Whether system calls may be given memory that is not there yet.
@@ -198,7 +198,8 @@ impl Mapper {
     ///
     /// Errors: [`InvalidArgs`](Status::InvalidArgs): the range is empty or not aligned to pages;
     /// [`OutOfRange`](Status::OutOfRange): it does not lie inside the VMO, or the VMO has grown beyond the room that was
-    /// kept for it when it was first mapped, the larger of 64 GiB and twice its size; [`Error::System`].
+    /// kept for it when it was first mapped, the larger of 64 GiB and twice its size;
+    /// [`BadState`](Status::BadState): a thread of the mapper has panicked; [`Error::System`].
     pub fn map(&self, vmo: &Arc<Vmo<LinuxPlatform>>, range: ByteRange, protection: Protection) -> Result<Mapping> {
         if range.length == 0 || !range.offset.is_multiple_of(PAGE_SIZE) || !range.length.is_multiple_of(PAGE_SIZE) {
             return Err(Status::InvalidArgs.into());
@@ -209,6 +210,8 @@ impl Mapper {
         let (first, count) = (PageIndex(range.offset / PAGE_SIZE), PageCount(range.length / PAGE_SIZE));
         let region = Region::new(vmo, &self.crew.shared.uffd, first, count, protection.flags())?;
         self.crew.shared.regions.add(&region);
-        Ok(Mapping::new(region, self.crew.clone()))
+        let mapping = Mapping::new(region, self.crew.clone());
+        // After it was added: either we see that there are no loops any more, or their end sees the region.
+        if self.crew.shared.stop.load(SeqCst) { Err(Status::BadState.into()) } else { Ok(mapping) }
     }
 }

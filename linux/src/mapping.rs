@@ -3,7 +3,6 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Release;
 
 use rustix::mm::{MprotectFlags, ProtFlags, mprotect};
 use upager::{ByteOffset, ByteRange, PAGE_SIZE, Status, Vmo, block_on};
@@ -186,14 +185,7 @@ impl Mapping {
     /// Ends the mapping while others may have it still: from now on its addresses raise SIGBUS, also for threads that are
     /// stopped in it. Closing again does nothing.
     pub fn close(&self) {
-        self.region.close(&self.crew.nothing);
-        if self.region.is_closed() {
-            self.crew.shared.regions.remove(&self.region);
-            self.crew.shared.closed.fetch_add(1, Release); // Release: the loops see that it is closed
-            for bell in &self.crew.shared.bells {
-                bell.ring(); // so that tasks of this mapping let go of the VMO
-            }
-        }
+        self.crew.shared.close(&self.region);
     }
 }
 

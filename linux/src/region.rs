@@ -14,6 +14,11 @@
 //! - So whatever is not dirty is write-protected in every mapping, but for the moment within a BEGIN of
 //!   which [`Vmo::hold`](upager::Vmo::hold) tells.
 //!
+//! Nobody waits for a loop that is between its mapping of a page and its second look. If the page has left its word before,
+//! and has got its next content, the old one can be loaded through this mapping until the look takes it out, and what is stored to it is
+//! lost. For that, the page must have been evicted, supplied and written to as bytes, or replaced by zeros, after the loop's first look, and another thread must
+//! touch it at that instant. An eviction that waited for the loop would rule it out, and be a lock.
+//!
 //! # The end of the addresses
 //!
 //! Threads that look at a region may be late, and an address that the process has meanwhile put to other use must
@@ -214,18 +219,17 @@ impl Region {
         if home == 0 {
             return hindered(hindrance);
         }
-        if let Err(mapped) = self.map(first, home as u64, Stores::Fault) {
-            return mapped;
-        }
+        let mapped = self.map(first, home as u64, Stores::Fault);
         // Pairs with the fence in `Space::unmap`: either it sees our region, or we see that the page has moved.
         fence(SeqCst);
+        // All of them, also if not all could be mapped.
         for (n, frame) in found[..home].iter().enumerate() {
             let page = PageIndex(first.0 + n as u64);
             if self.vmo.lookup(&guard, page) != Some(*frame) {
                 self.unmap(page);
             }
         }
-        Mapped::Pages(home as u64)
+        mapped.map_or_else(|why| why, |()| Mapped::Pages(home as u64))
     }
 
     /// Maps a page for writing, or lifts its protection. It becomes dirty by that.

@@ -12,9 +12,10 @@
 //!
 //! ```text
 //!   free --claim--> moving in --settle--> owned --vacate--> punching --> free
-//!                        ^  |               |
-//!                        |  +--> punching   +--> (claim by the page's next frame, which deposes the owner)
-//!                        +------------------+
+//!                   ^  ^  |               |                  ^
+//!                   |  |  +----> left ----|------------------+
+//!                   |  +---claim---+      |
+//!                   +--- claim by the page's next frame, which deposes the owner
 //! ```
 //!
 //! 1. To move frame F to page p, a thread that is pinned and found F in the pager's word of p claims the place. Then
@@ -29,6 +30,10 @@
 //!
 //! Before F's bytes are written over those of E, the page is taken out of every mapping: the call
 //! that is to do that for E may be on its way still.
+//!
+//! If F does not settle after all, the place is *left*. There may be a reader who found E before E left the page, and
+//! he must not find a hole: it would be zeros, which the page never had. So the hole is punched after a grace period, unless
+//! the place is claimed before that. Where there was no owner there is no such reader, and it is punched at once.
 //!
 //! Nobody waits here. A claim that meets another thread's claim, or its punching, is refused and tried again by
 //! whoever needs the page mapped; bytes are read and written through the pager all the while.
@@ -59,10 +64,13 @@ const FREE: u64 = 0;
 const MOVING_IN: u64 = 1;
 const OWNED: u64 = 2;
 const PUNCHING: u64 = 3;
-const STATE: u64 = 3;
+const LEFT: u64 = 4;
+const STATE: u64 = 7;
+const STATE_BITS: u32 = 3;
 
-const fn word(state: u64, frame: Frame) -> u64 {
-    frame.number() << 2 | state
+/// `number` is that of a frame, or of a time that a place was left.
+const fn word(state: u64, number: u64) -> u64 {
+    number << STATE_BITS | state
 }
 
 /// Pages that are moved by one call.
@@ -139,6 +147,8 @@ pub(crate) struct Space {
     file: OwnedFd,
     view: View,
     owners: Owners,
+    /// Times that a place was left, to tell them apart.
+    times_left: AtomicU64,
     /// The mappings there are.
     regions: ArcSwap<Vec<Arc<Region>>>,
 }
@@ -164,6 +174,8 @@ struct Mover<'a> {
     seen: Seen,
     staged: Staged,
     owner: &'a AtomicU64,
+    /// What the owner's word was.
+    was: u64,
 }
 
 enum Claimed<'a> {
@@ -186,7 +198,14 @@ impl Space {
         unsafe { madvise(view.at.cast(), len, Advice::LinuxDontFork) }
             .map_err(Error::system("keeping a mapping from children"))?;
         let owners = Owners::new(size / PAGE_SIZE);
-        Ok(Arc::new(Self { vmo: Arc::downgrade(vmo), file, view, owners, regions: ArcSwap::default() }))
+        Ok(Arc::new(Self {
+            vmo: Arc::downgrade(vmo),
+            file,
+            view,
+            owners,
+            times_left: AtomicU64::new(0),
+            regions: ArcSwap::default(),
+        }))
     }
 
     pub(crate) fn is_of(&self, vmo: &Arc<Vmo<LinuxPlatform>>) -> bool {
@@ -260,9 +279,9 @@ impl Space {
         let owner = self.owners.make(page).ok_or(Hindrance::Moved)?;
         let was = owner.load(Acquire); // Acquire: pairs with `settle`, for the owner's record
         match was & STATE {
-            FREE => {}
+            FREE | LEFT => {}
             OWNED => {
-                let former = frames.record(Frame::new(was >> 2).ok_or(Hindrance::Moved)?);
+                let former = frames.record(Frame::new(was >> STATE_BITS).ok_or(Hindrance::Moved)?);
                 let state = former.state();
                 // See "one frame at a time": first this, for the life of the record; then the lookup.
                 if owner.load(Acquire) != was {
@@ -283,7 +302,7 @@ impl Space {
             _ => return Err(Hindrance::Busy),
         }
         // AcqRel: Acquire takes over what was done at the place before
-        if owner.compare_exchange(was, word(MOVING_IN, frame), AcqRel, Relaxed).is_err() {
+        if owner.compare_exchange(was, word(MOVING_IN, frame.number()), AcqRel, Relaxed).is_err() {
             return Err(Hindrance::Busy);
         }
         if was != FREE {
@@ -292,10 +311,10 @@ impl Space {
         let here = vmo.lookup(guard, page) == Some(frame);
         match record.staged() {
             Some(staged) if here && record.begin_move(seen) => {
-                Ok(Claimed::Moving(Mover { page, frame, record, seen, staged, owner }))
+                Ok(Claimed::Moving(Mover { page, frame, record, seen, staged, owner, was }))
             }
             _ => {
-                self.clear(page, owner);
+                self.leave(page, owner, was, guard);
                 Err(if here { Hindrance::Busy } else { Hindrance::Moved })
             }
         }
@@ -333,7 +352,7 @@ impl Space {
             if movers.is_empty() {
                 break hindrance;
             }
-            let settled = self.settle(&movers, &mut emptied);
+            let settled = self.settle(&movers, &mut emptied, guard);
             home += settled;
             if settled < movers.len() {
                 break Some(if settled == 0 && emptied.is_empty() { Hindrance::NoMemory } else { Hindrance::Busy });
@@ -350,17 +369,17 @@ impl Space {
 
     /// Copies the bytes of pages that follow one another to their places. Returns how many are there, from the
     /// first on. `emptied` gets their pages of the stage, and those of pages further on that are there too.
-    fn settle(self: &Arc<Self>, movers: &[Mover<'_>], emptied: &mut Vec<Staged>) -> usize {
+    fn settle(self: &Arc<Self>, movers: &[Mover<'_>], emptied: &mut Vec<Staged>, guard: &Guard) -> usize {
         let written = self.write(movers);
         let mut settled = 0;
         for (n, mover) in movers.iter().enumerate() {
             if n < written && mover.record.end_move(mover.seen, self, mover.page) {
-                mover.owner.store(word(OWNED, mover.frame), Release); // Release: for `claim`, and for the next owner
+                mover.owner.store(word(OWNED, mover.frame.number()), Release); // Release: for `claim`, and for the next owner
                 emptied.push(mover.staged);
                 settled += usize::from(settled == n);
             } else {
                 mover.record.stop_move(mover.seen);
-                self.clear(mover.page, mover.owner);
+                self.leave(mover.page, mover.owner, mover.was, guard);
             }
         }
         settled
@@ -388,11 +407,18 @@ impl Space {
         written
     }
 
-    /// Gives up a place that the caller has claimed, with whatever is there.
-    fn clear(&self, page: PageIndex, owner: &AtomicU64) {
-        owner.store(PUNCHING, Relaxed); // Relaxed: the place is the caller's
-        self.punch(page);
-        owner.store(FREE, Release); // Release: the hole comes before the next bytes
+    /// Leaves a place that the caller has claimed, with whatever is there. `was`: what its owner's word was before.
+    fn leave(self: &Arc<Self>, page: PageIndex, owner: &AtomicU64, was: u64, guard: &Guard) {
+        if was == FREE {
+            // Nobody reads here. No state for the time between: the place is the caller's.
+            self.punch(page);
+            owner.store(FREE, Release); // Release: the hole comes before the next bytes
+            return;
+        }
+        let left = word(LEFT, self.times_left.fetch_add(1, Relaxed)); // Relaxed: only uniqueness matters
+        owner.store(left, Release); // Release: as above, for our bytes
+        let space = self.clone();
+        guard.defer(move || space.empty(page, left));
     }
 
     fn punch(&self, page: PageIndex) {
@@ -408,11 +434,69 @@ impl Space {
 
     /// The frame is freed. If it has its place still, the page's memory goes.
     pub(crate) fn vacate(&self, page: PageIndex, frame: Frame) {
+        self.empty(page, word(OWNED, frame.number()));
+    }
+
+    /// Punches the hole, if the owner's word is still this one.
+    fn empty(&self, page: PageIndex, seen: u64) {
         let Some(owner) = self.owners.get(page) else { return };
-        // AcqRel: Acquire takes over what was done at the place before. Failing: it was deposed.
-        if owner.compare_exchange(word(OWNED, frame), PUNCHING, AcqRel, Relaxed).is_ok() {
+        // AcqRel: Acquire takes over what was done at the place before. Failing: it is another's now.
+        if owner.compare_exchange(seen, PUNCHING, AcqRel, Relaxed).is_ok() {
             self.punch(page);
-            owner.store(FREE, Release); // Release: as in `clear`
+            owner.store(FREE, Release); // Release: as in `leave`
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use upager::{ByteRange, OwnedFrame, Pager, Platform, Port, VmoOptions, block_on};
+
+    use super::*;
+
+    /// A frame that has left its page may still be read by who found it before; also if its page's next frame has claimed
+    /// its place, and then does not settle there.
+    #[test]
+    fn a_late_reader_finds_no_hole_where_another_frame_did_not_settle() {
+        let platform = Arc::new(LinuxPlatform::new());
+        let (pager, port) = (Pager::new(platform.clone()), Port::new(platform.clone()));
+        let vmo = Arc::new(pager.create_vmo(&port, 1, VmoOptions::NONE, PAGE_SIZE).unwrap());
+        let (space, frames) = (platform.space(&vmo).unwrap(), platform.frames().clone());
+        let page = PageIndex(0);
+        let supplied = OwnedFrame::new(&*platform).unwrap();
+        supplied.write(0, &[7; PAGE]).unwrap();
+        pager.supply_frames(&vmo, ByteRange::new(0, PAGE_SIZE), [supplied]).unwrap();
+
+        let reader = platform.pin();
+        let first = vmo.lookup(&reader, page).unwrap();
+        assert_eq!(space.bring_home(&frames, &reader, &vmo, page, &[first]), (1, None));
+        // The page's next frame: a page of zeros, into which a byte is written.
+        block_on(vmo.zero(ByteRange::new(0, PAGE_SIZE))).unwrap();
+        block_on(vmo.write(upager::ByteOffset(0), &[8])).unwrap();
+        let second = vmo.lookup(&reader, page).unwrap();
+        assert_ne!(first, second);
+        let Ok(Claimed::Moving(mover)) = space.claim(&frames, &reader, &vmo, page, second) else {
+            panic!("it is free")
+        };
+        assert_eq!(frames.record(first).state(), State::Gone);
+        assert!(frames.record(second).begin_write().is_some(), "a writer of bytes comes in between");
+        assert_eq!(space.settle(&[mover], &mut Vec::new(), &reader), 0);
+        frames.record(second).end_write();
+
+        let mut bytes = [0; 1];
+        // SAFETY: found under the guard, which lives.
+        unsafe { platform.copy_out(first, 0, &mut bytes) };
+        assert_ne!(bytes, [0], "what the page had, before or after, and no hole");
+        // The place can be had at once, and what was deferred leaves it alone.
+        assert_eq!(space.bring_home(&frames, &reader, &vmo, page, &[second]), (1, None));
+        drop(reader);
+        while platform.counts().frames != PageCount(1) {
+            platform.pin().flush();
+        }
+        for _ in 0..64 {
+            platform.pin().flush();
+        }
+        block_on(vmo.read(upager::ByteOffset(0), &mut bytes)).unwrap();
+        assert_eq!(bytes, [8]);
     }
 }

@@ -154,6 +154,15 @@ impl World {
         written
     }
 
+    /// Writes back until nothing is dirty, when nobody stores any more. One round may not do: a fault that was answered
+    /// together with another one of its page is on its way still, perhaps, and has the page become dirty once more.
+    pub fn write_back_all(&self) {
+        until("all is written back", || {
+            self.write_back();
+            self.vmo.counts().dirty == PageCount(0)
+        });
+    }
+
     /// Lets grace periods end.
     pub fn settle(&self) {
         for _ in 0..64 {
