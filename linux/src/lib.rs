@@ -57,6 +57,7 @@ mod mapping;
 mod platform;
 mod region;
 mod sequence;
+pub mod service;
 pub mod source;
 mod space;
 mod stage;

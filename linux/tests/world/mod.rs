@@ -292,7 +292,11 @@ pub fn until(what: &str, mut is: impl FnMut() -> bool) {
 }
 
 pub fn evict_all(world: &World) -> u64 {
-    world.vmo.evict(PageCount(u64::MAX), upager::Evict::Any).0
+    evict_vmo(&world.vmo)
+}
+
+pub fn evict_vmo(vmo: &Vmo<LinuxPlatform>) -> u64 {
+    vmo.evict(PageCount(u64::MAX), upager::Evict::Any).0
 }
 
 pub fn resident(world: &World, page: u64) -> bool {
