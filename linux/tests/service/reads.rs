@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use upager::{Access, ByteRange, Event, PAGE_SIZE, PageCount, PageIndex, Status, WatchLimits, block_on};
+use upager::{Access, ByteRange, Event, PAGE_SIZE, PageCount, PageIndex, Platform, Status, WatchLimits, block_on};
 use upager_linux::service::{Service, Writes};
 use upager_linux::source::{
     Capabilities, ErrorKind, Fault, File, Injector, PageBuf, PageSource, Rule, SourceFuture, Zero,
@@ -41,9 +41,9 @@ fn a_file_is_served_to_its_last_byte() {
     let mapping = map(&mapper, &vmo);
     assert_eq!(mapping.len(), 6 * PAGE);
     // SAFETY: all of the mapping, which lives, and nobody writes to it.
-    let mapped = unsafe { std::slice::from_raw_parts(mapping.as_ptr(), mapping.len()) };
-    assert_eq!(&mapped[..bytes.len()], bytes);
-    assert!(mapped[bytes.len()..].iter().all(|byte| *byte == 0));
+    let touched = unsafe { std::slice::from_raw_parts(mapping.as_ptr(), mapping.len()) };
+    assert_eq!(&touched[..bytes.len()], bytes);
+    assert!(touched[bytes.len()..].iter().all(|byte| *byte == 0));
 }
 
 #[test]
@@ -58,14 +58,14 @@ fn several_reads_are_in_flight_and_one_source_does_not_wait_for_another() {
     let stalled = Arc::new(Injector::new(patterns(4), 1));
     stalled.add(Rule::always(Fault::Stall));
     let hanging = service.open(stalled.clone(), Writes::WriteBack).unwrap();
-    let mut fault = pin!(hanging.fault(PageIndex(0), Access::Read));
-    assert!(fault.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    let mut waiting = pin!(hanging.fault(PageIndex(0), Access::Read));
+    assert!(waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     until("it is asked", || stalled.calls() == 1);
     let other = service.open(patterns(4), Writes::WriteBack).unwrap();
     assert_eq!(word(&other, 3), Ok(pattern(3)));
     stalled.clear();
     stalled.release();
-    assert_eq!(block_on(fault), Ok(()));
+    assert_eq!(block_on(waiting), Ok(()));
 }
 
 #[test]
@@ -123,7 +123,10 @@ fn a_late_read_does_not_bring_back_what_was_replaced() {
     set_word(&vmo, 1, 77).unwrap();
     assert!(block_on(service.flush(&vmo)).unwrap().1.is_empty());
     evict_vmo(&vmo);
-    assert_eq!(vmo.counts().resident, PageCount(0));
+    until("it is out of reach of a rescue", || {
+        service.platform().pin().flush();
+        service.platform().counts().frames == PageCount(0)
+    });
     slow.let_go();
     until("the late read is over", || slow.held() == 0);
     std::thread::sleep(Duration::from_millis(20));
