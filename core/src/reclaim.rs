@@ -26,10 +26,10 @@ use core::ops::ControlFlow;
 use crate::counts::Kind;
 use crate::pager::Pager;
 use crate::platform::Platform;
-use crate::slot::{Clean, DirtyRequested, OwesReclaim, Reclaimed, State};
+use crate::slot::{Clean, DirtyRequested, OwesReclaim, Reclaimed, State, Wanted};
 use crate::status::Status;
 use crate::sync::Arc;
-use crate::table::At;
+use crate::table::{At, Left};
 use crate::trap::Trapped;
 use crate::units::{PageCount, PageIndex, PageRange};
 use crate::vmo::{Inner, Vmo};
@@ -94,6 +94,8 @@ enum Met {
 pub(crate) struct Retired<'a, P: Platform> {
     vmo: &'a Arc<Inner<P>>,
     batch: Batch,
+    /// Pages that are counted as resident still.
+    left: Left<'a>,
     /// Not told to the VMO's figures yet.
     evicted: usize,
 }
@@ -116,10 +118,11 @@ impl Batch {
 
 impl<'a, P: Platform> Retired<'a, P> {
     pub(crate) fn new(vmo: &'a Arc<Inner<P>>) -> Self {
-        Self { vmo, batch: Batch::EMPTY, evicted: 0 }
+        Self { vmo, batch: Batch::EMPTY, left: Left::new(Kind::Resident), evicted: 0 }
     }
 
     /// Takes the duty to reclaim a page after the grace period.
+    #[inline]
     fn push(&mut self, page: PageIndex) {
         self.batch.pages[self.batch.len] = page;
         self.batch.len += 1;
@@ -157,21 +160,23 @@ impl<'a, P: Platform> Retired<'a, P> {
     }
 
     /// Phase 1 for one page. False: it is not what it was.
-    pub(crate) fn evict(&mut self, page: PageIndex, at: At<'_>, clean: Clean) -> bool {
+    #[inline]
+    pub(crate) fn evict(&mut self, page: PageIndex, at: At<'a>, clean: Clean) -> bool {
         let Ok(owes) = clean.evict(at.slot()) else { return false };
         self.left(page, at, owes);
         true
     }
 
     /// A clean page has begun to leave.
-    fn left(&mut self, page: PageIndex, at: At<'_>, owes: OwesReclaim) {
-        at.lower(Kind::Resident);
+    #[inline]
+    fn left(&mut self, page: PageIndex, at: At<'a>, owes: OwesReclaim) {
+        self.left.add(at);
         self.evicted += 1;
         self.retire(page, owes);
     }
 
     /// As [`evict`](Self::evict), of a page under a DIRTY request, whose waiters look again.
-    fn evict_asked(&mut self, page: PageIndex, at: At<'_>, seen: DirtyRequested) -> bool {
+    fn evict_asked(&mut self, page: PageIndex, at: At<'a>, seen: DirtyRequested) -> bool {
         let Ok(owes) = seen.evict(at.slot()) else { return false };
         self.left(page, at, owes);
         self.vmo.source.left(&self.vmo.table, seen.index());
@@ -180,7 +185,7 @@ impl<'a, P: Platform> Retired<'a, P> {
 
     /// Phase 1 for a page under a DIRTY request or a permit, in a VMO that is detached or gone. Such a
     /// page counts as absent unless its permit was granted. False: it is not what it was.
-    pub(crate) fn drop_trapped(&mut self, page: PageIndex, at: At<'_>) -> bool {
+    pub(crate) fn drop_trapped(&mut self, page: PageIndex, at: At<'a>) -> bool {
         match self.vmo.trapped(at) {
             None => false,
             Some(Trapped::Asked(seen, _)) => self.evict_asked(page, at, seen),
@@ -191,6 +196,7 @@ impl<'a, P: Platform> Retired<'a, P> {
         }
     }
 
+    #[inline]
     fn retire(&mut self, page: PageIndex, owes: OwesReclaim) {
         self.vmo.platform.unmap(self.vmo.id(), page);
         if owes == OwesReclaim::Yes {
@@ -202,16 +208,19 @@ impl<'a, P: Platform> Retired<'a, P> {
     pub(crate) fn evict_clean(&mut self, range: PageRange) -> u64 {
         let mut evicted = 0;
         let vmo = self.vmo;
-        let _: ControlFlow<()> = vmo.table.scan_pages(Kind::Resident, range, |page, at| {
+        let _: ControlFlow<()> = vmo.table.scan_pages(Wanted::Clean, range, |page, at, mut state| {
             loop {
-                let gone = match at.slot().load() {
+                let gone = match state {
                     State::Clean(clean) => self.evict(page, at, clean),
                     State::DirtyRequested(trapped) if !trapped.is_awaiting() => self.drop_trapped(page, at),
-                    _ => break,
+                    _ => return ControlFlow::Continue(()),
                 };
-                evicted += u64::from(gone);
+                if gone {
+                    evicted += 1;
+                    return ControlFlow::Continue(());
+                }
+                state = at.slot().load();
             }
-            ControlFlow::Continue(())
         });
         evicted
     }
@@ -220,24 +229,27 @@ impl<'a, P: Platform> Retired<'a, P> {
     pub(crate) fn discard_all(&mut self) {
         self.evict_clean(PageRange::ALL);
         let vmo = self.vmo;
-        let _: ControlFlow<()> = vmo.table.scan_pages(Kind::Dirty, PageRange::ALL, |page, at| {
+        let mut dirty = Left::new(Kind::Dirty);
+        let _: ControlFlow<()> = vmo.table.scan_pages(Wanted::Dirty, PageRange::ALL, |page, at, mut state| {
             loop {
-                let discarded = match at.slot().load() {
+                let discarded = match state {
                     State::Dirty(dirty) => dirty.discard(at.slot()),
                     State::AwaitingClean(awaiting) => awaiting.discard(at.slot()),
                     State::DirtyRequested(trapped) => trapped.discard(at.slot()),
-                    _ => break,
+                    _ => return ControlFlow::Continue(()),
                 };
-                // Failing: who closes the pager, or evicts over all its VMOs, may still be here, and has
-                // turned the page back from a request that was over.
-                if let Ok(owes) = discarded {
-                    at.lower(Kind::Dirty);
-                    at.lower(Kind::Resident);
-                    self.retire(page, owes);
-                    break;
+                match discarded {
+                    Ok(owes) => {
+                        dirty.add(at);
+                        self.left.add(at);
+                        self.retire(page, owes);
+                        return ControlFlow::Continue(());
+                    }
+                    // Who closes the pager, or evicts over all its VMOs, may still be here, and has turned the
+                    // page back from a request that was over.
+                    Err(now) => state = now,
                 }
             }
-            ControlFlow::Continue(())
         });
     }
 
@@ -254,11 +266,11 @@ impl<'a, P: Platform> Retired<'a, P> {
             if turn.evicted == max {
                 break;
             }
-            let stopped = inner.table.scan_pages(Kind::Resident, part, |page, at| {
+            let stopped = inner.table.scan_pages(Wanted::Clean, part, |page, at, state| {
                 if turn.evicted == max {
                     return ControlFlow::Break(page);
                 }
-                match self.meet(page, at, pass) {
+                match self.meet(page, at, state, pass) {
                     Met::Evicted => turn.evicted += 1,
                     Met::Spared => turn.spared = true,
                     Met::Passed => {}
@@ -275,9 +287,10 @@ impl<'a, P: Platform> Retired<'a, P> {
     }
 
     /// The hand comes to a page.
-    fn meet(&mut self, page: PageIndex, at: At<'_>, pass: Pass) -> Met {
+    #[inline]
+    fn meet(&mut self, page: PageIndex, at: At<'a>, mut state: State, pass: Pass) -> Met {
         loop {
-            let gone = match at.slot().load() {
+            let gone = match state {
                 State::Clean(clean) if clean.is_always_needed() && pass != Pass::Last => return Met::Spared,
                 State::Clean(clean) if pass == Pass::Unused && clean.accessed() => {
                     let _ = clean.age(at.slot()); // failing: the page is in use
@@ -299,6 +312,7 @@ impl<'a, P: Platform> Retired<'a, P> {
             if gone {
                 return Met::Evicted;
             }
+            state = at.slot().load();
         }
     }
 }

@@ -78,6 +78,8 @@
 //! Two bits of a tag say what a lookup asks: content of the VMO's own (dirty, awaiting clean), and
 //! content that the service has too, which detach hides.
 
+use core::ops::ControlFlow;
+
 use crate::counts::Kind;
 use crate::platform::Frame;
 use crate::request::RequestId;
@@ -115,9 +117,57 @@ pub(crate) const OWN: u64 = 8;
 /// In the tags of content that the service has too: of clean pages, which detach drops.
 pub(crate) const OF_PAGER: u64 = 4;
 
+/// In a tag of each page that is dirty or awaits clean, stored or not; and in that of `Evicting`.
+const DIRTIES: u64 = OWN | 2;
+
+/// Slots on one line of memory.
+const LINE: usize = 8;
+
 /// The word of one page.
 #[derive(Debug)]
 pub(crate) struct Slot(AtomicU64);
+
+/// What a scan looks for. It may be shown others besides, but no `Empty` page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Wanted {
+    /// Dirty and awaiting clean, stored or not.
+    Dirty,
+    /// Clean, dirty and awaiting clean.
+    Resident,
+    /// Clean, which is some of what is resident.
+    Clean,
+    /// Whatever has, or may have, a frame.
+    Any,
+}
+
+impl Wanted {
+    /// All that is counted as one of this kind.
+    pub(crate) const fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::Dirty => Self::Dirty,
+            Kind::Resident => Self::Resident,
+        }
+    }
+
+    /// One of these bits is in the word of every page that is wanted.
+    const fn mask(self) -> u64 {
+        match self {
+            Self::Dirty => DIRTIES,
+            Self::Resident => OWN | OF_PAGER,
+            Self::Clean => OF_PAGER,
+            Self::Any => TAG,
+        }
+    }
+
+    /// As what the pages are counted. `None`: they are in several counts, or in none.
+    pub(crate) const fn counted_as(self) -> Option<Kind> {
+        match self {
+            Self::Dirty => Some(Kind::Dirty),
+            Self::Resident | Self::Clean => Some(Kind::Resident),
+            Self::Any => None,
+        }
+    }
+}
 
 /// What a page was when it was looked at. Each state carries the word it was seen in, and the
 /// arrows that leave it.
@@ -221,6 +271,35 @@ impl Slot {
         // Acquire: pairs with the Release half of `change`, so that who sees a frame sees its
         // bytes, and who sees a request sees its fields.
         decode(self.0.load(Acquire))
+    }
+
+    /// Calls `f` with the place and the state of those of the slots that are wanted, in order, until it
+    /// breaks.
+    #[inline]
+    pub(crate) fn each<B>(
+        slots: &[Self],
+        wanted: Wanted,
+        mut f: impl FnMut(usize, State) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        let mask = wanted.mask();
+        let word = |slot: &Self| slot.0.load(Acquire); // Acquire: as in `load`
+        let mut one_by_one = |first: usize, slots: &[Self]| {
+            for (place, slot) in slots.iter().enumerate() {
+                let word = word(slot);
+                if word & mask != 0 {
+                    f(first + place, decode(word))?;
+                }
+            }
+            ControlFlow::Continue(())
+        };
+        let (lines, rest) = slots.as_chunks::<LINE>();
+        for (nth, line) in lines.iter().enumerate() {
+            // Most lines of a scan have nothing: one test tells.
+            if line.iter().fold(0, |all, slot| all | word(slot)) & mask != 0 {
+                one_by_one(nth * LINE, line)?;
+            }
+        }
+        one_by_one(lines.len() * LINE, rest)
     }
 
     /// The frame of a page that may be read at once. `shown` is asked after the page was looked
