@@ -342,6 +342,8 @@ impl<P: Platform> Vmo<P> {
         let at = match self.inner.table.look(index) {
             Look::At(at) => at,
             Look::Unstored(Unstored::Absent) => return Readable::Absent,
+            // Zeros past the end: see "Who is late" in `resize`.
+            Look::Unstored(_) if index.0 >= self.inner.pages().0 => return Readable::Absent,
             Look::Unstored(Unstored::Zero | Unstored::ZeroAwaiting) => return Readable::Zeros,
         };
         loop {
@@ -388,6 +390,7 @@ impl<P: Platform> Vmo<P> {
         let at = match self.inner.table.look(index) {
             Look::At(at) => at,
             Look::Unstored(Unstored::Absent) => return Ok(Writable::Absent),
+            Look::Unstored(_) if index.0 >= self.inner.pages().0 => return Ok(Writable::Absent), // as above
             Look::Unstored(Unstored::Zero | Unstored::ZeroAwaiting) => self.inner.table.find_or_make(index)?,
         };
         let slot = at.slot();
