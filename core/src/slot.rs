@@ -282,24 +282,44 @@ impl Slot {
         mut f: impl FnMut(usize, State) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
         let mask = wanted.mask();
-        let word = |slot: &Self| slot.0.load(Acquire); // Acquire: as in `load`
-        let mut one_by_one = |first: usize, slots: &[Self]| {
-            for (place, slot) in slots.iter().enumerate() {
-                let word = word(slot);
+        for (nth, line) in slots.chunks(LINE).enumerate() {
+            if <&[Self; LINE]>::try_from(line).is_ok_and(|line| Self::has_none(line, mask)) {
+                continue;
+            }
+            for (place, slot) in line.iter().enumerate() {
+                let word = slot.0.load(Acquire); // Acquire: as in `load`
                 if word & mask != 0 {
-                    f(first + place, decode(word))?;
+                    f(nth * LINE + place, decode(word))?;
                 }
             }
-            ControlFlow::Continue(())
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Which of the slots, 64 at most, are dirty or await clean: as bits, those that are stored, and those
+    /// that are zeros.
+    #[inline]
+    pub(crate) fn dirty(slots: &[Self]) -> (u64, u64) {
+        let bits = |slots: &[Self]| {
+            slots.iter().enumerate().fold((0, 0), |(stored, zeros), (place, slot)| {
+                let word = slot.0.load(Acquire); // Acquire: as in `load`
+                (stored | u64::from(word & OWN != 0) << place, zeros | u64::from(word & TAG == ZERO) << place)
+            })
         };
         let (lines, rest) = slots.as_chunks::<LINE>();
-        for (nth, line) in lines.iter().enumerate() {
-            // Most lines of a scan have nothing: one test tells.
-            if line.iter().fold(0, |all, slot| all | word(slot)) & mask != 0 {
-                one_by_one(nth * LINE, line)?;
-            }
+        let (mut stored, mut zeros) = bits(rest);
+        for line in lines.iter().rev() {
+            let (s, z) = if Self::has_none(line, DIRTIES) { (0, 0) } else { bits(line) };
+            (stored, zeros) = (stored << LINE | s, zeros << LINE | z);
         }
-        one_by_one(lines.len() * LINE, rest)
+        (stored, zeros)
+    }
+
+    /// True if it was seen that no word of a line has a bit of `mask`. Most lines of a scan have nothing, and
+    /// this tells by one test.
+    #[inline]
+    fn has_none(line: &[Self; LINE], mask: u64) -> bool {
+        line.iter().fold(0, |all, slot| all | slot.0.load(Acquire)) & mask == 0 // Acquire: as in `load`
     }
 
     /// The frame of a page that may be read at once. `shown` is asked after the page was looked
@@ -1025,6 +1045,38 @@ mod tests {
                 }
             };
             assert_eq!(slot.0.load(Acquire), before & !changes, "{name}");
+        }
+    }
+
+    /// Two lines and a part of one, all absent but for one page with this word.
+    fn slots(place: usize, word: u64) -> Vec<Slot> {
+        (0..2 * LINE + 3).map(|at| Slot(AtomicU64::new(if at == place { word } else { RECLAIM }))).collect()
+    }
+
+    #[test]
+    fn a_scan_shows_what_is_wanted_wherever_it_is() {
+        let without_frame = [EMPTY, REQUESTED, EVICTING, ZERO];
+        let with_frame = [CLEAN, CLEAN_DIRTY_REQUESTED, DIRTY, AWAITING_CLEAN, AWAITING_DIRTY_REQUESTED];
+        for tag in without_frame.into_iter().chain(with_frame) {
+            for place in 0..2 * LINE + 3 {
+                let (slots, state) = (slots(place, tag | KEPT), decode(tag | KEPT));
+                let shown = |wanted| {
+                    let mut shown = Vec::new();
+                    let _: ControlFlow<()> = Slot::each(&slots, wanted, |place, state| {
+                        shown.push((place, state));
+                        ControlFlow::Continue(())
+                    });
+                    shown
+                };
+                let here = |wanted: bool| if wanted { Vec::from([(place, state)]) } else { Vec::new() };
+                assert_eq!(shown(Wanted::Resident), here(state.counts_as(Kind::Resident)));
+                assert_eq!(shown(Wanted::Clean), here([CLEAN, CLEAN_DIRTY_REQUESTED].contains(&tag)));
+                assert_eq!(shown(Wanted::Dirty), here(state.counts_as(Kind::Dirty) || tag == EVICTING));
+                assert_eq!(shown(Wanted::Any), here(tag != EMPTY));
+                let bit = |wanted: bool| u64::from(wanted) << place;
+                let stored = state.counts_as(Kind::Dirty) && tag != ZERO;
+                assert_eq!(Slot::dirty(&slots), (bit(stored), bit(tag == ZERO)), "{state:?} at {place}");
+            }
         }
     }
 

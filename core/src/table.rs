@@ -151,6 +151,15 @@ pub(crate) enum Item<'a> {
     Zeros(Zeros<'a>),
 }
 
+/// What a dirty page has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Content {
+    /// A frame.
+    Stored,
+    /// Zeros that are not stored.
+    Zeros,
+}
+
 /// Pages of a leaf that are counted together: those of them that the scan is about.
 #[derive(Clone, Copy)]
 pub(crate) struct Group<'a> {
@@ -607,6 +616,7 @@ impl Table {
         Ok(ControlFlow::Continue(()))
     }
 
+    #[inline]
     fn scan_leaf<'a, B>(
         leaf: &'a Leaf,
         base: u64,
@@ -626,6 +636,7 @@ impl Table {
 
     /// Calls `f` with every page of the range that has a slot and is wanted, in ascending order, until it
     /// breaks.
+    #[inline]
     pub(crate) fn scan_pages<'a, B>(
         &'a self,
         wanted: Wanted,
@@ -704,6 +715,24 @@ impl<'a> Group<'a> {
             let slot = first + place;
             f(PageIndex(base + slot as u64), At { leaf, slot }, state)
         })
+    }
+
+    /// Calls `f` with every run of pages that are dirty or await clean, in ascending order: of stored pages,
+    /// or of zeros that are not.
+    #[inline]
+    pub(crate) fn dirty_runs(self, mut f: impl FnMut(PageRange, Content)) {
+        let Self { leaf, base, first, end } = self;
+        let (stored, zeros) = Slot::dirty(&leaf.slots[first..end]);
+        let mut rest = stored | zeros;
+        while rest != 0 {
+            let start = rest.trailing_zeros();
+            let content = if zeros >> start & 1 == 0 { Content::Stored } else { Content::Zeros };
+            let same = if content == Content::Stored { stored } else { zeros };
+            let run = (same >> start).trailing_ones();
+            rest &= u64::MAX.checked_shl(start + run).unwrap_or(0);
+            let start = base + first as u64 + u64::from(start);
+            f(PageRange { start, end: start + u64::from(run) }, content);
+        }
     }
 
     fn is_whole(self) -> bool {
@@ -890,7 +919,7 @@ mod tests {
                 seen.push((group.base + group.first as u64) >> GROUP_BITS);
                 ControlFlow::Continue(())
             });
-            scanned.unwrap();
+            assert_eq!(scanned, Ok(ControlFlow::Continue(())));
             seen
         };
         assert_eq!(groups(&table), pages.map(|page| page >> GROUP_BITS));

@@ -24,7 +24,7 @@ use crate::reclaim::Retired;
 use crate::slot::{State, Unstored, Wanted};
 use crate::status::Result;
 use crate::sync::{SeqCst, fence};
-use crate::table::{Item, Left, Partly};
+use crate::table::{Content, Item, Left, Partly};
 use crate::units::{ByteRange, PAGE_SIZE, PageCount, PageIndex, PageRange};
 use crate::vmo::{Inner, Vmo};
 
@@ -120,35 +120,27 @@ impl<P: Platform> Pager<P> {
         let inner = vmo.inner();
         let pages = range.pages_touched(inner.pages())?;
         let mut found = DirtyRanges::default();
-        let mut run: Option<(PageRange, u64)> = None;
-        let mut emit = |run: Option<(PageRange, u64)>| {
-            let Some((pages, options)) = run else { return };
+        let mut run: Option<(PageRange, Content)> = None;
+        let mut emit = |run: Option<(PageRange, Content)>| {
+            let Some((pages, content)) = run else { return };
             if let Some(entry) = buffer.get_mut(found.available) {
                 let (offset, length) = (pages.start * PAGE_SIZE, (pages.end - pages.start) * PAGE_SIZE);
+                let options = if content == Content::Zeros { DirtyRange::ZERO } else { 0 };
                 *entry = DirtyRange { offset, length, options };
                 found.actual += 1;
             }
             found.available += 1;
         };
-        let mut add = |pages: PageRange, options| match &mut run {
-            Some((before, same)) if before.end == pages.start && *same == options => before.end = pages.end,
-            _ => emit(run.replace((pages, options))),
+        let mut add = |pages: PageRange, content| match &mut run {
+            Some((before, same)) if before.end == pages.start && *same == content => before.end = pages.end,
+            _ => emit(run.replace((pages, content))),
         };
-        let _: Result<ControlFlow<()>> = inner.table.scan(Kind::Dirty, pages, Partly::Show, |item| match item {
-            Item::Zeros(zeros) => {
-                add(zeros.pages, DirtyRange::ZERO);
-                ControlFlow::Continue(())
+        let _: Result<ControlFlow<()>> = inner.table.scan(Kind::Dirty, pages, Partly::Show, |item| {
+            match item {
+                Item::Zeros(zeros) => add(zeros.pages, Content::Zeros),
+                Item::Group(group) => group.dirty_runs(&mut add),
             }
-            Item::Group(group) => group.each(Wanted::Dirty, |page, _, state| {
-                let one = PageRange { start: page.0, end: page.0 + 1 };
-                match state {
-                    State::Dirty(_) | State::AwaitingClean(_) => add(one, 0),
-                    State::DirtyRequested(trapped) if trapped.is_awaiting() => add(one, 0),
-                    State::Zero(_) => add(one, DirtyRange::ZERO),
-                    _ => {}
-                }
-                ControlFlow::Continue(())
-            }),
+            ControlFlow::Continue(())
         });
         emit(run);
         Ok(found)
