@@ -100,19 +100,42 @@ pub(crate) struct Retired<'a, P: Platform> {
     evicted: usize,
 }
 
-const BATCH: usize = 30;
+/// So many runs of pages, and so many pages in all: few enough for a length to be a byte.
+const RUNS: usize = 30;
+const BATCH: usize = 128;
 
-#[derive(Clone, Copy)]
 struct Batch {
-    pages: [PageIndex; BATCH],
-    len: usize,
+    starts: [PageIndex; RUNS],
+    lengths: [u8; RUNS],
+    runs: usize,
+    pages: usize,
 }
 
 impl Batch {
-    const EMPTY: Self = Self { pages: [PageIndex(0); BATCH], len: 0 };
+    const EMPTY: Self = Self { starts: [PageIndex(0); RUNS], lengths: [0; RUNS], runs: 0, pages: 0 };
 
-    fn pages(&self) -> &[PageIndex] {
-        &self.pages[..self.len]
+    /// Adds a page to a batch that is not full.
+    #[inline]
+    fn push(&mut self, page: PageIndex) {
+        self.pages += 1;
+        if let Some(last) = self.runs.checked_sub(1)
+            && self.starts[last].0 + u64::from(self.lengths[last]) == page.0
+        {
+            self.lengths[last] += 1;
+            return;
+        }
+        self.starts[self.runs] = page;
+        self.lengths[self.runs] = 1;
+        self.runs += 1;
+    }
+
+    const fn is_full(&self) -> bool {
+        self.runs == RUNS || self.pages == BATCH
+    }
+
+    fn pages(&self) -> impl Iterator<Item = PageIndex> {
+        let runs = self.starts.iter().zip(self.lengths).take(self.runs);
+        runs.flat_map(|(start, length)| start.0..start.0 + u64::from(length)).map(PageIndex)
     }
 }
 
@@ -124,15 +147,14 @@ impl<'a, P: Platform> Retired<'a, P> {
     /// Takes the duty to reclaim a page after the grace period.
     #[inline]
     fn push(&mut self, page: PageIndex) {
-        self.batch.pages[self.batch.len] = page;
-        self.batch.len += 1;
-        if self.batch.len == BATCH {
+        self.batch.push(page);
+        if self.batch.is_full() {
             self.defer();
         }
     }
 
     fn defer(&mut self) {
-        if self.batch.len == 0 {
+        if self.batch.runs == 0 {
             return;
         }
         let batch = core::mem::replace(&mut self.batch, Batch::EMPTY);
@@ -140,9 +162,7 @@ impl<'a, P: Platform> Retired<'a, P> {
         let guard = self.vmo.platform.pin();
         guard.defer(move || {
             let mut again = Retired::new(&vmo);
-            for page in batch.pages() {
-                again.reclaim(*page);
-            }
+            batch.pages().for_each(|page| again.reclaim(page));
         });
         guard.flush(); // so that any thread's pin may run it, not only one of ours
     }
