@@ -39,9 +39,6 @@ use crate::vmo::Inner;
 const ATTACHED: u64 = OWN | OF_PAGER;
 const DETACHED: u64 = OWN;
 
-/// So many pages are no more to look at than the requests in flight.
-const FEW: u64 = 64;
-
 const CLOSED: u32 = 1;
 /// The VMO's handle is gone. Not a state of the link, only of what is left to do for it.
 const ENDED: u32 = 2;
@@ -183,20 +180,6 @@ impl<P: Platform> Source<P> {
         match (kind, at.slot().load()) {
             (Kind::Read, State::Requested(page)) => Some(page.id()),
             (Kind::Dirty, State::DirtyRequested(_)) => vmo.trapped(at).map(Trapped::id),
-            _ => None,
-        }
-    }
-
-    /// The request, dead or not, that waits for the page.
-    #[inline]
-    fn waits(vmo: &Inner<P>, page: PageIndex) -> Option<RequestId> {
-        let at = vmo.table.find(page)?;
-        match at.slot().load() {
-            State::Requested(page) => Some(page.id()),
-            State::DirtyRequested(_) => match vmo.trapped(at)? {
-                Trapped::Asked(_, id) => Some(id),
-                Trapped::Permitted(..) => None,
-            },
             _ => None,
         }
     }
@@ -397,19 +380,8 @@ impl<P: Platform> Source<P> {
         Self::settle(table, self.requests.depart(wait));
     }
 
-    /// Fails every open request that still waits for a page of the range. `vmo` is the one that has this
-    /// source.
-    pub(crate) fn fail(&self, vmo: &Inner<P>, range: PageRange, status: Status) {
-        let table = &vmo.table;
-        // A page names its request. Few are looked at themselves, and for many each request is asked.
-        if range.end - range.start <= FEW {
-            for page in range.start..range.end {
-                if let Some(id) = Self::waits(vmo, PageIndex(page)) {
-                    Self::settle(table, self.requests.resolve(id, Outcome::Failed(status)));
-                }
-            }
-            return;
-        }
+    /// Fails every open request that still waits for a page of the range.
+    pub(crate) fn fail(&self, table: &Table, range: PageRange, status: Status) {
         self.requests.for_each_open(|id, _, pages| {
             let within = pages.intersect(range);
             let waits = |page| match table.slot(PageIndex(page)).map(Slot::load) {
