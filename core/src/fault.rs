@@ -295,6 +295,7 @@ impl<P: Platform> Future for Fault<'_, P> {
 impl<P: Platform> Drop for Fault<'_, P> {
     #[inline]
     fn drop(&mut self) {
+        // Asked here, so that one that has nothing to leave carries none of it.
         if self.wait.is_some() {
             self.leave();
         }

@@ -159,9 +159,15 @@ impl Fate {
         }
     }
 
+    /// The same, if it is in this life.
     #[inline]
-    const fn is_open(self, id: RequestId) -> bool {
-        self.open_kind().is_some() && self.generation() == id.generation
+    fn open_kind_in(self, generation: u64) -> Option<Kind> {
+        self.open_kind().filter(|_| self.generation() == generation)
+    }
+
+    #[inline]
+    fn is_open(self, id: RequestId) -> bool {
+        self.open_kind_in(id.generation).is_some()
     }
 
     #[inline]
@@ -263,12 +269,6 @@ impl Request {
     fn narrow(&self, run: u64) {
         let shorter = |span: u64| (span & MAX_RUN > run).then_some(span & !MAX_RUN | run);
         let _ = self.span.fetch_update(Relaxed, Relaxed, shorter); // Relaxed: as in `set_pages`
-    }
-
-    /// How the request ended, if it did. Only for who holds a reference to it.
-    #[inline]
-    fn outcome(&self) -> Option<Outcome> {
-        self.fate().outcome()
     }
 }
 
@@ -379,11 +379,6 @@ impl Requests {
         Self { pool: Pool::new(), left: Hint::default() }
     }
 
-    #[inline]
-    fn entry(&self, index: u32) -> Option<&Request> {
-        self.pool.get(index)
-    }
-
     /// A spent entry that the queue holds: its first dummy.
     pub(crate) fn dummy(&self) -> Result<u32> {
         let (index, request) = self.pool.claim()?;
@@ -418,7 +413,7 @@ impl Requests {
 
     /// Waits for a request that another faulter opened.
     pub(crate) fn join(&self, id: RequestId, waker: &Waker) -> Joined<'_> {
-        let Some(request) = self.entry(id.index) else { return Joined::TooLate };
+        let Some(request) = self.get(id.index) else { return Joined::TooLate };
         let mut fate = request.fate();
         loop {
             if !fate.is_open(id) {
@@ -447,7 +442,7 @@ impl Requests {
         }
         let mut node = request.waiters.load(Acquire) & !SEALED; // Acquire: pairs with the pushes
         while node != NIL {
-            let entry = self.entry(node)?;
+            let entry = self.get(node)?;
             if entry.waker.take_over() {
                 self.left.uncount();
                 // SAFETY: taken over, so the cell is ours, and not armed.
@@ -488,12 +483,12 @@ impl Requests {
     /// How the request ended, if it did. The caller holds a [`Wait`] for it.
     #[inline]
     pub(crate) fn outcome(&self, wait: &Wait) -> Option<Outcome> {
-        self.entry(wait.id.index)?.outcome()
+        self.get(wait.id.index)?.fate().outcome()
     }
 
     /// Has a waiter that sleeps woken through `waker` from now on. False: it was woken already.
     pub(crate) fn rearm(&self, wait: &Wait, waker: &Waker) -> bool {
-        let Some(entry) = self.entry(wait.node) else { return false };
+        let Some(entry) = self.get(wait.node) else { return false };
         let Some(old) = entry.waker.disarm() else { return false };
         let waker = if old.will_wake(waker) { old } else { waker.clone() };
         // SAFETY: the cell is ours: our Wait keeps the entry, and we have just disarmed it.
@@ -506,8 +501,8 @@ impl Requests {
     #[allow(clippy::needless_pass_by_value)] // the place is used up: no copy of it may depart again
     pub(crate) fn depart(&self, wait: Wait) -> Option<Resolving<'_>> {
         let Wait { id, node } = wait;
-        let request = self.entry(id.index)?;
-        let place = if node == id.index { request } else { self.entry(node)? };
+        let request = self.get(id.index)?;
+        let place = if node == id.index { request } else { self.get(node)? };
         if place.waker.abandon() {
             self.left.count();
         }
@@ -543,7 +538,7 @@ impl Requests {
     /// Decides the outcome, unless somebody has.
     #[inline]
     pub(crate) fn resolve(&self, id: RequestId, outcome: Outcome) -> Option<Resolving<'_>> {
-        let request = self.entry(id.index)?;
+        let request = self.get(id.index)?;
         self.seal(request, id, request.fate(), outcome).ok()
     }
 
@@ -570,7 +565,7 @@ impl Requests {
     /// them it resolves.
     #[inline]
     pub(crate) fn arrived(&self, id: RequestId, pages: u64) {
-        let Some(request) = self.entry(id.index) else { return };
+        let Some(request) = self.get(id.index) else { return };
         let mut remaining = request.remaining.load(Acquire); // Acquire: as on failure, below
         loop {
             let count = remaining & ((1 << COUNT_BITS) - 1);
@@ -594,14 +589,14 @@ impl Requests {
     /// Cuts a request that was opened for `run` pages and has not been appended yet down to those that
     /// it could claim.
     pub(crate) fn shorten(&self, id: RequestId, run: u64, to: u64) {
-        let Some(request) = self.entry(id.index) else { return };
+        let Some(request) = self.get(id.index) else { return };
         request.narrow(to);
         self.arrived(id, run - to);
     }
 
     /// Leaves the request its first `run` pages, of which `gone` others did not arrive and will not.
     pub(crate) fn cut(&self, id: RequestId, run: u64, gone: u64) {
-        let Some(request) = self.entry(id.index) else { return };
+        let Some(request) = self.get(id.index) else { return };
         request.narrow(run);
         if gone > 0 {
             self.arrived(id, gone);
@@ -618,20 +613,19 @@ impl Requests {
     /// before, then whoever ends it sees what the opener did before.
     pub(crate) fn is_open_after(&self, id: RequestId) -> bool {
         // AcqRel: Release shows the claims to whoever ends it; Acquire takes over the end
-        self.entry(id.index).is_some_and(|request| Fate(request.fate.fetch_or(0, AcqRel)).is_open(id))
+        self.get(id.index).is_some_and(|request| Fate(request.fate.fetch_or(0, AcqRel)).is_open(id))
     }
 
     /// What the request is about, while it waits for an answer.
     #[inline]
     pub(crate) fn open_kind(&self, id: RequestId) -> Option<Kind> {
-        let fate = self.entry(id.index)?.fate();
-        fate.open_kind().filter(|_| fate.generation() == id.generation)
+        self.get(id.index)?.fate().open_kind_in(id.generation)
     }
 
     /// What has become of the entry that a page under a DIRTY request names, and its pages.
     pub(crate) fn named(&self, index: u32) -> (Named, PageRange) {
         let none = (Named::Over, PageRange { start: 0, end: 0 });
-        let Some(request) = self.entry(index) else { return none };
+        let Some(request) = self.get(index) else { return none };
         let fate = request.fate();
         let id = RequestId::new(index, fate.generation());
         match fate.code() {
@@ -663,7 +657,7 @@ impl Requests {
         let mut node = request.waiters.load(Acquire) & !SEALED; // Acquire: pairs with the pushes
         // The last of them is the request itself.
         while node != NIL && node != index {
-            let Some(waiter) = self.entry(node) else { break };
+            let Some(waiter) = self.get(node) else { break };
             let older = waiter.older.load(Relaxed); // Relaxed: ordered by the load of `waiters`
             let fate = waiter.fate();
             waiter.fate.store(fate.freed().0, Release); // Release: as in `open`, for the next life
@@ -679,7 +673,7 @@ impl Requests {
         let mut node = request.waiters.fetch_or(SEALED, AcqRel) & !SEALED;
         // The last of them is the request itself.
         while node != NIL && node != index {
-            let Some(waiter) = self.entry(node) else { break };
+            let Some(waiter) = self.get(node) else { break };
             let older = waiter.older.load(Relaxed); // Relaxed: ordered by `waiters`
             self.fire(waiter);
             node = older;
@@ -773,7 +767,7 @@ impl Entries for Requests {
 
     #[inline]
     fn get(&self, index: u32) -> Option<&Request> {
-        self.entry(index)
+        self.pool.get(index)
     }
 
     #[inline]
@@ -793,8 +787,7 @@ impl Entries for Requests {
 
     #[inline]
     fn collect(&self, _: u32, request: &Request, seen: Fate) -> Option<(Kind, PageRange)> {
-        let fate = request.fate();
-        let kind = fate.open_kind().filter(|_| fate.generation() == seen.generation())?;
+        let kind = request.fate().open_kind_in(seen.generation())?;
         Some((kind, request.pages())) // the pages only now: a shrink may have cut them
     }
 
