@@ -439,35 +439,21 @@ impl Cell {
         self.check(stage, acted, allowed);
     }
 
-    /// Runs a cell of two operations, of which the one of `side` stops for ever before a step: the other
-    /// must end meanwhile. Then it goes on after all, and what comes of both must be allowed. Returns whether
-    /// it had stopped: it has fewer steps otherwise.
+    /// Runs a cell of two operations, of which the first stops for ever before a step: the other must end
+    /// meanwhile. Then it goes on after all, and what comes of both must be allowed. Returns whether it had
+    /// stopped: it has fewer steps otherwise.
     ///
     /// # Panics
     /// When the execution is not allowed.
     #[must_use]
-    pub fn run_stopped(&self, side: usize, stop: (usize, Steps), allowed: &HashSet<Observed>) -> bool {
+    pub fn run_stopped(&self, stop: (usize, Steps), allowed: &HashSet<Observed>) -> bool {
         let mut stage = self.stage();
-        let mine = stage.actor(self.ops[side], BYTES[side]);
-        let other = 1 - side;
-        let others = stage.actor(self.ops[other], BYTES[other]);
-        let waits = stage.waits();
-        let ends = self.ops[other].ends_waits();
-        let thread = loom::thread::spawn(move || {
-            let came = others.act();
-            let woken = !ends || waits.iter().all(Watched::is_woken);
-            stopped::resume();
-            (came, woken)
-        });
-        stopped::stop_before(stop.0, stop.1);
-        let came = mine.act();
-        let has_stopped = stopped::over();
-        let (others_came, woken) = thread.join().expect("the other thread ends");
-        assert!(woken, "{self}: one who waited is not woken, though the VMO is detached");
-        let mut acted = vec![came];
-        acted.insert(other, others_came);
-        self.check(stage, acted, allowed);
-        has_stopped
+        let [mine, others] = [0, 1].map(|side| stage.actor(self.ops[side], BYTES[side]));
+        let waits = if self.ops[1].ends_waits() { stage.waits() } else { Vec::new() };
+        let met = beside_a_stop(stop, waits, || mine.act(), || others.act());
+        assert!(met.all_woken, "{self}: one who waited is not woken, though the VMO is detached");
+        self.check(stage, vec![met.mine, met.others], allowed);
+        met.has_stopped
     }
 
     fn stage(&self) -> Stage {
@@ -478,6 +464,35 @@ impl Cell {
         let observed = stage.observe(self, acted);
         assert!(allowed.contains(&observed), "{self}: {observed:#?}\nis none of\n{allowed:#?}");
     }
+}
+
+/// What came of two calls, of which one stopped.
+pub(crate) struct Met<M, O> {
+    pub(crate) mine: M,
+    pub(crate) others: O,
+    /// Whether those who waited had been woken when the other call had ended, before the stopped one went on.
+    pub(crate) all_woken: bool,
+    pub(crate) has_stopped: bool,
+}
+
+/// Makes a call that stops before a step, and beside it another, at whose end it goes on.
+pub(crate) fn beside_a_stop<M, O: 'static>(
+    (number, steps): (usize, Steps),
+    waits: Vec<Watched>,
+    mine: impl FnOnce() -> M,
+    others: impl FnOnce() -> O + 'static,
+) -> Met<M, O> {
+    let thread = loom::thread::spawn(move || {
+        let came = others();
+        let all_woken = waits.iter().all(Watched::is_woken);
+        stopped::resume();
+        (came, all_woken)
+    });
+    stopped::stop_before(number, steps);
+    let mine = mine();
+    let has_stopped = stopped::over();
+    let (others, all_woken) = thread.join().expect("the other thread ends");
+    Met { mine, others, all_woken, has_stopped }
 }
 
 /// The specification, part of the way through one order.

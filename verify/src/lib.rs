@@ -3,7 +3,7 @@
 //! - [`spec`]: the pager as a sequential program, one screen a call. The oracle for everything else.
 //! - [`anonymous`]: the same of an anonymous VMO, and of supply out of it.
 //! - [`history`]: whether calls that overlapped have an order that explains them.
-//! - [`progress`]: how far a run is.
+//! - [`crew`], [`progress`]: many models, some at a time, and how far they are.
 //! - `world`, `cell`, `stopped`, `race` (under `--cfg loom`): models of the shipped core, explored exhaustively.
 //! - `schedule` (under `--cfg shuttle`): long histories of many threads, in random schedules.
 
@@ -20,6 +20,7 @@
 pub mod anonymous;
 #[cfg(loom)]
 pub mod cell;
+pub mod crew;
 pub mod history;
 pub mod progress;
 #[cfg(loom)]

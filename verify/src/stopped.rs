@@ -11,14 +11,14 @@
 use std::fmt;
 
 use upager::sync::Arc;
-use upager::sync::stopped::{self, Steps};
+use upager::sync::stopped::Steps;
 use upager::{
     AnonymousVmo, ByteOffset, ByteRange, DirtyRange, Evict, OwnedFrame, PAGE_SIZE, PageCount, PageIndex, Pager,
     Platform, Port, Status, Vmo, VmoOptions, VmoStatsOptions, Writeback,
 };
 
-use crate::cell::{Actor, Cell, Observed, Op, Ops, Stage, Start};
-use crate::world::{KEY, ModelPlatform, Waiting, Watched, page, supply, take_all, time_out_all, user_packet};
+use crate::cell::{Actor, Cell, Observed, Op, Ops, Stage, Start, beside_a_stop};
+use crate::world::{KEY, ModelPlatform, Waiting, page, supply, take_all, time_out_all, user_packet};
 
 /// A public call, or several that are one but for an argument.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -298,7 +298,7 @@ impl Stop {
     #[must_use]
     pub fn run(&self, stop: (usize, Steps), allowed: &Allowed) -> bool {
         match (self.cell(), allowed) {
-            (Some(cell), Some(allowed)) => cell.run_stopped(0, stop, allowed),
+            (Some(cell), Some(allowed)) => cell.run_stopped(stop, allowed),
             _ => self.run_calls(stop),
         }
     }
@@ -325,26 +325,17 @@ impl Stop {
         } else {
             port = Some(last);
         }
-        let waits: Vec<Watched> = waiters.iter().map(Waiting::watched).collect();
         let ends = matches!(self.other, Call::Of(op) if op.ends_waits());
-        let thread = loom::thread::spawn(move || {
-            let waiting = others.call();
-            let woken = !ends || waits.iter().all(Watched::is_woken);
-            stopped::resume();
-            (waiting, woken)
-        });
-        stopped::stop_before(stop.0, stop.1);
-        let waiting = mine.call();
-        let has_stopped = stopped::over();
-        let (others_waiting, woken) = thread.join().expect("the other thread ends");
-        assert!(woken, "{self}: one who waited is not woken, though the VMO is detached");
+        let waits = if ends { waiters.iter().map(Waiting::watched).collect() } else { Vec::new() };
+        let met = beside_a_stop(stop, waits, || mine.call(), || others.call());
+        assert!(met.all_woken, "{self}: one who waited is not woken, though the VMO is detached");
         drop(guard);
         // The end for those who wait.
         if let (Some(pager), Some(vmo)) = (&pager, &vmo) {
             pager.detach_vmo(vmo).expect("the pager's own VMO");
         }
         let last = (pager.is_some() && vmo.is_some()) || both.contains(&Call::Of(Op::PagerClose));
-        for mut one in waiters.into_iter().chain(waiting).chain(others_waiting) {
+        for mut one in waiters.into_iter().chain(met.mine).chain(met.others) {
             let came = one.settle();
             assert!(came.is_some() || !last, "{self}: one waits after a detach");
         }
@@ -354,7 +345,7 @@ impl Stop {
         }
         drop(port);
         platform.check_nothing_left();
-        has_stopped
+        met.has_stopped
     }
 }
 

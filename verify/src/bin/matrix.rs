@@ -19,13 +19,13 @@ fn main() -> std::process::ExitCode {
 mod explore {
     use std::collections::{BTreeMap, HashMap};
     use std::process::ExitCode;
-    use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::{Duration, Instant};
 
     use clap::Parser;
     use upager_verify::cell::{Cell, Op, Start};
-    use upager_verify::progress::Progress;
+    use upager_verify::crew::{explore_all, said};
 
     /// Explores every pair of operations from every state of a page, or every pair and a detach, and
     /// holds each execution to the specification.
@@ -75,12 +75,21 @@ mod explore {
         json: Option<std::path::PathBuf>,
     }
 
-    #[derive(Clone)]
     enum Explored {
         Skipped(&'static str),
         Passed { executions: u64, bound: Option<usize>, seconds: f64 },
         GaveUp { executions: u64, bound: Option<usize> },
         Failed(String),
+    }
+
+    impl Explored {
+        /// Why it failed, if it did.
+        fn failure(&self) -> Option<&str> {
+            match self {
+                Self::Failed(why) => Some(why),
+                Self::Skipped(_) | Self::Passed { .. } | Self::GaveUp { .. } => None,
+            }
+        }
     }
 
     pub(crate) fn main() -> ExitCode {
@@ -102,39 +111,22 @@ mod explore {
         let is_slow = |cell: &Cell| slow.lines().any(|line| line == cell.to_string());
         let cells: Vec<Cell> = cells.into_iter().filter(|cell| !args.only_slow || is_slow(cell)).collect();
         let begun = Instant::now();
-        let next = AtomicUsize::new(0);
-        let over = AtomicBool::new(false);
-        let progress = Progress::new(cells.len());
-        let done: Mutex<BTreeMap<usize, Explored>> = Mutex::default();
-        std::panic::set_hook(Box::new(|_| {})); // a failure is printed once, with its cell
-        std::thread::scope(|scope| {
-            for _ in 0..args.jobs {
-                scope.spawn(|| {
-                    loop {
-                        let at = next.fetch_add(1, Ordering::Relaxed);
-                        let Some(cell) = cells.get(at).filter(|_| !over.load(Ordering::Relaxed)) else { return };
-                        if args.announce && cell.skipped().is_none() {
-                            eprintln!("exploring {cell}");
-                        }
-                        let bounded = !args.only_slow && is_slow(cell);
-                        let explored = explore(cell, &args, bounded);
-                        if let Explored::Failed(why) = &explored {
-                            eprintln!("FAILED {cell}\n{why}");
-                            over.store(args.fail_fast, Ordering::Relaxed);
-                        }
-                        if let Explored::Passed { seconds, .. } = &explored
-                            && *seconds > 10.0
-                        {
-                            eprintln!("{at}/{}: {cell} took {seconds:.0} s", cells.len());
-                        }
-                        done.lock().expect("no panic while held").insert(at, explored);
-                        progress.one();
-                    }
-                });
+        let all = cells.len();
+        let one = |at, cell: &Cell| {
+            if args.announce && cell.skipped().is_none() {
+                eprintln!("exploring {cell}");
             }
-        });
-        let done: Vec<Explored> = done.into_inner().expect("no panic while held").into_values().collect();
-        let results: Vec<(Cell, Explored)> = cells.into_iter().zip(done).collect();
+            let bounded = !args.only_slow && is_slow(cell);
+            let explored = explore(cell, &args, bounded);
+            if let Explored::Passed { seconds, .. } = &explored
+                && *seconds > 10.0
+            {
+                eprintln!("{at}/{all}: {cell} took {seconds:.0} s");
+            }
+            explored
+        };
+        std::panic::set_hook(Box::new(|_| {})); // a failure is printed once, with its name
+        let results = explore_all(cells, args.jobs, args.fail_fast, one, Explored::failure);
         print(&results, args.triples);
         if let Some(file) = &args.json
             && let Err(error) = std::fs::write(file, json(&results, begun.elapsed()))
@@ -191,9 +183,7 @@ mod explore {
         });
         let executions = executions.load(Ordering::Relaxed);
         if let Err(panic) = ran {
-            let why = panic.downcast_ref::<String>().cloned();
-            let why = why.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
-            return Err(Explored::Failed(format!("in execution {executions}: {}", why.unwrap_or_default())));
+            return Err(Explored::Failed(format!("in execution {executions}: {}", said(&*panic))));
         }
         let seconds = begun.elapsed().as_secs_f64();
         let passed = Explored::Passed { executions, bound, seconds };

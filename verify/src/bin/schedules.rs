@@ -21,6 +21,7 @@ mod run {
     use clap::{Parser, ValueEnum};
     use shuttle::scheduler::{PctScheduler, RandomScheduler};
     use shuttle::{Config, FailurePersistence, MaxSteps, Runner};
+    use upager_verify::crew::said;
     use upager_verify::progress::Progress;
     use upager_verify::schedule::{Random, Scenario};
 
@@ -134,8 +135,7 @@ mod run {
         });
         totals.seeds.fetch_add(1, Ordering::Relaxed);
         let Err(panic) = ran else { return true };
-        let why = panic.downcast_ref::<String>().cloned();
-        let why = why.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default();
+        let why = said(&*panic);
         let name = format!("{scheduler:?}").to_lowercase();
         let again = format!("ci/verify schedules --replay {name} --seed {seed} --calls {calls}");
         eprintln!("FAILED seed {seed}, {scenario:?}, {scheduler:?}: {why}\nagain: {again}");

@@ -15,14 +15,14 @@ fn main() -> std::process::ExitCode {
 mod explore {
     use std::collections::BTreeMap;
     use std::process::ExitCode;
-    use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     use std::time::{Duration, Instant};
 
     use clap::{Parser, ValueEnum};
     use upager::sync::stopped::Steps;
     use upager_verify::cell::Start;
-    use upager_verify::progress::Progress;
+    use upager_verify::crew::{explore_all, said};
     use upager_verify::stopped::{Call, Stop};
 
     /// Explores every public call against every other, one of them stopped for ever before each of its
@@ -71,6 +71,16 @@ mod explore {
         Failed(String),
     }
 
+    impl Explored {
+        /// Why it failed, if it did.
+        fn failure(&self) -> Option<&str> {
+            match self {
+                Self::Failed(why) => Some(why),
+                Self::Skipped(_) | Self::Passed { .. } => None,
+            }
+        }
+    }
+
     pub(crate) fn main() -> ExitCode {
         let args = Args::parse();
         let chosen = |stop: &Stop| {
@@ -79,30 +89,8 @@ mod explore {
         };
         let all: Vec<Stop> = Stop::all().into_iter().filter(chosen).collect();
         let begun = Instant::now();
-        let next = AtomicUsize::new(0);
-        let over = AtomicBool::new(false);
-        let progress = Progress::new(all.len());
-        let done: Mutex<BTreeMap<usize, Explored>> = Mutex::default();
         std::panic::set_hook(Box::new(|_| {})); // a failure is printed once, with its name
-        std::thread::scope(|scope| {
-            for _ in 0..args.jobs {
-                scope.spawn(|| {
-                    loop {
-                        let at = next.fetch_add(1, Ordering::Relaxed);
-                        let Some(stop) = all.get(at).filter(|_| !over.load(Ordering::Relaxed)) else { return };
-                        let explored = explore(*stop, &args);
-                        if let Explored::Failed(why) = &explored {
-                            eprintln!("FAILED {stop}\n{why}");
-                            over.store(args.fail_fast, Ordering::Relaxed);
-                        }
-                        done.lock().expect("no panic while held").insert(at, explored);
-                        progress.one();
-                    }
-                });
-            }
-        });
-        let done: Vec<Explored> = done.into_inner().expect("no panic while held").into_values().collect();
-        let results: Vec<(Stop, Explored)> = all.into_iter().zip(done).collect();
+        let results = explore_all(all, args.jobs, args.fail_fast, |_, stop| explore(*stop, &args), Explored::failure);
         if let Some(file) = &args.json
             && let Err(error) = std::fs::write(file, json(&results, begun.elapsed(), &args).to_string())
         {
@@ -135,9 +123,7 @@ mod explore {
                 });
             });
             if let Err(panic) = ran {
-                let why = panic.downcast_ref::<String>().cloned();
-                let why = why.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
-                return Explored::Failed(format!("before step {number}: {}", why.unwrap_or_default()));
+                return Explored::Failed(format!("before step {number}: {}", said(&*panic)));
             }
             if !stopped.load(Ordering::Relaxed) {
                 return Explored::Passed { stops: number, executions: load(&executions) };
