@@ -13,18 +13,21 @@ pub(crate) fn of(root: &Path, paths: &[&str]) -> Result<String, Failure> {
         collect(&root.join(path), &mut files)?;
     }
     files.sort();
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    let mut add = |bytes: &[u8]| {
-        for byte in bytes {
-            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
-        }
-    };
+    let mut hash = NOTHING;
     for file in &files {
         let name = file.strip_prefix(root).unwrap_or(file);
-        add(name.to_string_lossy().as_bytes());
-        add(&fs::read(file).map_err(|error| Failure::file(file, &error))?);
+        hash = with(hash, name.to_string_lossy().as_bytes());
+        hash = with(hash, &fs::read(file).map_err(|error| Failure::file(file, &error))?);
     }
     Ok(format!("{hash:016x}"))
+}
+
+/// The hash of no bytes.
+pub(crate) const NOTHING: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// The hash of what had this one, and of these bytes after it.
+pub(crate) fn with(hash: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {

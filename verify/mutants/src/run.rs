@@ -10,6 +10,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use crate::failure::Failure;
+use crate::hash;
 use crate::make::Mutant;
 use crate::model::{self, Measured, Model, Verdict};
 use crate::record::{Outcome, Record, Run, Versions};
@@ -108,7 +109,7 @@ impl Plan {
 
 /// A number without a pattern, the same in every run.
 pub(crate) fn scattered(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+    hash::with(hash::NOTHING, name.as_bytes())
 }
 
 /// Shows one mutant to the models, in the order in which they are likely to notice it.

@@ -9,8 +9,6 @@ use std::process::{Command, Stdio};
 
 use crate::failure::Failure;
 
-/// What the workspace is made of.
-const PARTS: [&str; 7] = ["core", "program", "verify", "tests", "benches", "Cargo.toml", "Cargo.lock"];
 const RACES: &str = "all_races";
 const TESTS: &str = "all_tests";
 /// Of the behaviour tests, those that are left out: they take long, or have an allocator of their own.
@@ -27,9 +25,7 @@ impl Tree {
     /// Brings the copy `number` below `home` up to date with the workspace.
     pub(crate) fn new(workspace: &Path, home: &Path, number: usize) -> Result<Self, Failure> {
         let root = home.join(format!("tree-{number}"));
-        for part in PARTS {
-            copy(&workspace.join(part), &root.join(part))?;
-        }
+        copy(workspace, &root)?;
         let tree = Self { root, target: home.join(format!("target-{number}")) };
         tree.combine("verify/tests", RACES, "#![cfg(loom)]\n", &[])?;
         tree.combine("tests/tests", TESTS, "", &SLOW)?;
@@ -134,7 +130,8 @@ fn newest(target: &Path, name: &str) -> Result<PathBuf, Failure> {
     newest.ok_or_else(|| Failure::new(format!("no {name} in {}", folder.display())))
 }
 
-/// Copies what differs, so that what does not is not built again, and removes what there is no more.
+/// Copies what differs, so that what does not is not built again, and removes what there is no more. What was built,
+/// and what is hidden, is left out.
 fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
     if from.is_dir() {
         fs::create_dir_all(to).map_err(|error| Failure::file(to, &error))?;
@@ -142,7 +139,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
         for entry in fs::read_dir(from).map_err(|error| Failure::file(from, &error))? {
             let entry = entry.map_err(|error| Failure::file(from, &error))?;
             let name = entry.file_name();
-            if name == "target" {
+            if name == "target" || name.as_encoded_bytes().starts_with(b".") {
                 continue;
             }
             copy(&entry.path(), &to.join(&name))?;
