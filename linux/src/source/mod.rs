@@ -144,49 +144,34 @@ pub trait PageSource: Debug + Send + Sync {
     fn sync(&self) -> SourceFuture<'_, ()>;
 }
 
-impl<S: PageSource + ?Sized> PageSource for Arc<S> {
-    fn len(&self) -> u64 {
-        (**self).len()
-    }
+macro_rules! pointer_to_source {
+    ($pointer:ident) => {
+        impl<S: PageSource + ?Sized> PageSource for $pointer<S> {
+            fn len(&self) -> u64 {
+                (**self).len()
+            }
 
-    fn capabilities(&self) -> Capabilities {
-        (**self).capabilities()
-    }
+            fn capabilities(&self) -> Capabilities {
+                (**self).capabilities()
+            }
 
-    fn read_pages(&self, first: PageIndex, into: PageBuf) -> SourceFuture<'_, PageBuf> {
-        (**self).read_pages(first, into)
-    }
+            fn read_pages(&self, first: PageIndex, into: PageBuf) -> SourceFuture<'_, PageBuf> {
+                (**self).read_pages(first, into)
+            }
 
-    fn write_pages(&self, first: PageIndex, from: Arc<PageBuf>) -> SourceFuture<'_, ()> {
-        (**self).write_pages(first, from)
-    }
+            fn write_pages(&self, first: PageIndex, from: Arc<PageBuf>) -> SourceFuture<'_, ()> {
+                (**self).write_pages(first, from)
+            }
 
-    fn sync(&self) -> SourceFuture<'_, ()> {
-        (**self).sync()
-    }
+            fn sync(&self) -> SourceFuture<'_, ()> {
+                (**self).sync()
+            }
+        }
+    };
 }
 
-impl<S: PageSource + ?Sized> PageSource for Box<S> {
-    fn len(&self) -> u64 {
-        (**self).len()
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        (**self).capabilities()
-    }
-
-    fn read_pages(&self, first: PageIndex, into: PageBuf) -> SourceFuture<'_, PageBuf> {
-        (**self).read_pages(first, into)
-    }
-
-    fn write_pages(&self, first: PageIndex, from: Arc<PageBuf>) -> SourceFuture<'_, ()> {
-        (**self).write_pages(first, from)
-    }
-
-    fn sync(&self) -> SourceFuture<'_, ()> {
-        (**self).sync()
-    }
-}
+pointer_to_source!(Arc);
+pointer_to_source!(Box);
 
 /// Where in a source a buffer lies: the one place that knows the rules of the end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
