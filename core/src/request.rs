@@ -120,8 +120,8 @@ impl Wait {
 }
 
 /// The fate word: generation, references, whether the queue holds the entry, and a code.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Fate(u64);
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Fate(u64);
 
 const CODE: u64 = 0x7f;
 const QUEUED: u64 = 1 << 7;
@@ -265,19 +265,11 @@ impl Request {
         let _ = self.span.fetch_update(Relaxed, Relaxed, shorter); // Relaxed: as in `set_pages`
     }
 
-    /// The request as it stands in the queue.
+    /// How the request ended, if it did. Only for who holds a reference to it.
     #[inline]
-    fn snapshot(&self, index: u32) -> Queued {
-        let fate = self.fate();
-        Queued { id: RequestId::new(index, fate.generation()), open: fate.open_kind().is_some() }
+    fn outcome(&self) -> Option<Outcome> {
+        self.fate().outcome()
     }
-}
-
-/// A request as a taker saw it in the queue.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Queued {
-    id: RequestId,
-    open: bool,
 }
 
 /// What came of joining a request.
@@ -289,6 +281,39 @@ pub(crate) enum Joined<'a> {
     /// There is no entry to wait in. Nobody may be left who waits, and then the request is the
     /// caller's to settle.
     Refused(Status, Option<Resolving<'a>>),
+}
+
+/// A request as its opener has it, who is its first waiter and still awake.
+#[derive(Debug)]
+pub(crate) struct Opened<'a> {
+    request: &'a Request,
+    wait: Wait,
+}
+
+impl<'a> Opened<'a> {
+    pub(crate) const fn id(&self) -> RequestId {
+        self.wait.id
+    }
+
+    /// What the queue links.
+    pub(crate) const fn entry(&self) -> &'a Request {
+        self.request
+    }
+
+    /// Stays awake.
+    pub(crate) fn wait(self) -> Wait {
+        self.wait
+    }
+
+    /// Has the waiter woken through `waker` from now on. `Err`: the request was resolved before, and
+    /// nobody was or will be woken for it.
+    #[inline]
+    pub(crate) fn fall_asleep(self, waker: &Waker) -> Result<Wait, Wait> {
+        // SAFETY: the cell is ours: the entry was opened for this Wait, and its cell emptied; it is armed
+        // here first, since this uses `self` up.
+        let sleeps = unsafe { self.request.waker.arm(waker.clone()) };
+        if sleeps { Ok(self.wait) } else { Err(self.wait) }
+    }
 }
 
 /// What the entry is that a page under a DIRTY request names.
@@ -327,6 +352,7 @@ pub(crate) struct Requests {
 pub(crate) struct Resolving<'a> {
     requests: &'a Requests,
     id: RequestId,
+    request: &'a Request,
 }
 
 impl Resolving<'_> {
@@ -337,16 +363,14 @@ impl Resolving<'_> {
     /// The pages the request asked for.
     #[inline]
     pub(crate) fn pages(&self) -> PageRange {
-        self.requests.get(self.id.index).map_or(PageRange { start: 0, end: 0 }, Request::pages)
+        self.request.pages()
     }
 
     /// Seals the wait list and wakes everyone in it.
     #[inline]
     pub(crate) fn wake(self) {
-        if let Some(request) = self.requests.get(self.id.index) {
-            self.requests.wake_all(request);
-        }
-        self.requests.unref(self.id);
+        self.requests.wake_all(self.id.index, self.request);
+        self.requests.let_go(self.id.index, self.request, REFERENCE);
     }
 }
 
@@ -356,25 +380,23 @@ impl Requests {
     }
 
     #[inline]
-    pub(crate) fn get(&self, index: u32) -> Option<&Request> {
+    fn entry(&self, index: u32) -> Option<&Request> {
         self.pool.get(index)
     }
 
     /// A spent entry that the queue holds: its first dummy.
     pub(crate) fn dummy(&self) -> Result<u32> {
-        let index = self.pool.claim()?;
-        let request = self.get(index).ok_or(Status::Internal)?;
+        let (index, request) = self.pool.claim()?;
         request.fate.store(WITHDRAWN | QUEUED, Release); // Release: as in `open`
         Ok(index)
     }
 
-    /// A new request for `run` pages from `start` on, with its first waiter, who is still awake:
-    /// [`fall_asleep`](Self::fall_asleep). Unless it is a permit, the queue is taken to hold it from
-    /// now on: [`unqueue`](Self::unqueue) it if it is not appended after all.
+    /// A new request for `run` pages from `start` on, with its first waiter, who is still awake. Unless
+    /// it is a permit, the queue is taken to hold it from now on: [`unqueue`](Entries::unqueue) it if it
+    /// is not appended after all.
     #[inline]
-    pub(crate) fn open(&self, kind: Kind, start: u64, run: u64) -> Result<Wait> {
-        let index = self.pool.claim()?;
-        let request = self.get(index).ok_or(Status::Internal)?;
+    pub(crate) fn open(&self, kind: Kind, start: u64, run: u64) -> Result<Opened<'_>> {
+        let (index, request) = self.pool.claim()?;
         let generation = request.fate().generation();
         request.set_pages(start, run);
         // Relaxed, all of these: published by the swap of the fate below
@@ -391,12 +413,12 @@ impl Requests {
         // AcqRel: Release publishes the fields above to whoever joins; Acquire, by a swap and not a
         // store, takes over the mark of a walker who came by before: see `fail_all`
         request.fate.swap(fate, AcqRel);
-        Ok(Wait { id: RequestId::new(index, generation), node: index })
+        Ok(Opened { request, wait: Wait { id: RequestId::new(index, generation), node: index } })
     }
 
     /// Waits for a request that another faulter opened.
     pub(crate) fn join(&self, id: RequestId, waker: &Waker) -> Joined<'_> {
-        let Some(request) = self.get(id.index) else { return Joined::TooLate };
+        let Some(request) = self.entry(id.index) else { return Joined::TooLate };
         let mut fate = request.fate();
         loop {
             if !fate.is_open(id) {
@@ -411,10 +433,10 @@ impl Requests {
         match self.take_place(request, waker).map_or_else(|| self.add_place(request, waker), Ok) {
             Ok(Place::In(node)) => Joined::Waits(Wait { id, node }),
             Ok(Place::TooLate) => {
-                self.unref(id);
+                self.let_go(id.index, request, REFERENCE);
                 Joined::TooLate
             }
-            Err(status) => Joined::Refused(status, self.one_less(id)),
+            Err(status) => Joined::Refused(status, self.one_less(id, request)),
         }
     }
 
@@ -425,7 +447,7 @@ impl Requests {
         }
         let mut node = request.waiters.load(Acquire) & !SEALED; // Acquire: pairs with the pushes
         while node != NIL {
-            let entry = self.get(node)?;
+            let entry = self.entry(node)?;
             if entry.waker.take_over() {
                 self.left.uncount();
                 // SAFETY: taken over, so the cell is ours, and not armed.
@@ -439,8 +461,7 @@ impl Requests {
 
     /// Adds an entry to the wait list.
     fn add_place(&self, request: &Request, waker: &Waker) -> Result<Place> {
-        let node = self.pool.claim()?;
-        let waiter = self.get(node).ok_or(Status::Internal)?;
+        let (node, waiter) = self.pool.claim()?;
         let spare = waiter.fate();
         // Relaxed: nobody refers to a waiter by its fate; the mark is for the walk, which skips it
         waiter.fate.store((spare.generation() << COUNT_BITS) | WAITER, Relaxed);
@@ -467,20 +488,12 @@ impl Requests {
     /// How the request ended, if it did. The caller holds a [`Wait`] for it.
     #[inline]
     pub(crate) fn outcome(&self, wait: &Wait) -> Option<Outcome> {
-        self.get(wait.id.index)?.fate().outcome()
-    }
-
-    /// Has the first waiter of a request woken through `waker` from now on. False: the request was
-    /// resolved before, and nobody was or will be woken for it.
-    #[inline]
-    pub(crate) fn fall_asleep(&self, wait: &Wait, waker: &Waker) -> bool {
-        // SAFETY: the cell is ours: the entry was opened for our Wait, and its cell emptied.
-        self.get(wait.node).is_some_and(|entry| unsafe { entry.waker.arm(waker.clone()) })
+        self.entry(wait.id.index)?.outcome()
     }
 
     /// Has a waiter that sleeps woken through `waker` from now on. False: it was woken already.
     pub(crate) fn rearm(&self, wait: &Wait, waker: &Waker) -> bool {
-        let Some(entry) = self.get(wait.node) else { return false };
+        let Some(entry) = self.entry(wait.node) else { return false };
         let Some(old) = entry.waker.disarm() else { return false };
         let waker = if old.will_wake(waker) { old } else { waker.clone() };
         // SAFETY: the cell is ours: our Wait keeps the entry, and we have just disarmed it.
@@ -493,35 +506,36 @@ impl Requests {
     #[allow(clippy::needless_pass_by_value)] // the place is used up: no copy of it may depart again
     pub(crate) fn depart(&self, wait: Wait) -> Option<Resolving<'_>> {
         let Wait { id, node } = wait;
-        if self.get(node).is_some_and(|entry| entry.waker.abandon()) {
+        let request = self.entry(id.index)?;
+        let place = if node == id.index { request } else { self.entry(node)? };
+        if place.waker.abandon() {
             self.left.count();
         }
-        self.one_less(id)
+        self.one_less(id, request)
     }
 
     /// One waiter less.
     #[inline]
-    fn one_less(&self, id: RequestId) -> Option<Resolving<'_>> {
-        let request = self.get(id.index)?;
+    fn one_less<'a>(&'a self, id: RequestId, request: &'a Request) -> Option<Resolving<'a>> {
         let mut fate = request.fate();
         while fate.open_kind().is_some() {
             let last = fate.0 & REFERENCES == REFERENCE;
             // The last waiter's reference becomes that of the one who withdraws.
             let to = if last { fate.sealed(Outcome::Withdrawn) } else { Fate(fate.0 - REFERENCE) };
             match request.change(fate, to) {
-                Ok(()) if last => return Some(Resolving { requests: self, id }),
+                Ok(()) if last => return Some(Resolving { requests: self, id, request }),
                 Ok(()) => return None,
                 Err(now) => fate = now,
             }
         }
-        self.unref(id);
+        self.let_go(id.index, request, REFERENCE);
         None
     }
 
     /// Takes back a request that no page refers to and that was not appended.
-    pub(crate) fn abandon(&self, wait: Wait) {
-        self.unqueue(wait.id.index);
-        if let Some(withdrawn) = self.depart(wait) {
+    pub(crate) fn abandon(&self, opened: Opened<'_>) {
+        self.unqueue(opened.id().index, opened.request);
+        if let Some(withdrawn) = self.depart(opened.wait) {
             withdrawn.wake();
         }
     }
@@ -529,17 +543,23 @@ impl Requests {
     /// Decides the outcome, unless somebody has.
     #[inline]
     pub(crate) fn resolve(&self, id: RequestId, outcome: Outcome) -> Option<Resolving<'_>> {
-        let request = self.get(id.index)?;
+        let request = self.entry(id.index)?;
         self.seal(request, id, request.fate(), outcome).ok()
     }
 
     /// As [`resolve`](Self::resolve), from the fate that was seen; if it is decided, its fate now.
     #[inline]
-    fn seal(&self, request: &Request, id: RequestId, seen: Fate, outcome: Outcome) -> Result<Resolving<'_>, Fate> {
+    fn seal<'a>(
+        &'a self,
+        request: &'a Request,
+        id: RequestId,
+        seen: Fate,
+        outcome: Outcome,
+    ) -> Result<Resolving<'a>, Fate> {
         let mut fate = seen;
         while fate.is_open(id) {
             match request.change(fate, Fate(fate.sealed(outcome).0 + REFERENCE)) {
-                Ok(()) => return Ok(Resolving { requests: self, id }),
+                Ok(()) => return Ok(Resolving { requests: self, id, request }),
                 Err(now) => fate = now,
             }
         }
@@ -550,7 +570,7 @@ impl Requests {
     /// them it resolves.
     #[inline]
     pub(crate) fn arrived(&self, id: RequestId, pages: u64) {
-        let Some(request) = self.get(id.index) else { return };
+        let Some(request) = self.entry(id.index) else { return };
         let mut remaining = request.remaining.load(Acquire); // Acquire: as on failure, below
         loop {
             let count = remaining & ((1 << COUNT_BITS) - 1);
@@ -566,7 +586,7 @@ impl Requests {
                 Err(now) => remaining = now,
             }
         }
-        if let Some(resolving) = self.resolve(id, Outcome::Supplied) {
+        if let Ok(resolving) = self.seal(request, id, request.fate(), Outcome::Supplied) {
             resolving.wake();
         }
     }
@@ -574,14 +594,14 @@ impl Requests {
     /// Cuts a request that was opened for `run` pages and has not been appended yet down to those that
     /// it could claim.
     pub(crate) fn shorten(&self, id: RequestId, run: u64, to: u64) {
-        let Some(request) = self.get(id.index) else { return };
+        let Some(request) = self.entry(id.index) else { return };
         request.narrow(to);
         self.arrived(id, run - to);
     }
 
     /// Leaves the request its first `run` pages, of which `gone` others did not arrive and will not.
     pub(crate) fn cut(&self, id: RequestId, run: u64, gone: u64) {
-        let Some(request) = self.get(id.index) else { return };
+        let Some(request) = self.entry(id.index) else { return };
         request.narrow(run);
         if gone > 0 {
             self.arrived(id, gone);
@@ -598,20 +618,20 @@ impl Requests {
     /// before, then whoever ends it sees what the opener did before.
     pub(crate) fn is_open_after(&self, id: RequestId) -> bool {
         // AcqRel: Release shows the claims to whoever ends it; Acquire takes over the end
-        self.get(id.index).is_some_and(|request| Fate(request.fate.fetch_or(0, AcqRel)).is_open(id))
+        self.entry(id.index).is_some_and(|request| Fate(request.fate.fetch_or(0, AcqRel)).is_open(id))
     }
 
     /// What the request is about, while it waits for an answer.
     #[inline]
     pub(crate) fn open_kind(&self, id: RequestId) -> Option<Kind> {
-        let fate = self.get(id.index)?.fate();
+        let fate = self.entry(id.index)?.fate();
         fate.open_kind().filter(|_| fate.generation() == id.generation)
     }
 
     /// What has become of the entry that a page under a DIRTY request names, and its pages.
     pub(crate) fn named(&self, index: u32) -> (Named, PageRange) {
         let none = (Named::Over, PageRange { start: 0, end: 0 });
-        let Some(request) = self.get(index) else { return none };
+        let Some(request) = self.entry(index) else { return none };
         let fate = request.fate();
         let id = RequestId::new(index, fate.generation());
         match fate.code() {
@@ -622,15 +642,9 @@ impl Requests {
         }
     }
 
-    #[inline]
-    fn unref(&self, id: RequestId) {
-        self.let_go(id.index, REFERENCE);
-    }
-
     /// Subtracts from the fate what the caller held of it, and frees the entry after the last.
     #[inline]
-    fn let_go(&self, index: u32, held: u64) {
-        let Some(request) = self.get(index) else { return };
+    fn let_go(&self, index: u32, request: &Request, held: u64) {
         let mut fate = request.fate();
         loop {
             let left = Fate(fate.0 - held);
@@ -647,32 +661,38 @@ impl Requests {
     /// comes here, so the list is its own.
     fn free(&self, index: u32, request: &Request) {
         let mut node = request.waiters.load(Acquire) & !SEALED; // Acquire: pairs with the pushes
-        while node != NIL {
-            let Some(waiter) = self.get(node) else { break };
+        // The last of them is the request itself.
+        while node != NIL && node != index {
+            let Some(waiter) = self.entry(node) else { break };
             let older = waiter.older.load(Relaxed); // Relaxed: ordered by the load of `waiters`
-            if node != index {
-                let fate = waiter.fate();
-                waiter.fate.store(fate.freed().0, Release); // Release: as in `open`, for the next life
-                self.pool.release(node);
-            }
+            let fate = waiter.fate();
+            waiter.fate.store(fate.freed().0, Release); // Release: as in `open`, for the next life
+            self.pool.release(node);
             node = older;
         }
         self.pool.release(index);
     }
 
     #[inline]
-    fn wake_all(&self, request: &Request) {
+    fn wake_all(&self, index: u32, request: &Request) {
         // AcqRel: Acquire takes over the waiters; Release shows the outcome to those who come late
         let mut node = request.waiters.fetch_or(SEALED, AcqRel) & !SEALED;
-        while node != NIL {
-            let Some(waiter) = self.get(node) else { break };
+        // The last of them is the request itself.
+        while node != NIL && node != index {
+            let Some(waiter) = self.entry(node) else { break };
             let older = waiter.older.load(Relaxed); // Relaxed: ordered by `waiters`
-            match waiter.waker.fire() {
-                Fired::Sleeper(waker) => waker.wake(),
-                Fired::Left => self.left.uncount(),
-                Fired::Nobody => {}
-            }
+            self.fire(waiter);
             node = older;
+        }
+        self.fire(request);
+    }
+
+    #[inline]
+    fn fire(&self, waiter: &Request) {
+        match waiter.waker.fire() {
+            Fired::Sleeper(waker) => waker.wake(),
+            Fired::Left => self.left.uncount(),
+            Fired::Nobody => {}
         }
     }
 
@@ -704,7 +724,7 @@ impl Requests {
         let mut fate = seen;
         while fate.is_sealed() && fate.generation() == id.generation && fate.0 & REFERENCES != 0 {
             match request.change(fate, Fate(fate.0 + REFERENCE)) {
-                Ok(()) => return Resolving { requests: self, id }.wake(),
+                Ok(()) => return Resolving { requests: self, id, request }.wake(),
                 Err(now) => fate = now,
             }
         }
@@ -747,32 +767,39 @@ impl Requests {
 }
 
 impl Entries for Requests {
-    type Seen = Queued;
+    type Entry = Request;
+    type Seen = Fate;
     type Item = (Kind, PageRange);
 
     #[inline]
-    fn link(&self, index: u32) -> Option<&AtomicU64> {
-        self.get(index).map(|request| &request.link)
+    fn get(&self, index: u32) -> Option<&Request> {
+        self.entry(index)
     }
 
     #[inline]
-    fn see(&self, index: u32) -> Option<Queued> {
-        self.get(index).map(|request| request.snapshot(index))
+    fn link(request: &Request) -> &AtomicU64 {
+        &request.link
     }
 
     #[inline]
-    fn is_live(seen: &Queued) -> bool {
-        seen.open
+    fn see(request: &Request) -> Fate {
+        request.fate()
     }
 
     #[inline]
-    fn collect(&self, seen: Queued) -> Option<(Kind, PageRange)> {
-        // The pages only now: a shrink may have cut them.
-        Some((self.open_kind(seen.id)?, self.get(seen.id.index)?.pages()))
+    fn is_live(seen: Fate) -> bool {
+        seen.open_kind().is_some()
     }
 
     #[inline]
-    fn unqueue(&self, index: u32) {
-        self.let_go(index, QUEUED);
+    fn collect(&self, _: u32, request: &Request, seen: Fate) -> Option<(Kind, PageRange)> {
+        let fate = request.fate();
+        let kind = fate.open_kind().filter(|_| fate.generation() == seen.generation())?;
+        Some((kind, request.pages())) // the pages only now: a shrink may have cut them
+    }
+
+    #[inline]
+    fn unqueue(&self, index: u32, request: &Request) {
+        self.let_go(index, request, QUEUED);
     }
 }

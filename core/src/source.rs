@@ -39,6 +39,9 @@ use crate::vmo::Inner;
 const ATTACHED: u64 = OWN | OF_PAGER;
 const DETACHED: u64 = OWN;
 
+/// So many pages are no more to look at than the requests in flight.
+const FEW: u64 = 64;
+
 const CLOSED: u32 = 1;
 /// The VMO's handle is gone. Not a state of the link, only of what is left to do for it.
 const ENDED: u32 = 2;
@@ -184,6 +187,20 @@ impl<P: Platform> Source<P> {
         }
     }
 
+    /// The request, dead or not, that waits for the page.
+    #[inline]
+    fn waits(vmo: &Inner<P>, page: PageIndex) -> Option<RequestId> {
+        let at = vmo.table.find(page)?;
+        match at.slot().load() {
+            State::Requested(page) => Some(page.id()),
+            State::DirtyRequested(_) => match vmo.trapped(at)? {
+                Trapped::Asked(_, id) => Some(id),
+                Trapped::Permitted(..) => None,
+            },
+            _ => None,
+        }
+    }
+
     /// Whether the page, in a VMO whose service cannot be asked any more, lacks what one would ask for.
     #[cold]
     fn lacks(vmo: &Inner<P>, kind: Kind, page: PageIndex) -> bool {
@@ -203,6 +220,7 @@ impl<P: Platform> Source<P> {
     /// Waits for the page, or for leave to make it dirty: joins the request that covers it, or opens
     /// one for it and for as many pages after it as need the same, up to `run`. `vmo` is the one that
     /// has this source.
+    #[inline(never)] // so that a fault that need not ask carries none of it
     pub(crate) fn ask(&self, vmo: &Inner<P>, kind: Kind, page: PageIndex, run: u64, waker: &Waker) -> Result<Asked> {
         let table = &vmo.table;
         if let Some(id) = Self::in_flight(vmo, kind, page) {
@@ -219,8 +237,8 @@ impl<P: Platform> Source<P> {
             }
         }
         let run = run.clamp(1, MAX_RUN);
-        let wait = self.requests.open(kind, page.0, run)?;
-        let id = wait.id();
+        let opened = self.requests.open(kind, page.0, run)?;
+        let id = opened.id();
         // After the claim: see "How a request cannot be left behind".
         // The size first: a page that a shrink has dropped is past the end, in a detached VMO too.
         let inside = if page.0 < vmo.pages().0 { Ok(()) } else { Err(Status::OutOfRange) };
@@ -230,14 +248,14 @@ impl<P: Platform> Source<P> {
         });
         match claimed {
             Err(status) => {
-                self.requests.abandon(wait);
+                self.requests.abandon(opened);
                 // What the page had was seen before the mark. If it has got content since, it is no
                 // matter that nobody can be asked.
                 let moved = status == Status::BadState && !Self::lacks(vmo, kind, page);
                 return if moved { Ok(Asked::Moved) } else { Err(status) };
             }
             Ok(0) => {
-                self.requests.abandon(wait);
+                self.requests.abandon(opened);
                 return Ok(Asked::Moved);
             }
             Ok(claimed) => {
@@ -256,15 +274,14 @@ impl<P: Platform> Source<P> {
                 }
             }
         }
-        if let Ok(()) = self.queue.append(&self.requests, id.index()) {
+        if let Ok(()) = self.queue.append(&self.requests, id.index(), opened.entry()) {
             self.announce();
         } else {
-            self.requests.unqueue(id.index());
+            self.requests.unqueue(id.index(), opened.entry());
             Self::settle(table, self.requests.resolve(id, Outcome::Failed(Status::BadState)));
         }
         // Last of all: whatever happened to the request so far has woken nobody needlessly.
-        let sleep = self.requests.fall_asleep(&wait, waker);
-        Ok(if sleep { Asked::Asleep(wait) } else { Asked::Resolved(wait) })
+        Ok(opened.fall_asleep(waker).map_or_else(Asked::Resolved, Asked::Asleep))
     }
 
     /// Makes absent pages refer to the request, from `first` on, until one is not absent.
@@ -380,8 +397,19 @@ impl<P: Platform> Source<P> {
         Self::settle(table, self.requests.depart(wait));
     }
 
-    /// Fails every open request that still waits for a page of the range.
-    pub(crate) fn fail(&self, table: &Table, range: PageRange, status: Status) {
+    /// Fails every open request that still waits for a page of the range. `vmo` is the one that has this
+    /// source.
+    pub(crate) fn fail(&self, vmo: &Inner<P>, range: PageRange, status: Status) {
+        let table = &vmo.table;
+        // A page names its request. Few are looked at themselves, and for many each request is asked.
+        if range.end - range.start <= FEW {
+            for page in range.start..range.end {
+                if let Some(id) = Self::waits(vmo, PageIndex(page)) {
+                    Self::settle(table, self.requests.resolve(id, Outcome::Failed(status)));
+                }
+            }
+            return;
+        }
         self.requests.for_each_open(|id, _, pages| {
             let within = pages.intersect(range);
             let waits = |page| match table.slot(PageIndex(page)).map(Slot::load) {

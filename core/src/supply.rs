@@ -102,7 +102,7 @@ impl<P: Platform> Pager<P> {
     /// ([`Status::may_fail_a_request`]); [`OutOfRange`](Status::OutOfRange)
     /// (`zx_pager_op_range()`, `ZX_PAGER_OP_FAIL`).
     ///
-    /// Lock-free. Costs the requests in flight.
+    /// Lock-free. Costs the pages of the range up to 64, and the requests in flight for more.
     pub fn fail_range(&self, vmo: &Vmo<P>, range: ByteRange, status: Status) -> Result<()> {
         self.owns(vmo)?;
         let inner = vmo.inner();
@@ -110,7 +110,7 @@ impl<P: Platform> Pager<P> {
             return Err(Status::InvalidArgs);
         }
         let pages = range.pages_exact(inner.pages())?;
-        inner.source.fail(&inner.table, pages, status);
+        inner.source.fail(inner, pages, status);
         Ok(())
     }
 }
