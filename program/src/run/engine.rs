@@ -52,6 +52,7 @@ pub(crate) enum Access {
 }
 
 /// Why an access was refused.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Refusal {
     Status(Status),
     /// By SIGBUS, which does not say why.
@@ -134,15 +135,12 @@ impl Engine {
     /// stores that the detach interrupts may be some.
     pub(crate) fn write(&self, offset: u64, from: &[u8]) -> Result<(Access, usize), Failure> {
         let before = self.signals.detaching.is_up();
-        let (bytes, written) = match &self.mapping {
-            Some(mapping) => {
-                let (bytes, stored) = touch::store(mapping, offset, from);
-                (bytes, stored.map_err(Refusal::from))
-            }
-            None => {
-                let written = block_on(self.vmo.write(ByteOffset(offset), from)).map_err(Refusal::from);
-                (if written.is_ok() { from.len() } else { 0 }, written)
-            }
+        let (bytes, written) = if let Some(mapping) = &self.mapping {
+            let (bytes, stored) = touch::store(mapping, offset, from);
+            (bytes, stored.map_err(Refusal::from))
+        } else {
+            let written = block_on(self.vmo.write(ByteOffset(offset), from)).map_err(Refusal::from);
+            (if written.is_ok() { from.len() } else { 0 }, written)
         };
         self.tally.writes.add(1);
         Ok((self.judge(written, before, "a write to the VMO")?, bytes))

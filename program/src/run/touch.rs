@@ -8,6 +8,7 @@
 pub(crate) struct Refused;
 
 #[cfg(target_arch = "x86_64")]
+#[allow(clippy::cast_ptr_alignment)] // a word is aligned: it is asked for, or asserted
 mod guarded {
     use std::ptr;
 
