@@ -27,7 +27,8 @@
 //! - A source that fails has its readers get an error, after [retries](Builder::retry). One that panics has its VMO detached.
 //! - A source that never answers has its readers wait, unless there is a [watch](Builder::watch), or somebody
 //!   [detaches](Service::detach) the VMO or drops the service. None of that waits for the source.
-//! - If the limit is reached and nothing can be evicted, reads go on above it after a fifth of a second.
+//! - If the limit is reached and nothing can be evicted, reads go on above it: at once if nothing is to be written back
+//!   either, else after a second in which nothing was.
 //! - If all threads of the service are stuck or gone, detaching, dropping and shutting down work still: they are done by who calls them.
 //!
 //! # How it hangs together
@@ -270,7 +271,7 @@ impl Inner {
     async fn trim_now_and_then(self: Arc<Self>) {
         loop {
             Timer::after(writeback::TICK).await;
-            self.trim(0);
+            self.trim();
         }
     }
 
