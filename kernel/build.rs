@@ -12,7 +12,8 @@ fn main() -> io::Result<()> {
     let (mut pages, mut ends) = (Vec::new(), Vec::new());
     for vmo in 0..plan::VMOS {
         for page in 0..plan::PAGES {
-            let bytes: Vec<u8> = (0..plan::WORDS).flat_map(|word| plan::original(vmo, page, word).to_le_bytes()).collect();
+            let bytes: Vec<u8> =
+                (0..plan::WORDS).flat_map(|word| plan::original(vmo, page, word).to_le_bytes()).collect();
             pages.extend(lz4_flex::block::compress(&bytes));
             ends.extend(u32::try_from(pages.len()).map_err(io::Error::other)?.to_le_bytes());
         }

@@ -28,7 +28,7 @@ use crate::pager::Pager;
 use crate::platform::Platform;
 use crate::slot::{Clean, DirtyRequested, OwesReclaim, Reclaimed, State};
 use crate::status::Status;
-use crate::sync::Arc;
+use crate::sync::{Arc, Guard};
 use crate::table::At;
 use crate::trap::Trapped;
 use crate::units::{PageCount, PageIndex, PageRange};
@@ -91,14 +91,27 @@ enum Met {
 ///
 /// The grace period begins with the deferral, after the page went to `Evicting`: whoever is pinned
 /// later has not seen it before.
+///
+/// # Mappings
+///
+/// From the page's step to `Evicting` until no processor has it mapped, we are pinned. That matters where
+/// an earlier eviction owes the reclaim: its deferral may run at once, see that the page was evicted again, and defer
+/// anew. That grace period begins after our step, so it ends after our pin, and the frame outlives its
+/// mappings.
 pub(crate) struct Retired<'a, P: Platform> {
     vmo: &'a Arc<Inner<P>>,
     batch: Batch,
+    /// While pages leave, and may be mapped.
+    leaving: Option<Guard>,
+    /// Steps since that began: pages that the hand met.
+    met: usize,
     /// Not told to the VMO's figures yet.
     evicted: usize,
 }
 
 const BATCH: usize = 30;
+/// Pages that the hand meets in one pin, at most.
+const AT_ONCE: usize = 128;
 
 #[derive(Clone, Copy)]
 struct Batch {
@@ -116,7 +129,7 @@ impl Batch {
 
 impl<'a, P: Platform> Retired<'a, P> {
     pub(crate) fn new(vmo: &'a Arc<Inner<P>>) -> Self {
-        Self { vmo, batch: Batch::EMPTY, evicted: 0 }
+        Self { vmo, batch: Batch::EMPTY, leaving: None, met: 0, evicted: 0 }
     }
 
     /// Takes the duty to reclaim a page after the grace period.
@@ -128,13 +141,35 @@ impl<'a, P: Platform> Retired<'a, P> {
         }
     }
 
+    /// A page may be about to leave.
+    fn begin_leaving(&mut self) {
+        if self.leaving.is_none() {
+            self.leaving = Some(self.vmo.platform.pin());
+            self.met = 0;
+        }
+    }
+
+    /// The pages that have left are mapped nowhere. Returns what has kept us pinned.
+    fn end_leaving(&mut self) -> Option<Guard> {
+        self.leaving.take().inspect(|_| self.vmo.platform.unmapped())
+    }
+
+    /// The hand goes on to another page: we do not stay pinned for a long way.
+    fn go_on(&mut self) {
+        self.met += 1;
+        if self.met > AT_ONCE {
+            drop(self.end_leaving());
+        }
+    }
+
     fn defer(&mut self) {
+        let leaving = self.end_leaving();
         if self.batch.len == 0 {
             return;
         }
         let batch = core::mem::replace(&mut self.batch, Batch::EMPTY);
         let vmo = self.vmo.clone();
-        let guard = self.vmo.platform.pin();
+        let guard = leaving.unwrap_or_else(|| self.vmo.platform.pin());
         guard.defer(move || {
             let mut again = Retired::new(&vmo);
             for page in batch.pages() {
@@ -158,6 +193,7 @@ impl<'a, P: Platform> Retired<'a, P> {
 
     /// Phase 1 for one page. False: it is not what it was.
     pub(crate) fn evict(&mut self, page: PageIndex, at: At<'_>, clean: Clean) -> bool {
+        self.begin_leaving();
         let Ok(owes) = clean.evict(at.slot()) else { return false };
         self.left(page, at, owes);
         true
@@ -172,6 +208,7 @@ impl<'a, P: Platform> Retired<'a, P> {
 
     /// As [`evict`](Self::evict), of a page under a DIRTY request, whose waiters look again.
     fn evict_asked(&mut self, page: PageIndex, at: At<'_>, seen: DirtyRequested) -> bool {
+        self.begin_leaving();
         let Ok(owes) = seen.evict(at.slot()) else { return false };
         self.left(page, at, owes);
         self.vmo.source.left(&self.vmo.table, seen.index());
@@ -211,6 +248,7 @@ impl<'a, P: Platform> Retired<'a, P> {
                 };
                 evicted += u64::from(gone);
             }
+            self.go_on();
             ControlFlow::Continue(())
         });
         evicted
@@ -222,6 +260,7 @@ impl<'a, P: Platform> Retired<'a, P> {
         let vmo = self.vmo;
         let _: ControlFlow<()> = vmo.table.scan_pages(Kind::Dirty, PageRange::ALL, |page, at| {
             loop {
+                self.begin_leaving();
                 let discarded = match at.slot().load() {
                     State::Dirty(dirty) => dirty.discard(at.slot()),
                     State::AwaitingClean(awaiting) => awaiting.discard(at.slot()),
@@ -237,6 +276,7 @@ impl<'a, P: Platform> Retired<'a, P> {
                     break;
                 }
             }
+            self.go_on();
             ControlFlow::Continue(())
         });
     }
@@ -263,6 +303,7 @@ impl<'a, P: Platform> Retired<'a, P> {
                     Met::Spared => turn.spared = true,
                     Met::Passed => {}
                 }
+                self.go_on();
                 ControlFlow::Continue(())
             });
             inner.hand.set(match stopped {

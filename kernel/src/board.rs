@@ -9,9 +9,9 @@ use core::sync::atomic::fence;
 use once_cell::race::OnceBox;
 use upager::{Frame, Guard, PageCount, PageIndex, Platform, Result, Status, Vmo, VmoId};
 
-use crate::load::tally::Count;
 use crate::machine::cpu::cpu;
 use crate::machine::memory::{self, Frames};
+use crate::machine::tlb;
 use crate::machine::window::{self, Window};
 
 pub(crate) struct Board<const WINDOWS: usize> {
@@ -19,14 +19,12 @@ pub(crate) struct Board<const WINDOWS: usize> {
     pub(crate) windows: [Window; WINDOWS],
     /// Whose windows they are.
     ids: OnceBox<[VmoId; WINDOWS]>,
-    /// Pages that were mapped for writing when they were evicted. It must not happen: stores to them are lost.
-    pub(crate) evicted_writable: Count,
 }
 
 impl<const WINDOWS: usize> Board<WINDOWS> {
     pub(crate) fn new(frames: u32, pages: usize) -> Arc<Self> {
         let windows = window::make(pages);
-        Arc::new(Self { frames: Frames::new(frames), windows, ids: OnceBox::new(), evicted_writable: Count::default() })
+        Arc::new(Self { frames: Frames::new(frames), windows, ids: OnceBox::new() })
     }
 
     /// Has each VMO seen through the window of its place. Before that they have no pages.
@@ -69,9 +67,13 @@ impl<const WINDOWS: usize> Platform for Board<WINDOWS> {
         // Pairs with the swap in `Window::map` and the look that follows it: either that sees that the page
         // has moved, or we see the mapping.
         fence(SeqCst);
-        if self.window(vmo).is_some_and(|window| window.unmap(page)) {
-            self.evicted_writable.add(1);
+        if let Some(window) = self.window(vmo) {
+            window.unmap(page);
         }
+    }
+
+    fn unmapped(&self) {
+        tlb::shoot_down();
     }
 
     fn write_protect(&self, vmo: VmoId, page: PageIndex) {
@@ -82,6 +84,7 @@ impl<const WINDOWS: usize> Platform for Board<WINDOWS> {
         fence(SeqCst); // as in `unmap`
         if let Some(window) = self.window(vmo) {
             window.protect(first, count.0);
+            tlb::shoot_down();
         }
     }
 }

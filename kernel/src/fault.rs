@@ -17,6 +17,7 @@ use x86_64::structures::idt::PageFaultErrorCode;
 use crate::load::{View, world};
 use crate::machine::cpu::cpu;
 use crate::machine::task;
+use crate::machine::tlb;
 use crate::machine::trap::Saved;
 use crate::machine::window::Refused;
 
@@ -80,6 +81,7 @@ fn map(fault: &Fault) -> upager::Result<bool> {
     let stays = vmo.lookup(&guard, page) == Some(frame);
     if !stays {
         window.unmap(page);
+        tlb::shoot_down();
     }
     Ok(stays)
 }

@@ -1,3 +1,5 @@
 //! placeholder
 use crate::machine::trap::Saved;
-pub(crate) fn on_step(saved: &mut Saved) { saved.stop_stepping(); }
+pub(crate) fn on_step(saved: &mut Saved) {
+    saved.stop_stepping();
+}

@@ -3,6 +3,7 @@
 //! A page that the dirty bit shows to be written to just now is passed over once: it would be dirty again at
 //! once.
 
+use core::ops::Range;
 use core::sync::atomic::Ordering::SeqCst;
 
 use upager::{ByteOffset, ByteRange, DirtyRange, PAGE_SIZE, PageIndex, Writeback};
@@ -51,17 +52,16 @@ pub(crate) fn round(view: &'static View, which: Round) -> u64 {
         };
         for range in &ranges[..found.actual] {
             from = range.offset + range.length;
-            for page in range.offset / PAGE_SIZE..from / PAGE_SIZE {
-                let busy = view.window().take_dirty(PageIndex(page));
-                if busy && which == Round::Quiet {
+            let busy = |page| view.window().take_dirty(PageIndex(page)) && which == Round::Quiet;
+            let mut quiet = range.offset / PAGE_SIZE;
+            for page in quiet..from / PAGE_SIZE {
+                if busy(page) {
                     world.tally.found_dirty.add(1);
-                    continue;
+                    written += clean(view, quiet..page);
+                    quiet = page + 1;
                 }
-                if clean(view, page).is_err() {
-                    world.tally.unexpected_errors.add(1);
-                }
-                written += 1;
             }
+            written += clean(view, quiet..from / PAGE_SIZE);
         }
         if found.available == found.actual {
             world.tally.written_back_pages.add(written);
@@ -70,12 +70,19 @@ pub(crate) fn round(view: &'static View, which: Round) -> u64 {
     }
 }
 
-fn clean(view: &'static View, page: u64) -> upager::Result<()> {
-    let pager = &view.world().pager;
-    let range = ByteRange::new(page * PAGE_SIZE, PAGE_SIZE);
+/// Writes back a run of pages. Returns how many.
+fn clean(view: &'static View, pages: Range<u64>) -> u64 {
+    let (world, count) = (view.world(), pages.end - pages.start);
+    let range = ByteRange::new(pages.start * PAGE_SIZE, count * PAGE_SIZE);
     let mut bytes = [0; PAGE];
-    pager.writeback_begin(&view.vmo, range, Writeback::All)?;
-    task::block_on(view.vmo.read(ByteOffset(range.offset), &mut bytes))?;
-    view.copy.write(page, &bytes);
-    pager.writeback_end(&view.vmo, range)
+    let mut written = world.pager.writeback_begin(&view.vmo, range, Writeback::All);
+    for page in pages {
+        let read = task::block_on(view.vmo.read(ByteOffset(page * PAGE_SIZE), &mut bytes));
+        written = written.and(read);
+        view.copy.write(page, &bytes);
+    }
+    if written.and_then(|()| world.pager.writeback_end(&view.vmo, range)).is_err() {
+        world.tally.unexpected_errors.add(1);
+    }
+    count
 }

@@ -74,7 +74,8 @@ pub(crate) fn memory_behind_kernel() -> (usize, usize) {
             info.memory_entries as usize,
         )
     };
-    let within = |entry: &&MemoryEntry| entry.kind == RAM && (entry.start..entry.start + entry.size).contains(&(start as u64));
+    let within =
+        |entry: &&MemoryEntry| entry.kind == RAM && (entry.start..entry.start + entry.size).contains(&(start as u64));
     let end = map.iter().find(within).map_or(0, |entry| entry.start + entry.size);
     (start, end.min(1 << 32) as usize)
 }

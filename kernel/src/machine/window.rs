@@ -53,7 +53,9 @@ fn accessed(code: u32) -> Accessed {
     use Refused::{Detached, Failed, RedZone, Register, WouldWait};
     match code {
         0 => Ok(()),
-        code => Err([Detached, WouldWait, RedZone, Register].into_iter().find(|why| *why as u32 == code).unwrap_or(Failed)),
+        code => {
+            Err([Detached, WouldWait, RedZone, Register].into_iter().find(|why| *why as u32 == code).unwrap_or(Failed))
+        }
     }
 }
 
@@ -130,22 +132,21 @@ impl Window {
         self.entries[page.0 as usize].swap(entry, SeqCst); // SeqCst: as in `map`
     }
 
-    /// Removes a page. True: it was writable.
-    pub(crate) fn unmap(&self, page: PageIndex) -> bool {
+    /// Removes a page, but for what the processors remember: [`tlb::shoot_down`] ends that.
+    pub(crate) fn unmap(&self, page: PageIndex) {
         let was = self.entries[page.0 as usize].swap(0, SeqCst); // SeqCst: after the page's word has moved
         if was & PRESENT != 0 {
-            tlb::shoot_down(self.address(page.0, 0), 1);
+            tlb::gather(self.address(page.0, 0));
         }
-        was & WRITABLE != 0
     }
 
-    /// Takes write access to pages, and the dirty bits with it.
+    /// Takes write access to pages, and the dirty bits with it, as [`unmap`](Self::unmap) does.
     pub(crate) fn protect(&self, first: PageIndex, count: u64) {
-        let entries = &self.entries[first.0 as usize..(first.0 + count) as usize];
-        // SeqCst: as in `unmap`
-        let writable = entries.iter().filter(|entry| entry.fetch_and(!(WRITABLE | DIRTY), SeqCst) & WRITABLE != 0);
-        if writable.count() > 0 {
-            tlb::shoot_down(self.address(first.0, 0), count);
+        for page in first.0..first.0 + count {
+            // SeqCst: as in `unmap`
+            if self.entries[page as usize].fetch_and(!(WRITABLE | DIRTY), SeqCst) & WRITABLE != 0 {
+                tlb::gather(self.address(page, 0));
+            }
         }
     }
 
