@@ -14,7 +14,6 @@ mod board;
 mod fault;
 mod load;
 mod machine;
-mod stepping;
 
 use alloc::vec::Vec;
 use core::sync::atomic::AtomicBool;
@@ -42,10 +41,12 @@ extern "C" fn start(index: usize) -> ! {
         let processors = boot::option("processors").map_or(1, |processors| processors as usize);
         boot::start_others(cpu, processors);
         let _ = TASKS.set(load::make(processors).into());
+        interrupts::enable();
+        load::try_interrupts();
         BEGIN.store(true, Release); // Release: all is made
     }
     while !BEGIN.load(Acquire) {
-        core::hint::spin_loop();
+        interrupts::enable_and_hlt(); // until the timer's next interrupt
     }
     interrupts::enable();
     task::schedule(cpu, &TASKS.get().expect("set before")[index])

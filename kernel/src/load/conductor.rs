@@ -16,7 +16,6 @@ use crate::machine::cpu::{self, cpu};
 use crate::machine::memory::{self, PAGE};
 use crate::machine::task::{self, Task};
 
-static TALKED: core::sync::atomic::AtomicU64 = core::sync::atomic::AtomicU64::new(0);
 /// Ticks that anything may take.
 const PATIENCE: u64 = 60_000;
 /// Ticks that everyone goes on after the last detach.
@@ -67,17 +66,6 @@ fn wait_until(reached: impl Fn() -> bool) {
     let begun = cpu().ticks.load(Relaxed);
     while !reached() && cpu().ticks.load(Relaxed) - begun < PATIENCE {
         task::sleep(1);
-        if boot::option("talk").is_some() && cpu().ticks.load(Relaxed) / 250 > TALKED.load(Relaxed) {
-            TALKED.store(cpu().ticks.load(Relaxed) / 250, Relaxed);
-            let world = super::world().unwrap();
-            let _ = write!(Console, "{} used {} ", cpu().ticks.load(Relaxed), world.board.frames.used());
-            world.tally.each(|name, n| {
-                if n > 0 {
-                    let _ = write!(Console, "{name} {n} ");
-                }
-            });
-            let _ = writeln!(Console);
-        }
     }
 }
 
@@ -167,7 +155,7 @@ fn report(processors: usize, seed: u64, ticks: u64) -> ! {
     json.put("rescues", sum(|vmo| vmo.rescues));
     json.put("shootdowns", shootdowns);
     json.put("timer_interrupts", interrupts);
-    json.put("allocations_in_traps", memory::allocations_in_traps());
+    json.put("allocations_in_faults", memory::allocations_in_faults());
     json.put("frames", board.frames.count());
     let mut must_be_none = false;
     tally.each(|name, figure| {

@@ -9,6 +9,7 @@ mod conductor;
 mod evictor;
 pub(crate) mod plan;
 mod service;
+pub(crate) mod stepping;
 mod store;
 pub(crate) mod tally;
 mod workers;
@@ -114,6 +115,10 @@ impl View {
     }
 }
 
+fn seed() -> u64 {
+    boot::option("seed").unwrap_or(1)
+}
+
 fn ring(task: &OnceBox<&'static Task>) {
     if let Some(task) = task.get() {
         task.wake();
@@ -151,7 +156,7 @@ pub(crate) fn make(processors: usize) -> Vec<Vec<&'static Task>> {
         writeback: OnceBox::new(),
     }));
     WORLD.store(world, SeqCst);
-    tasks(world, processors, boot::option("seed").unwrap_or(1))
+    tasks(world, processors, seed())
 }
 
 fn tasks(world: &'static World, processors: usize, seed: u64) -> Vec<Vec<&'static Task>> {
@@ -174,6 +179,14 @@ fn tasks(world: &'static World, processors: usize, seed: u64) -> Vec<Vec<&'stati
     }
     tasks[0].push(Task::new("conductor", 0, move || conductor::run(processors, seed, &workers, &helpers)));
     tasks
+}
+
+/// Before the tasks begin: tries interrupts in the middle of the pager.
+pub(crate) fn try_interrupts() {
+    let world = world().expect("made before");
+    world.interrupts_evict.store(false, SeqCst);
+    stepping::run(world, seed());
+    world.interrupts_evict.store(true, SeqCst);
 }
 
 /// What the timer's interrupt does, wherever it strikes: also in the middle of the pager.

@@ -54,6 +54,8 @@ tally! {
     /// Dirty pages that a writeback passed over since they were being written to.
     found_dirty,
     waits_for_memory,
+    /// Instructions of the pager at which an interrupt was tried.
+    stepped_interrupts,
     /// Accesses begun before a detach that it brought home.
     failed_at_detach,
     served_after_detach,
@@ -74,5 +76,6 @@ tally! {
     clobbered_red_zones,
     clobbered_registers,
     hung_tasks,
+    frames_lost_by_interrupts,
     dirty_in_the_end,
 }

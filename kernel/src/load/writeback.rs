@@ -52,16 +52,17 @@ pub(crate) fn round(view: &'static View, which: Round) -> u64 {
         };
         for range in &ranges[..found.actual] {
             from = range.offset + range.length;
-            let busy = |page| view.window().take_dirty(PageIndex(page)) && which == Round::Quiet;
-            let mut quiet = range.offset / PAGE_SIZE;
-            for page in quiet..from / PAGE_SIZE {
-                if busy(page) {
+            let mut run = range.offset / PAGE_SIZE..range.offset / PAGE_SIZE;
+            while run.end < from / PAGE_SIZE {
+                let busy = view.window().take_dirty(PageIndex(run.end)) && which == Round::Quiet;
+                run.end += 1;
+                if busy {
                     world.tally.found_dirty.add(1);
-                    written += clean(view, quiet..page);
-                    quiet = page + 1;
+                    written += clean(view, run.start..run.end - 1);
+                    run.start = run.end;
                 }
             }
-            written += clean(view, quiet..from / PAGE_SIZE);
+            written += clean(view, run);
         }
         if found.available == found.actual {
             world.tally.written_back_pages.add(written);

@@ -46,6 +46,8 @@ pub(crate) struct Cpu {
     pub(crate) index: usize,
     /// Whether a trap is being handled.
     pub(crate) in_trap: Cell<bool>,
+    /// Whether it is a page fault.
+    pub(crate) in_fault: Cell<bool>,
     pub(crate) for_tasks: LocalHandle,
     pub(crate) for_traps: LocalHandle,
     pub(crate) running: Cell<Option<&'static Task>>,
@@ -112,7 +114,7 @@ impl Cpu {
 /// Sets the calling processor up.
 pub(crate) fn init(index: usize) -> &'static Cpu {
     GsBase::write(VirtAddr::from_ptr(&raw const NOBODY));
-    let stack = || VirtAddr::from_ptr(Box::leak(Box::new([0u128; TRAP_STACK / 16])).as_ptr_range().end);
+    let stack = || VirtAddr::from_ptr(alloc::vec![0u128; TRAP_STACK / 16].leak().as_ptr_range().end);
     let tss = Box::leak(Box::new(TaskStateSegment::new()));
     for entry in 0..trap::STACKS {
         tss.interrupt_stack_table[entry] = stack();
@@ -152,6 +154,7 @@ pub(crate) fn init(index: usize) -> &'static Cpu {
         this: ptr::null(),
         index,
         in_trap: Cell::new(false),
+        in_fault: Cell::new(false),
         for_tasks: collector.register(),
         for_traps: collector.register(),
         running: Cell::new(None),

@@ -21,18 +21,18 @@ const POISON: u64 = 0xdead_dead_dead_dead;
 
 struct Heap {
     heap: LockedHeap,
-    /// Allocations made while a trap was handled.
-    in_traps: AtomicU64,
+    /// Allocations made while a page fault was handled.
+    in_faults: AtomicU64,
 }
 
 #[global_allocator]
-static HEAP: Heap = Heap { heap: LockedHeap::empty(), in_traps: AtomicU64::new(0) };
+static HEAP: Heap = Heap { heap: LockedHeap::empty(), in_faults: AtomicU64::new(0) };
 
 // SAFETY: as of the heap inside.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if cpu::set_up().is_some_and(|cpu| cpu.in_trap.get()) {
-            self.in_traps.fetch_add(1, Relaxed); // Relaxed: a figure
+        if cpu::set_up().is_some_and(|cpu| cpu.in_fault.get()) {
+            self.in_faults.fetch_add(1, Relaxed); // Relaxed: a figure
         }
         let allocated = without_interrupts(|| self.heap.lock().allocate_first_fit(layout));
         allocated.map_or(ptr::null_mut(), NonNull::as_ptr)
@@ -54,8 +54,8 @@ pub(crate) fn init() {
     unsafe { HEAP.heap.lock().init(ptr::with_exposed_provenance_mut(start), end - start - (1 << 20)) };
 }
 
-pub(crate) fn allocations_in_traps() -> u64 {
-    HEAP.in_traps.load(Relaxed)
+pub(crate) fn allocations_in_faults() -> u64 {
+    HEAP.in_faults.load(Relaxed)
 }
 
 /// Pages of zeros, never given back, at an address that is theirs.

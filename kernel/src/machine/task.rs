@@ -62,7 +62,7 @@ impl Task {
     /// A task that runs `body` when its processor schedules.
     pub(crate) fn new(name: &'static str, cpu: usize, body: impl FnOnce() + Send + 'static) -> &'static Self {
         // Of words of 16 bytes, since its end must be aligned to that.
-        let stack = Box::leak(alloc::vec![0u128; STACK / 16].into_boxed_slice());
+        let stack = alloc::vec![0u128; STACK / 16].leak();
         let top: *mut usize = stack.as_mut_ptr_range().end.cast();
         let task = Arc::new(Self {
             name,

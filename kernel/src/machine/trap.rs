@@ -15,7 +15,8 @@ use x86_64::structures::idt::InterruptDescriptorTable;
 
 use super::cpu::cpu;
 use super::tlb;
-use crate::{fault, load, stepping};
+use crate::fault;
+use crate::load::{self, stepping};
 
 const DEBUG: u8 = 1;
 const DOUBLE_FAULT: u8 = 8;
@@ -132,7 +133,11 @@ extern "C" fn on_trap(saved: &mut Saved) -> *mut Saved {
     // SAFETY: only called in a handler of an interrupt of the APIC.
     let end = || cpu.with_apic(|apic| unsafe { apic.end_of_interrupt() });
     match saved.vector as u8 {
-        PAGE_FAULT if !outer => fault::on_page_fault(saved, Cr2::read_raw()),
+        PAGE_FAULT if !outer => {
+            cpu.in_fault.set(true);
+            fault::on_page_fault(saved, Cr2::read_raw());
+            cpu.in_fault.set(false);
+        }
         DEBUG => stepping::on_step(saved),
         TIMER => {
             end();

@@ -72,7 +72,7 @@ fn link(table: &[AtomicU64], index: usize, to: &[AtomicU64]) {
 pub(crate) fn make<const N: usize>(pages: usize) -> [Window; N] {
     let middle = memory::pages(1);
     // SAFETY: boot.s's table, which is only ever accessed so.
-    link(unsafe { &*(&raw const pml4) }, (WINDOWS / (APART * IN_A_TABLE as u64)) as usize, middle);
+    link(unsafe { &pml4 }, (WINDOWS / (APART * IN_A_TABLE as u64)) as usize, middle);
     core::array::from_fn(|window| {
         let directory = memory::pages(1);
         link(middle, window, directory);
@@ -121,14 +121,14 @@ impl Window {
 
     /// Maps a page for reading, unless it is mapped.
     pub(crate) fn map(&self, page: PageIndex, frame: Frame) {
-        let entry = frame.number() * PAGE as u64 | PRESENT;
+        let entry = (frame.number() * PAGE as u64) | PRESENT;
         // SeqCst: before the caller's second look at the page. Failing: another processor was quicker
         let _ = self.entries[page.0 as usize].compare_exchange(0, entry, SeqCst, Relaxed);
     }
 
     /// Maps a page for writing.
     pub(crate) fn map_writable(&self, page: PageIndex, frame: Frame) {
-        let entry = frame.number() * PAGE as u64 | PRESENT | WRITABLE;
+        let entry = (frame.number() * PAGE as u64) | PRESENT | WRITABLE;
         self.entries[page.0 as usize].swap(entry, SeqCst); // SeqCst: as in `map`
     }
 
