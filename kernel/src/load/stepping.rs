@@ -17,7 +17,7 @@ use crate::machine::trap::Saved;
 /// Pages that come and go.
 const COUNT: usize = 2;
 /// From one instruction that is tried to the next, if nothing else is asked for. The first depends on the seed.
-const STRIDE: u64 = 41;
+const STRIDE: u64 = 97;
 
 /// How often the grace period is pushed along; it takes three times at least.
 const PUSHES: usize = 16;
