@@ -79,8 +79,12 @@ pub(crate) struct World {
     workers_stop: Flag,
     helpers_stop: Flag,
     interrupts_evict: AtomicBool,
-    hold: AtomicBool,
+    /// The VMO of which no request is answered, by its number from 1 on; 0: none.
+    hold: AtomicU64,
+    /// Services that are sitting on a request.
     held: AtomicU64,
+    /// Services that are answering one.
+    answering: AtomicU64,
     /// Stores begun, and how many of them had begun when the last finished round of writeback did.
     stores_begun: AtomicU64,
     stores_written_back: AtomicU64,
@@ -148,8 +152,9 @@ pub(crate) fn make(processors: usize) -> Vec<Vec<&'static Task>> {
         workers_stop: Flag::default(),
         helpers_stop: Flag::default(),
         interrupts_evict: AtomicBool::new(true),
-        hold: AtomicBool::new(false),
+        hold: AtomicU64::new(0),
         held: AtomicU64::new(0),
+        answering: AtomicU64::new(0),
         stores_begun: AtomicU64::new(0),
         stores_written_back: AtomicU64::new(0),
         evictor: OnceBox::new(),

@@ -15,13 +15,35 @@ use crate::machine::task;
 pub(crate) const STOP: u64 = u64::MAX;
 const PACKETS: usize = 8;
 
-/// What a service does when it is asked to hold.
+/// What a service does when it is asked to hold, so that a detach finds requests.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// Sits on what it has, so that a detach finds it.
+    /// Sits on what it has.
     Holds,
-    /// Goes on.
+    /// Does so before the first detach, which is sure to find requests then. The second finds it in the
+    /// middle of its work.
     GoesOn,
+}
+
+/// Waits while the VMO's requests are held, and then answers until [`end_answer`]. So when the hold has been asked for and
+/// nobody is answering, nobody will.
+fn begin_answer(view: &View, role: Role) {
+    let world = view.world();
+    let holds = || (role == Role::Holds || view.number == 0) && world.hold.load(SeqCst) == view.number as u64 + 1;
+    world.answering.fetch_add(1, SeqCst); // SeqCst: pairs with the conductor's store and look
+    if holds() {
+        world.answering.fetch_sub(1, SeqCst);
+        world.held.fetch_add(1, SeqCst);
+        while holds() {
+            task::sleep(1);
+        }
+        world.held.fetch_sub(1, SeqCst);
+        world.answering.fetch_add(1, SeqCst);
+    }
+}
+
+fn end_answer(view: &View) {
+    view.world().answering.fetch_sub(1, SeqCst);
 }
 
 pub(crate) fn run(world: &'static World, role: Role) {
@@ -32,15 +54,9 @@ pub(crate) fn run(world: &'static World, role: Role) {
         let taken = &packets[..taken];
         note(world, taken, completed);
         let reads = taken.iter().filter(|packet| packet.command() == Some(Command::Read));
-        if role == Role::Holds && world.hold.load(SeqCst) && reads.clone().next().is_some() {
-            world.held.store(reads.clone().count() as u64, SeqCst);
-            while world.hold.load(SeqCst) {
-                task::sleep(1);
-            }
-        }
         for packet in reads {
             let view = &world.views[packet.key as usize];
-            if answer(view, packet.range()).is_err() {
+            if answer(view, packet.range(), role).is_err() {
                 world.tally.unexpected_errors.add(1);
                 let _ = world.pager.fail_range(&view.vmo, packet.range(), Status::Io);
             }
@@ -62,23 +78,25 @@ pub(crate) fn note(world: &World, packets: &[Packet], mut completed: [bool; VMOS
 }
 
 /// Supplies the range, as many pages at a time as there are frames.
-fn answer(view: &'static View, range: ByteRange) -> upager::Result<()> {
+fn answer(view: &'static View, range: ByteRange, role: Role) -> upager::Result<()> {
     let world = view.world();
     let mut page = range.offset / PAGE_SIZE;
     let end = page + range.length / PAGE_SIZE;
     let mut bytes = [0; PAGE];
     while page < end {
+        begin_answer(view, role);
         let mut frames = Vec::new();
         for page in page..end {
             let Ok(frame) = OwnedFrame::new(&*world.board) else { break };
             view.copy.read(page, &mut bytes);
-            frame.write(0, &bytes)?;
+            frame.write(0, &bytes).expect("a page is a page");
             frames.push(frame);
         }
         if world.board.frames.used() > WISH {
             ring(&world.evictor);
         }
         if frames.is_empty() {
+            end_answer(view);
             if view.detaching.is_up() {
                 return Ok(()); // nobody waits for it any more, or soon will not
             }
@@ -89,7 +107,9 @@ fn answer(view: &'static View, range: ByteRange) -> upager::Result<()> {
         }
         let count = frames.len() as u64;
         let part = ByteRange::new(page * PAGE_SIZE, count * PAGE_SIZE);
-        match world.pager.supply_frames(&view.vmo, part, frames) {
+        let supplied = world.pager.supply_frames(&view.vmo, part, frames);
+        end_answer(view);
+        match supplied {
             Ok(()) => world.tally.supplied_pages.add(count),
             Err(Status::BadState) if view.detaching.is_up() => {
                 world.tally.late_supplies.add(1);

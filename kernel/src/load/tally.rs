@@ -62,9 +62,9 @@ tally! {
     refused_after_detach,
     late_supplies,
     detaches,
-    /// Requests that the detaches failed, and the fewest that one did.
+    /// Requests that the detaches failed.
     in_flight_at_detach,
-    detaches_without_requests,
+    first_detach_without_requests,
     dirty_at_detach,
     dropped_at_detach,
     complete_packets,
