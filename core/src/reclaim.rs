@@ -28,7 +28,7 @@ use crate::pager::Pager;
 use crate::platform::Platform;
 use crate::slot::{Clean, DirtyRequested, OwesReclaim, Reclaimed, State, Wanted};
 use crate::status::Status;
-use crate::sync::Arc;
+use crate::sync::{Arc, Guard};
 use crate::table::{At, Left};
 use crate::trap::Trapped;
 use crate::units::{PageCount, PageIndex, PageRange};
@@ -91,9 +91,20 @@ enum Met {
 ///
 /// The grace period begins with the deferral, after the page went to `Evicting`: whoever is pinned
 /// later has not seen it before.
+///
+/// # Mappings
+///
+/// From the page's step to `Evicting` until no processor has it mapped, we are pinned. That matters where
+/// an earlier eviction owes the reclaim: its deferral may run at once, see that the page was evicted again, and defer
+/// anew. That grace period begins after our step, so it ends after our pin, and the frame outlives its
+/// mappings.
 pub(crate) struct Retired<'a, P: Platform> {
     vmo: &'a Arc<Inner<P>>,
     batch: Batch,
+    /// While pages leave, and may be mapped.
+    leaving: Option<Guard>,
+    /// Steps since that began: pages that the hand met.
+    met: usize,
     /// Pages that are counted as resident still.
     left: Left<'a>,
     /// Not told to the VMO's figures yet.
@@ -103,6 +114,8 @@ pub(crate) struct Retired<'a, P: Platform> {
 /// So many runs of pages, and so many pages in all: few enough for a length to be a byte.
 const RUNS: usize = 30;
 const BATCH: usize = 128;
+/// Pages that the hand meets in one pin, at most.
+const AT_ONCE: usize = 128;
 
 struct Batch {
     starts: [PageIndex; RUNS],
@@ -141,7 +154,7 @@ impl Batch {
 
 impl<'a, P: Platform> Retired<'a, P> {
     pub(crate) fn new(vmo: &'a Arc<Inner<P>>) -> Self {
-        Self { vmo, batch: Batch::EMPTY, left: Left::new(Kind::Resident), evicted: 0 }
+        Self { vmo, batch: Batch::EMPTY, leaving: None, met: 0, left: Left::new(Kind::Resident), evicted: 0 }
     }
 
     /// Takes the duty to reclaim a page after the grace period.
@@ -153,13 +166,35 @@ impl<'a, P: Platform> Retired<'a, P> {
         }
     }
 
+    /// A page may be about to leave.
+    fn begin_leaving(&mut self) {
+        if self.leaving.is_none() {
+            self.leaving = Some(self.vmo.platform.pin());
+            self.met = 0;
+        }
+    }
+
+    /// The pages that have left are mapped nowhere. Returns what has kept us pinned.
+    fn end_leaving(&mut self) -> Option<Guard> {
+        self.leaving.take().inspect(|_| self.vmo.platform.unmapped())
+    }
+
+    /// The hand goes on to another page: we do not stay pinned for a long way.
+    fn go_on(&mut self) {
+        self.met += 1;
+        if self.met > AT_ONCE {
+            drop(self.end_leaving());
+        }
+    }
+
     fn defer(&mut self) {
+        let leaving = self.end_leaving();
         if self.batch.runs == 0 {
             return;
         }
         let batch = core::mem::replace(&mut self.batch, Batch::EMPTY);
         let vmo = self.vmo.clone();
-        let guard = self.vmo.platform.pin();
+        let guard = leaving.unwrap_or_else(|| self.vmo.platform.pin());
         guard.defer(move || {
             let mut again = Retired::new(&vmo);
             batch.pages().for_each(|page| again.reclaim(page));
@@ -182,6 +217,7 @@ impl<'a, P: Platform> Retired<'a, P> {
     /// Phase 1 for one page. False: it is not what it was.
     #[inline]
     pub(crate) fn evict(&mut self, page: PageIndex, at: At<'a>, clean: Clean) -> bool {
+        self.begin_leaving();
         let Ok(owes) = clean.evict(at.slot()) else { return false };
         self.left(page, at, owes);
         true
@@ -197,6 +233,7 @@ impl<'a, P: Platform> Retired<'a, P> {
 
     /// As [`evict`](Self::evict), of a page under a DIRTY request, whose waiters look again.
     fn evict_asked(&mut self, page: PageIndex, at: At<'a>, seen: DirtyRequested) -> bool {
+        self.begin_leaving();
         let Ok(owes) = seen.evict(at.slot()) else { return false };
         self.left(page, at, owes);
         self.vmo.source.left(&self.vmo.table, seen.index());
@@ -233,14 +270,16 @@ impl<'a, P: Platform> Retired<'a, P> {
                 let gone = match state {
                     State::Clean(clean) => self.evict(page, at, clean),
                     State::DirtyRequested(trapped) if !trapped.is_awaiting() => self.drop_trapped(page, at),
-                    _ => return ControlFlow::Continue(()),
+                    _ => break,
                 };
                 if gone {
                     evicted += 1;
-                    return ControlFlow::Continue(());
+                    break;
                 }
                 state = at.slot().load();
             }
+            self.go_on();
+            ControlFlow::Continue(())
         });
         evicted
     }
@@ -252,24 +291,27 @@ impl<'a, P: Platform> Retired<'a, P> {
         let mut dirty = Left::new(Kind::Dirty);
         let _: ControlFlow<()> = vmo.table.scan_pages(Wanted::Dirty, PageRange::ALL, |page, at, mut state| {
             loop {
+                self.begin_leaving();
                 let discarded = match state {
                     State::Dirty(dirty) => dirty.discard(at.slot()),
                     State::AwaitingClean(awaiting) => awaiting.discard(at.slot()),
                     State::DirtyRequested(trapped) => trapped.discard(at.slot()),
-                    _ => return ControlFlow::Continue(()),
+                    _ => break,
                 };
                 match discarded {
                     Ok(owes) => {
                         dirty.add(at);
                         self.left.add(at);
                         self.retire(page, owes);
-                        return ControlFlow::Continue(());
+                        break;
                     }
                     // Who closes the pager, or evicts over all its VMOs, may still be here, and has turned the
                     // page back from a request that was over.
                     Err(now) => state = now,
                 }
             }
+            self.go_on();
+            ControlFlow::Continue(())
         });
     }
 
@@ -295,6 +337,7 @@ impl<'a, P: Platform> Retired<'a, P> {
                     Met::Spared => turn.spared = true,
                     Met::Passed => {}
                 }
+                self.go_on();
                 ControlFlow::Continue(())
             });
             inner.hand.set(match stopped {

@@ -34,6 +34,7 @@ struct Replaced<'a, P: Platform> {
 impl<P: Platform> Replaced<'_, P> {
     fn push(&mut self, page: PageIndex, frame: Frame) {
         self.vmo.platform.unmap(self.vmo.id(), page);
+        self.vmo.platform.unmapped();
         self.freeing.push(frame);
     }
 }

@@ -565,6 +565,14 @@ impl World {
         }
     }
 
+    /// Accesses the frame through the mapping, if there still is one.
+    ///
+    /// # Panics
+    /// If the frame is not allocated.
+    pub fn access_mapped(&self, frame: Frame) {
+        let _: bool = self.platform.store(frame, 0); // false: it faults
+    }
+
     /// Looks a page up, and unpins.
     #[must_use]
     pub fn look_up_unpinned(&self, page: u64) -> Option<Frame> {

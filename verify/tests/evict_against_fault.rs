@@ -3,12 +3,13 @@
 //! Threads: one evicts a clean page and lets the epoch move on, one reads it.
 //!
 //! Danger: the reader copies from a frame that is freed under it; or a page that was rescued and
-//! evicted again is freed by the first eviction's reclaim, inside the second's grace period.
+//! evicted again is freed by the first eviction's reclaim, inside the second's grace period, or before it is
+//! unmapped.
 //!
 //! Must hold: the reader gets the byte, or waits for the service because the page had gone.
 #![cfg(loom)]
 
-use upager::Platform;
+use upager::{PageIndex, Platform};
 use upager_verify::race::{Bounds, explore, settled};
 use upager_verify::world::World;
 
@@ -44,6 +45,25 @@ fn evict_again_after_a_rescue_against_fault() {
         let read = reader.join().expect("the reader ends");
         assert!(matches!(read.now(), None | Some(Ok(5))), "{:?}", read.now());
         drop(read);
+        world.end_of_the_world();
+    });
+}
+
+/// The same, of a page that somebody has mapped meanwhile: it is unmapped before its frame is freed.
+#[test]
+fn evict_again_after_a_rescue_while_mapped() {
+    explore("evict again after a rescue, while mapped", BOUNDS, |world: World| {
+        world.supply(0, 5).expect("attached");
+        let guard = world.platform.pin();
+        let frame = world.vmo.lookup(&guard, PageIndex(0)).expect("it is resident");
+        assert_eq!(world.evict(), 1);
+        assert_eq!(world.read(0).poll(), Some(Ok(5)));
+        world.map();
+        let evictor = world.spawn(|world| usize::from(world.evict() > 0));
+        drop(guard); // here the first eviction's grace period ends
+        world.turn_epoch();
+        world.access_mapped(frame);
+        evictor.join().expect("the evictor ends");
         world.end_of_the_world();
     });
 }

@@ -91,9 +91,17 @@ pub trait Platform: Send + Sync + 'static {
 
     /// Removes the page from every mapping. Called when its eviction begins; the frame is freed
     /// after a grace period. A platform that maps nothing has nothing to do.
+    ///
+    /// It may leave the last step, that no processor goes through the mapping any more, to
+    /// [`unmapped`](Self::unmapped).
     fn unmap(&self, vmo: VmoId, page: PageIndex) {
         let _ = (vmo, page);
     }
+
+    /// Comes after a run of calls of [`unmap`](Self::unmap), from the same thread. When it returns, nobody goes
+    /// through a mapping that they removed. The frames are still there, and the pages have no other content
+    /// yet. A platform whose `unmap` leaves nothing over has nothing to do.
+    fn unmapped(&self) {}
 
     /// Takes write access to the page from every mapping. When it returns, no store goes through that
     /// did not fault after. Called before the beginning of a writeback returns; a page may be named that
