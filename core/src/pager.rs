@@ -1,6 +1,7 @@
 //! The pager: it creates VMOs, is the only one to act for their service, and detaches them.
 
 use core::fmt;
+use core::ops::BitOr;
 use core::ptr;
 
 use crate::platform::Platform;
@@ -137,6 +138,19 @@ impl VmoOptions {
 
     const fn has(self, option: Self) -> bool {
         self.0 & option.0 != 0
+    }
+}
+
+/// ```
+/// # use upager::VmoOptions;
+/// let both = VmoOptions::RESIZABLE | VmoOptions::TRAP_DIRTY;
+/// assert_eq!(VmoOptions::from_bits(1 << 1 | 1 << 3), Ok(both));
+/// ```
+impl BitOr for VmoOptions {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 }
 

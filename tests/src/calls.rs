@@ -172,7 +172,7 @@ impl Scene {
         let platform = Arc::new(HeapPlatform::new());
         let [pager, stranger] = [(); 2].map(|()| Pager::new(platform.clone()));
         let port = Port::new(platform.clone());
-        let both = VmoOptions::from_bits(1 << 1 | 1 << 3).expect("RESIZABLE, TRAP_DIRTY");
+        let both = VmoOptions::RESIZABLE | VmoOptions::TRAP_DIRTY;
         let vmos = [(KEYS[0], VmoOptions::NONE), (KEYS[1], both)]
             .map(|(key, options)| pager.create_vmo(&port, key, options, SCENE * PAGE_SIZE).expect("a VMO"));
         let guard = platform.pin();
