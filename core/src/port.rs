@@ -369,8 +369,8 @@ impl<P: Platform> Drop for Port<P> {
     fn drop(&mut self) {
         let shared = &self.shared;
         shared.sleepers.close();
-        // Pairs with the fences in `Source::end` and `Sleepers::looked_for`: either the VMO sees the
-        // port closed, or we see that it has ended, and what it has appended.
+        // Pairs with the fence in `Sleepers::looked_for`: either the VMO sees the port closed, or we
+        // see that it has ended, and what it has appended.
         fence(SeqCst);
         let guard = shared.platform.pin();
         shared.vmos.for_each_claimed(|_, entry| {

@@ -149,9 +149,9 @@ impl<P: Platform> Source<P> {
     /// The VMO is gone. False: so is the port, and COMPLETE with it.
     pub(crate) fn end(&self) -> bool {
         self.mark(ENDED);
+        // It announces COMPLETE, with a fence after the mark (`Sleepers::looked_for`) that pairs with that in
+        // Port's Drop: either we see the port closed, or it sees the mark.
         self.complete();
-        // Pairs with the fence in Port's Drop: either we see the port closed, or it sees the mark.
-        fence(SeqCst);
         !self.port.is_closed()
     }
 

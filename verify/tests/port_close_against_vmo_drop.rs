@@ -1,0 +1,41 @@
+//! The close of a port against the end of a VMO that is delivered to it.
+//!
+//! Threads: one drops the last handle of the VMO, one that of the port.
+//!
+//! Danger: a VMO that has ended is kept until its COMPLETE has been taken. Nobody takes it if the port
+//! closes. If the VMO sees the port open, and the port sees the VMO not ended, nobody forgets it, and it
+//! stays until its pager goes.
+//!
+//! Must hold: the VMO is gone, with its pager still there; no frame is left and none is freed twice.
+#![cfg(loom)]
+
+use upager::sync::Arc;
+use upager_verify::race::{Bounds, explore, leave};
+use upager_verify::world::World;
+
+#[test]
+fn port_close_against_vmo_drop() {
+    explore("port close against VMO drop", Bounds { modelled: 3, real: 1 }, |world: World| {
+        world.supply(0, 5).expect("attached");
+        let World { platform, pager, port, vmo } = world;
+        let closer = loom::thread::spawn(move || {
+            drop(port);
+            leave();
+        });
+        drop(vmo);
+        closer.join().expect("the closer ends");
+        turn_epoch(&platform);
+        assert_eq!(Arc::strong_count(&platform), 2, "ours and the pager's: the VMO has gone");
+        drop(pager);
+        platform.check_nothing_left();
+    });
+}
+
+/// Lets the epoch move on as far as it can. The modelled one needs no help.
+fn turn_epoch(platform: &upager_verify::world::ModelPlatform) {
+    #[cfg(crossbeam_loom)]
+    for _ in 0..5 {
+        upager::Platform::pin(platform).flush();
+    }
+    let _ = platform;
+}
