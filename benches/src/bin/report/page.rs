@@ -206,22 +206,27 @@ impl Page<'_> {
         text
     }
 
+    /// The rows that want a reason, by reason.
     fn missed(&self) -> String {
-        let mut text = String::new();
+        let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
         for found in found(self.records) {
-            let (missed, faster) = (found.is_met() == Some(false), found.is_peer_faster());
-            if !missed && !faster {
-                continue;
-            }
-            let why = if found.row.missed.is_empty() { "Not looked into yet." } else { found.row.missed };
-            let what = match (missed, faster) {
+            let what = match (found.is_met() == Some(false), found.is_peer_faster()) {
                 (true, true) => "misses its goal, and a peer is faster",
                 (true, false) => "misses its goal",
-                _ => "a peer is faster",
+                (false, true) => "a peer is faster",
+                (false, false) => continue,
             };
-            let _ = writeln!(text, "- **{}** ({what}). {why}", found.row.what);
+            let what = format!("**{}** ({what})", found.row.what);
+            match reasons.iter_mut().find(|(why, _)| *why == found.row.missed) {
+                Some((_, rows)) => rows.push(what),
+                None => reasons.push((found.row.missed, vec![what])),
+            }
         }
-        if text.is_empty() { "None.\n".to_owned() } else { text }
+        let line = |(why, rows): (&str, Vec<String>)| {
+            let why = if why.is_empty() { "Not looked into yet." } else { why };
+            format!("- {}. {why}\n", rows.join("; "))
+        };
+        if reasons.is_empty() { "None.\n".to_owned() } else { reasons.into_iter().map(line).collect() }
     }
 
     fn plots(&self) -> String {
