@@ -12,8 +12,8 @@ use std::fmt;
 use upager::sync::Arc;
 use upager::sync::stopped::{self, Steps};
 use upager::{
-    ByteRange, Command, Evict, Guard, PAGE_SIZE, PageCount, PageIndex, Pager, PagerOp, Platform, Port, Status, Vmo,
-    VmoOptions, Writeback,
+    ByteRange, Command, DirtyRange, Evict, Guard, PAGE_SIZE, PageCount, PageIndex, Pager, PagerOp, Platform, Port,
+    Status, Vmo, VmoOptions, Writeback,
 };
 
 use crate::spec::{Access, Packet, Page, Spec, Waiter};
@@ -43,15 +43,22 @@ pub enum Op {
     Evict,
     /// The page is to stay.
     AlwaysNeed,
+    /// The page may go.
+    DontNeed,
+    /// The page is to come.
+    Commit,
+    /// The service asks whether the page is dirty.
+    QueryDirty,
     /// The service takes what the port has.
     PortTake,
+    PortClose,
     Detach,
     PagerClose,
     VmoDrop,
 }
 
 impl Op {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 21] = [
         Self::Read,
         Self::Write,
         Self::Leave,
@@ -65,7 +72,11 @@ impl Op {
         Self::WritebackEnd,
         Self::Evict,
         Self::AlwaysNeed,
+        Self::DontNeed,
+        Self::Commit,
+        Self::QueryDirty,
         Self::PortTake,
+        Self::PortClose,
         Self::Detach,
         Self::PagerClose,
         Self::VmoDrop,
@@ -74,12 +85,23 @@ impl Op {
     pub(crate) const fn uses_pager(self) -> bool {
         matches!(
             self,
-            Self::Supply | Self::Fail | Self::Dirty | Self::WritebackBegin | Self::WritebackEnd | Self::Detach
+            Self::Supply
+                | Self::Fail
+                | Self::Dirty
+                | Self::WritebackBegin
+                | Self::WritebackEnd
+                | Self::QueryDirty
+                | Self::Detach
         )
     }
 
     pub(crate) const fn uses_vmo(self) -> bool {
-        !matches!(self, Self::PortTake | Self::PagerClose | Self::VmoDrop)
+        !matches!(self, Self::PortTake | Self::PortClose | Self::PagerClose | Self::VmoDrop)
+    }
+
+    /// Whether it sets or clears that the page is always needed.
+    const fn marks(self) -> bool {
+        matches!(self, Self::AlwaysNeed | Self::DontNeed)
     }
 
     pub(crate) const fn resizes(self) -> bool {
@@ -274,6 +296,8 @@ pub enum Came {
     Nothing,
     Evicted(u64),
     Packets(Vec<Packet>),
+    /// Runs of dirty pages, as [`Spec::dirty_runs`].
+    Runs(Vec<(u64, u64, bool)>),
 }
 
 impl From<Result<(), Status>> for Came {
@@ -295,7 +319,7 @@ pub struct Observed {
     /// Dirty pages after one more WRITEBACK_END.
     pub dirty_after_end: Option<u64>,
     /// Whether the page is clean then, and an evictor of what is unused passes it by. `None`: it was not
-    /// asked, as no operation was a hint, or there is no VMO any more.
+    /// asked, as no operation has to do with it, or there is no VMO any more.
     pub spared: Option<bool>,
 }
 
@@ -372,6 +396,14 @@ impl Cell {
                 return Some("the other call holds the pager");
             }
         }
+        if has(Op::PortClose) {
+            if twice(Op::PortClose) {
+                return Some("the last handle is closed once");
+            }
+            if has(Op::PortTake) {
+                return Some("the other call holds the port");
+            }
+        }
         None
     }
 
@@ -407,8 +439,9 @@ impl Cell {
             // guard which everyone waits for.
             Op::Evict if !self.start.is_evicting() => 2 + usize::from(self.start.traps()),
             Op::Evict | Op::Zero => 1 + usize::from(self.start.traps()),
-            // It looks at the size, and then for requests, which may have failed meanwhile.
-            Op::Fail if self.has(Op::Shrink) => 2,
+            // It looks at the size, and then for requests, which may have failed meanwhile, or for pages, which
+            // may have gone.
+            Op::Fail | Op::QueryDirty if self.has(Op::Shrink) => 2,
             // The page is there, and then its request is told. What is seen of the page goes on in between,
             // and a detach still fails the request.
             Op::Supply if self.ops.len() > 2 && self.start.is_requested() => 2,
@@ -540,7 +573,13 @@ impl SpecRun {
             }
             return true;
         }
-        if op == Op::Fail && self.cell.steps(op) == 2 {
+        if op == Op::QueryDirty && step == 1 {
+            if self.came[side] == Some(Ok(Came::Nothing)) {
+                self.came[side] = Some(Ok(Came::Runs(spec.dirty_runs(0, 1))));
+            }
+            return true;
+        }
+        if matches!(op, Op::Fail | Op::QueryDirty) && self.cell.steps(op) == 2 {
             let came = if spec.size() == 0 { Came::Failed(Status::OutOfRange) } else { Came::Nothing };
             self.came[side] = Some(Ok(came));
             return true;
@@ -588,7 +627,16 @@ impl SpecRun {
         };
         let out = spec.size() == 0;
         let came = match op {
-            Op::Supply | Op::Fail | Op::Dirty | Op::Zero | Op::WritebackBegin | Op::WritebackEnd if out => {
+            Op::Supply
+            | Op::Fail
+            | Op::Dirty
+            | Op::Zero
+            | Op::WritebackBegin
+            | Op::WritebackEnd
+            | Op::DontNeed
+            | Op::QueryDirty
+                if out =>
+            {
                 Ok(Came::Failed(Status::OutOfRange))
             }
             Op::Evict if out => Ok(Came::Evicted(0)),
@@ -631,7 +679,17 @@ impl SpecRun {
                 Ok(Came::Evicted(u64::from(self.evicted[side])))
             }
             Op::AlwaysNeed => access(spec.always_need(0)),
+            Op::DontNeed => {
+                spec.dont_need(0);
+                Ok(Came::Nothing)
+            }
+            Op::Commit => access(spec.commit(0)),
+            Op::QueryDirty => Ok(Came::Runs(spec.dirty_runs(0, 1))),
             Op::PortTake => Ok(Came::Packets(spec.take())),
+            Op::PortClose => {
+                spec.close_port();
+                Ok(Came::Nothing)
+            }
             Op::Detach => {
                 spec.detach();
                 Ok(Came::Nothing)
@@ -681,7 +739,7 @@ impl SpecRun {
             }
             self.spec.counts().1 + self.spec.zeros()
         });
-        let spared = (vmo && self.cell.has(Op::AlwaysNeed)).then(|| self.spec.is_spared(0));
+        let spared = (vmo && self.cell.ops.iter().any(|op| op.marks())).then(|| self.spec.is_spared(0));
         let (came, waiters) = (came.to_vec(), waiters.to_vec());
         Observed { came, waiters, counts, packets, byte, dirty_after_end, spared }
     }
@@ -691,8 +749,8 @@ impl SpecRun {
 pub(crate) struct Stage {
     start: Start,
     pub(crate) platform: Arc<ModelPlatform>,
-    pub(crate) port: Arc<Port<ModelPlatform>>,
-    /// Given away to the thread that ends it.
+    /// The last handles are given away to the thread that ends them.
+    pub(crate) port: Option<Arc<Port<ModelPlatform>>>,
     pub(crate) pager: Option<Arc<Pager<ModelPlatform>>>,
     pub(crate) vmo: Option<Arc<Vmo<ModelPlatform>>>,
     pub(crate) waiters: Vec<Waiting>,
@@ -759,17 +817,18 @@ impl Stage {
             guard
         });
         let World { platform, pager, port, vmo } = world;
-        Self { start, platform, port, pager: Some(pager), vmo: Some(vmo), waiters, guard }
+        Self { start, platform, port: Some(port), pager: Some(pager), vmo: Some(vmo), waiters, guard }
     }
 
     pub(crate) fn actor(&mut self, op: Op, byte: u8) -> Actor {
         let pager = if op == Op::PagerClose { self.pager.take() } else { self.pager.clone() };
         let vmo = if op == Op::VmoDrop { self.vmo.take() } else { self.vmo.clone() };
+        let port = if op == Op::PortClose { self.port.take() } else { self.port.clone() };
         Actor {
             op,
             byte,
             pages: self.start.pages(),
-            port: (op == Op::PortTake).then(|| self.port.clone()),
+            port: port.filter(|_| matches!(op, Op::PortTake | Op::PortClose)),
             pager: pager.filter(|_| op.uses_pager() || op == Op::PagerClose),
             vmo: vmo.filter(|_| op.uses_vmo() || op == Op::VmoDrop),
             waiter: if op == Op::Leave { self.waiters.pop() } else { None },
@@ -802,7 +861,7 @@ impl Stage {
             (counts.resident.0, counts.dirty.0, counts.in_flight, counts.zero.0)
         };
         let before = self.vmo.as_ref().map(counts);
-        let packets = take_all(&self.port);
+        let packets = self.port.as_ref().map(|port| take_all(port)).unwrap_or_default();
         let byte = self.vmo.as_ref().and_then(|vmo| {
             let guard = self.platform.pin();
             let frame = vmo.lookup(&guard, PageIndex(0))?;
@@ -818,7 +877,7 @@ impl Stage {
             let counts = counts(vmo);
             counts.1 + counts.3
         });
-        let spared = self.vmo.as_ref().filter(|_| cell.has(Op::AlwaysNeed)).map(|vmo| {
+        let spared = self.vmo.as_ref().filter(|_| cell.ops.iter().any(|op| op.marks())).map(|vmo| {
             let (resident, dirty, ..) = counts(vmo);
             resident > dirty && vmo.evict(PageCount(1), Evict::Unused) == PageCount(0)
         });
@@ -880,7 +939,23 @@ impl Actor {
                 Ok(Came::Evicted(evicted.0))
             }
             Op::AlwaysNeed => poll(Waiting::always_need(vmo.expect("the operation has the VMO"), 0, 1)),
+            Op::DontNeed => Ok(vmo.expect("the operation has the VMO").dont_need(page(0)).into()),
+            Op::Commit => poll(Waiting::commit(vmo.expect("the operation has the VMO"), 0, 1)),
+            Op::QueryDirty => {
+                let (pager, vmo) = both(pager, vmo);
+                let mut runs = [DirtyRange::default()];
+                let found = pager.query_dirty_ranges(&vmo, page(0), &mut runs);
+                let in_words = |run: &DirtyRange| {
+                    (run.offset / PAGE_SIZE, run.length / PAGE_SIZE, run.options == DirtyRange::ZERO)
+                };
+                Ok(found
+                    .map_or_else(Came::Failed, |found| Came::Runs(runs[..found.actual].iter().map(in_words).collect())))
+            }
             Op::PortTake => Ok(Came::Packets(take(&port.expect("the operation has the port")))),
+            Op::PortClose => {
+                drop(port);
+                Ok(Came::Nothing)
+            }
             Op::Detach => {
                 let (pager, vmo) = both(pager, vmo);
                 Ok(pager.detach_vmo(&vmo).map(drop).into())

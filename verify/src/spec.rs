@@ -97,6 +97,8 @@ pub struct Spec {
     outcomes: BTreeMap<usize, Result<(), Status>>,
     made: usize,
     complete: Complete,
+    /// Whether the port is closed: what would be delivered is lost.
+    port_is_closed: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -119,6 +121,7 @@ impl Spec {
             outcomes: BTreeMap::new(),
             made: 0,
             complete: Complete::NotYet,
+            port_is_closed: false,
         }
     }
 
@@ -557,6 +560,11 @@ impl Spec {
         self.complete = Complete::Over;
     }
 
+    /// The port's last handle closes. Who waits goes on waiting.
+    pub fn close_port(&mut self) {
+        self.port_is_closed = true;
+    }
+
     /// The VMO's last handle closes. Nobody waits then.
     pub fn drop_vmo(&mut self) {
         self.requests.clear();
@@ -567,6 +575,9 @@ impl Spec {
     /// Everything that the port has: adjacent requests of one kind as one, COMPLETE last.
     pub fn take(&mut self) -> Vec<Packet> {
         let mut packets: Vec<Packet> = Vec::new();
+        if self.port_is_closed {
+            return packets;
+        }
         for request in self.requests.values_mut().filter(|request| !request.delivered) {
             request.delivered = true;
             match packets.last_mut() {

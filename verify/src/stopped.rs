@@ -13,8 +13,8 @@ use std::fmt;
 use upager::sync::Arc;
 use upager::sync::stopped::Steps;
 use upager::{
-    AnonymousVmo, ByteOffset, ByteRange, DirtyRange, Evict, OwnedFrame, PAGE_SIZE, PageCount, PageIndex, Pager,
-    Platform, Port, Status, Vmo, VmoOptions, VmoStatsOptions, Writeback,
+    AnonymousVmo, ByteOffset, ByteRange, Evict, OwnedFrame, PAGE_SIZE, PageCount, PageIndex, Pager, Platform, Port,
+    Status, Vmo, VmoOptions, VmoStatsOptions, Writeback,
 };
 
 use crate::cell::{Actor, Cell, Observed, Op, Ops, Stage, Start, beside_a_stop};
@@ -35,14 +35,13 @@ pub enum Call {
     DirtyRun,
     WritebackBeginRun,
     WritebackEndRun,
-    Commit,
-    Prefetch,
-    DontNeed,
+    CommitRun,
+    PrefetchRun,
+    DontNeedRun,
     /// Supply out of an anonymous VMO.
     SupplyPages,
     /// Eviction of any VMO of the pager's.
     EvictAll,
-    QueryDirtyRanges,
     QueryStats,
     ResetStats,
     LookUp,
@@ -59,7 +58,6 @@ pub enum Call {
     CancelRequests,
     /// The service begins to wait, and gives up.
     PortWait,
-    PortClose,
     AuxRead,
     AuxWrite,
     AuxCommit,
@@ -71,19 +69,18 @@ pub enum Call {
 
 impl Call {
     /// Those that the race matrix does not have.
-    pub const MORE: [Self; 31] = [
+    pub const MORE: [Self; 29] = [
         Self::FaultRun,
         Self::SupplyRun,
         Self::FailRun,
         Self::DirtyRun,
         Self::WritebackBeginRun,
         Self::WritebackEndRun,
-        Self::Commit,
-        Self::Prefetch,
-        Self::DontNeed,
+        Self::CommitRun,
+        Self::PrefetchRun,
+        Self::DontNeedRun,
         Self::SupplyPages,
         Self::EvictAll,
-        Self::QueryDirtyRanges,
         Self::QueryStats,
         Self::ResetStats,
         Self::LookUp,
@@ -95,7 +92,6 @@ impl Call {
         Self::Cancel,
         Self::CancelRequests,
         Self::PortWait,
-        Self::PortClose,
         Self::AuxRead,
         Self::AuxWrite,
         Self::AuxCommit,
@@ -122,7 +118,6 @@ impl Call {
                     | Self::WritebackEndRun
                     | Self::SupplyPages
                     | Self::EvictAll
-                    | Self::QueryDirtyRanges
                     | Self::QueryStats
                     | Self::ResetStats
                     | Self::CreateVmo
@@ -142,11 +137,10 @@ impl Call {
                     | Self::DirtyRun
                     | Self::WritebackBeginRun
                     | Self::WritebackEndRun
-                    | Self::Commit
-                    | Self::Prefetch
-                    | Self::DontNeed
+                    | Self::CommitRun
+                    | Self::PrefetchRun
+                    | Self::DontNeedRun
                     | Self::SupplyPages
-                    | Self::QueryDirtyRanges
                     | Self::QueryStats
                     | Self::ResetStats
                     | Self::LookUp
@@ -183,7 +177,7 @@ impl Call {
 
     /// Ends the last handle of something.
     const fn ends(self) -> bool {
-        matches!(self, Self::Of(Op::PagerClose | Op::VmoDrop) | Self::PortClose | Self::AuxDrop)
+        matches!(self, Self::Of(Op::PagerClose | Op::VmoDrop | Op::PortClose) | Self::AuxDrop)
     }
 
     const fn resizes(self) -> bool {
@@ -270,7 +264,7 @@ impl Stop {
         if is(Op::PagerClose) && holds(Call::uses_pager) {
             return Some("the other call holds the pager");
         }
-        if has(Call::PortClose) && holds(Call::uses_port) {
+        if is(Op::PortClose) && holds(Call::uses_port) {
             return Some("the other call holds the port");
         }
         if has(Call::AuxDrop) && holds(Call::uses_aux) {
@@ -316,15 +310,9 @@ impl Stop {
             aux.write(ByteOffset(0), &[1]).expect("memory");
             Arc::new(aux)
         });
-        let mut port = Some(stage.port.clone());
-        let mut hands = |call: Call, byte| Hands::new(&mut stage, &mut aux, &mut port, call, byte);
+        let mut hands = |call: Call, byte| Hands::new(&mut stage, &mut aux, call, byte);
         let (mine, others) = (hands(self.stopped, 0xa), hands(self.other, 0xb));
-        let Stage { platform, pager, port: last, vmo, waiters, guard, .. } = stage;
-        if both.contains(&Call::PortClose) {
-            drop(last); // so that the call has the last
-        } else {
-            port = Some(last);
-        }
+        let Stage { platform, pager, port, vmo, waiters, guard, .. } = stage;
         let ends = matches!(self.other, Call::Of(op) if op.ends_waits());
         let waits = if ends { waiters.iter().map(Waiting::watched).collect() } else { Vec::new() };
         let met = beside_a_stop(stop, waits, || mine.call(), || others.call());
@@ -364,13 +352,7 @@ struct Hands {
 // SAFETY: as for `Waiting`: loom's Arc lacks the declaration, not the reason.
 unsafe impl Send for Hands {}
 impl Hands {
-    fn new(
-        stage: &mut Stage,
-        aux: &mut Option<Arc<AnonymousVmo<ModelPlatform>>>,
-        port: &mut Option<Arc<Port<ModelPlatform>>>,
-        call: Call,
-        byte: u8,
-    ) -> Self {
+    fn new(stage: &mut Stage, aux: &mut Option<Arc<AnonymousVmo<ModelPlatform>>>, call: Call, byte: u8) -> Self {
         let actor = match call {
             Call::Of(Op::PortTake) => None, // it may meet packets that the matrix does not have
             Call::Of(op) => Some(stage.actor(op, byte)),
@@ -381,7 +363,7 @@ impl Hands {
             call,
             byte,
             actor,
-            port: if call == Call::PortClose { port.take() } else { port.clone().filter(|_| call.uses_port()) },
+            port: stage.port.clone().filter(|_| more && call.uses_port()),
             pager: stage.pager.clone().filter(|_| more && call.uses_pager()),
             vmo: stage.vmo.clone().filter(|_| more && call.uses_vmo()),
             aux: if call == Call::AuxDrop { aux.take() } else { aux.clone().filter(|_| call.uses_aux()) },
@@ -395,9 +377,9 @@ impl Hands {
         let wait = |mut waiting: Waiting| waiting.poll().is_none().then_some(waiting);
         match (call, port, pager, vmo, aux) {
             (Call::FaultRun, _, _, Some(vmo), _) => return wait(Waiting::fault_run(vmo, 0, PAGES)),
-            (Call::Commit, _, _, Some(vmo), _) => return wait(Waiting::commit(vmo, 0, PAGES)),
-            (Call::Prefetch, _, _, Some(vmo), _) => return wait(Waiting::prefetch(vmo, 0, PAGES)),
-            (Call::DontNeed, _, _, Some(vmo), _) => out_of_range(vmo.dont_need(all)),
+            (Call::CommitRun, _, _, Some(vmo), _) => return wait(Waiting::commit(vmo, 0, PAGES)),
+            (Call::PrefetchRun, _, _, Some(vmo), _) => return wait(Waiting::prefetch(vmo, 0, PAGES)),
+            (Call::DontNeedRun, _, _, Some(vmo), _) => out_of_range(vmo.dont_need(all)),
             (Call::SupplyRun, _, Some(pager), Some(vmo), _) => {
                 let frame = || OwnedFrame::new(&**vmo.platform()).expect("memory");
                 detached(pager.supply_frames(&vmo, all, [frame(), frame()]));
@@ -435,10 +417,6 @@ impl Hands {
             (Call::EvictAll, _, Some(pager), ..) => {
                 let _: PageCount = pager.evict(PageCount(1), Evict::Any);
             }
-            (Call::QueryDirtyRanges, _, Some(pager), Some(vmo), _) => {
-                let found = pager.query_dirty_ranges(&vmo, page(0), &mut [DirtyRange::default(); 2]);
-                out_of_range(found.map(drop));
-            }
             (Call::QueryStats, _, Some(pager), Some(vmo), _) => {
                 pager.query_vmo_stats(&vmo, VmoStatsOptions::Keep).expect("the pager's own VMO");
             }
@@ -459,7 +437,6 @@ impl Hands {
                 let _: Option<upager::Result<u8>> = waiting.poll();
                 let _: usize = waiting.leave();
             }
-            (Call::PortClose, Some(port), ..) => drop(port),
             (Call::AuxDrop, .., Some(aux)) => drop(aux),
             (Call::AuxRead, .., Some(aux)) => aux.read(ByteOffset(0), &mut [0]).expect("a page of the VMO"),
             (Call::AuxWrite, .., Some(aux)) => aux.write(ByteOffset(0), &[byte]).expect("memory"),
