@@ -56,6 +56,7 @@ mod mapper;
 mod mapping;
 mod platform;
 mod region;
+pub mod remote;
 mod sequence;
 pub mod service;
 pub mod source;
