@@ -51,6 +51,7 @@ mod bus;
 mod bytes;
 mod error;
 mod fault_loop;
+pub mod firecracker;
 mod frames;
 mod mapper;
 mod mapping;
