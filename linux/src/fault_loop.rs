@@ -17,6 +17,7 @@ use upager::PageIndex;
 
 use crate::address_map::{AddressMap, find};
 use crate::error::{Error, Result};
+use crate::latency::{Latencies, Stage};
 use crate::mapper::MapperOptions;
 use crate::region::Region;
 use crate::task::{Notes, Step, Task};
@@ -46,6 +47,7 @@ pub(crate) struct Shared {
     /// Mappings that were closed so far.
     pub(crate) closed: AtomicU64,
     pub(crate) figures: Figures,
+    pub(crate) latencies: Arc<Latencies>,
 }
 
 /// What the loops have done. Relaxed throughout: a figure orders nothing.
@@ -120,8 +122,13 @@ impl Notes for Notebook<'_> {
         self.shared.figures.mapped.fetch_add(pages, Relaxed);
     }
 
-    fn asked(&mut self) {
+    fn asked(&mut self) -> Option<Instant> {
         self.shared.figures.asked.fetch_add(1, Relaxed);
+        self.shared.latencies.begin()
+    }
+
+    fn took(&mut self, stage: Stage, begun: Option<Instant>) {
+        self.shared.latencies.end(stage, begun);
     }
 
     fn failed(&mut self, region: &Arc<Region>, page: PageIndex) {
@@ -230,6 +237,7 @@ impl FaultLoop {
             return false;
         }
         self.shared.figures.messages.fetch_add(taken as u64, Relaxed);
+        let taken_at = self.shared.latencies.begin();
         let regions = self.shared.regions.load();
         for message in &self.messages[..taken] {
             let Some((address, stopped)) = message.page_fault() else { continue };
@@ -254,14 +262,14 @@ impl FaultLoop {
             }) {
                 wanted = next.page.0 - touch.page.0 + 1;
             }
-            self.begin(touch, wanted);
+            self.begin(touch, wanted, taken_at);
         }
         drop(touches_left);
         self.touches = touches;
         true
     }
 
-    fn begin(&mut self, touch: Touch, wanted: u64) {
+    fn begin(&mut self, touch: Touch, wanted: u64, taken_at: Option<Instant>) {
         let Touch { region, page, stopped } = touch;
         let end = region.first().0 + region.count().0;
         let window = match stopped {
@@ -269,7 +277,7 @@ impl FaultLoop {
             _ => region.sequences.window(page, self.shared.options.read_ahead.0),
         };
         let run = window.max(wanted).min(end - page.0);
-        let task = Task::new(region, page, wanted, run, stopped);
+        let task = Task::new(region, page, wanted, run, stopped, taken_at);
         let place = self.free.pop().unwrap_or_else(|| {
             let number = self.slots.len() as u32;
             let (waker, place) = self.bell.waker(number);
@@ -284,6 +292,7 @@ impl FaultLoop {
         let slot = &mut self.slots[place as usize];
         slot.place.polled();
         let Some(task) = &mut slot.task else { return }; // woken after its end
+        let _span = tracing::trace_span!("fault", vmo = task.vmo(), page = task.page().0).entered();
         let mut notebook = Notebook { shared: &self.shared, failures: &mut self.failures };
         match task.step(&slot.waker, &mut notebook) {
             Step::Waits => {}

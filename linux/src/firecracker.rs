@@ -121,8 +121,7 @@ impl GuestRegion {
         self.page_size = match (self.page_size, self.page_size_kib) {
             (0, 0) => PAGE_SIZE,
             (0, kib) if kib < PAGE_SIZE => kib << 10,
-            (0, bytes) => bytes,
-            (bytes, _) => bytes,
+            (0, bytes) | (bytes, _) => bytes,
         };
         let page = self.page_size;
         let whole = page.is_power_of_two() && (PAGE_SIZE..=1 << 30).contains(&page);

@@ -53,6 +53,7 @@ mod error;
 mod fault_loop;
 pub mod firecracker;
 mod frames;
+mod latency;
 mod mapper;
 mod mapping;
 mod platform;
@@ -70,6 +71,7 @@ mod wakers;
 #[cfg(target_arch = "x86_64")]
 pub use bus::BusError;
 pub use error::{Error, Result};
+pub use latency::{LatencyWatch, Stage, StageLatency};
 pub use mapper::{Mapper, MapperCounts, MapperOptions};
 pub use mapping::{Mapping, Protection};
 pub use platform::{LinuxPlatform, PlatformCounts};

@@ -13,6 +13,7 @@ use upager::{ByteRange, PAGE_SIZE, PageCount, PageIndex, Status, Vmo};
 use crate::address_map::AddressMap;
 use crate::error::{Error, Result};
 use crate::fault_loop::{FaultLoop, Figures, Shared};
+use crate::latency::{Latencies, LatencyWatch, Stage};
 use crate::mapping::{Mapping, Protection};
 use crate::platform::LinuxPlatform;
 use crate::region::Region;
@@ -157,6 +158,7 @@ impl Mapper {
             stop: AtomicBool::new(false),
             closed: AtomicU64::new(0),
             figures: Figures::default(),
+            latencies: Latencies::new(&[Stage::Fault, Stage::Request]),
         });
         let mut crew = Crew { shared, threads: Vec::new() };
         for number in 0..loops {
@@ -189,6 +191,12 @@ impl Mapper {
             failed: figures.failed.load(Relaxed),
             again: figures.again.load(Relaxed),
         }
+    }
+
+    /// Has it be measured how long faults take, as long as the answer lives.
+    #[must_use]
+    pub fn watch_latencies(&self) -> LatencyWatch {
+        LatencyWatch::new(&self.crew.shared.latencies)
     }
 
     /// Maps whole pages of a VMO. Nothing is brought in: that is what touching it does.

@@ -8,9 +8,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use upager::{Access, PageCount, PageIndex, Platform, Result, Status};
 
+use crate::latency::Stage;
 use crate::region::{Mapped, Region};
 use crate::uffd::Stopped;
 
@@ -28,6 +30,9 @@ pub(crate) struct Task {
     run: u64,
     stopped: Stopped,
     fault: Option<Fault>,
+    /// When the loop took it, and when the pager was asked, if somebody wants to know.
+    begun: Option<Instant>,
+    asked: Option<Instant>,
     /// The pager said no, and the page could not be failed yet.
     refused: Option<Status>,
 }
@@ -46,13 +51,30 @@ pub(crate) enum Step {
 /// What a task has its loop note.
 pub(crate) trait Notes {
     fn mapped(&mut self, pages: u64);
-    fn asked(&mut self);
+    fn asked(&mut self) -> Option<Instant>;
+    fn took(&mut self, stage: Stage, begun: Option<Instant>);
     fn failed(&mut self, region: &Arc<Region>, page: PageIndex);
 }
 
 impl Task {
-    pub(crate) fn new(region: Arc<Region>, page: PageIndex, wanted: u64, run: u64, stopped: Stopped) -> Self {
-        Self { region, page, wanted, run: run.max(wanted), stopped, fault: None, refused: None }
+    pub(crate) fn new(
+        region: Arc<Region>,
+        page: PageIndex,
+        wanted: u64,
+        run: u64,
+        stopped: Stopped,
+        begun: Option<Instant>,
+    ) -> Self {
+        Self { region, page, wanted, run: run.max(wanted), stopped, fault: None, begun, asked: None, refused: None }
+    }
+
+    /// The key of its VMO.
+    pub(crate) fn vmo(&self) -> u64 {
+        self.region.vmo().key()
+    }
+
+    pub(crate) const fn page(&self) -> PageIndex {
+        self.page
     }
 
     pub(crate) fn is_of_closed(&self) -> bool {
@@ -70,6 +92,7 @@ impl Task {
                     Poll::Pending => return Step::Waits,
                     Poll::Ready(result) => {
                         self.fault = None;
+                        notes.took(Stage::Request, self.asked.take());
                         self.refused = result.err();
                     }
                 }
@@ -81,14 +104,16 @@ impl Task {
                 if !self.fail(notes) {
                     return Step::Again;
                 }
+                self.is_home(notes);
             } else {
                 match self.map() {
                     Mapped::Pages(pages) => {
                         notes.mapped(pages);
                         self.advance(pages);
+                        self.is_home(notes);
                     }
                     Mapped::Absent if self.run > 0 => {
-                        notes.asked();
+                        self.asked = notes.asked();
                         self.ask();
                         continue;
                     }
@@ -105,6 +130,13 @@ impl Task {
             }
         }
         Step::Again
+    }
+
+    /// Notes the time, if nobody waits any more: what is read ahead is for later.
+    fn is_home(&mut self, notes: &mut impl Notes) {
+        if self.wanted == 0 {
+            notes.took(Stage::Fault, self.begun.take());
+        }
     }
 
     fn advance(&mut self, pages: u64) {

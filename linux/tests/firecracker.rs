@@ -48,6 +48,8 @@ struct Register {
     ioctls: u64,
 }
 
+const REGISTER: rustix::ioctl::Opcode = opcode::read_write::<Register>(0xaa, 0x00);
+
 /// Memory of the guest, which a handler is to fill.
 fn guest_memory() -> (OwnedFd, Vec<*mut u8>) {
     const EVENT_REMOVE: u64 = 1 << 3;
@@ -63,7 +65,6 @@ fn guest_memory() -> (OwnedFd, Vec<*mut u8>) {
         // SAFETY: a new mapping.
         let at = unsafe { mmap_anonymous(std::ptr::null_mut(), pages * PAGE, prot, flags) }.unwrap();
         let mut register = Register { start: at.addr() as u64, len: (pages * PAGE) as u64, mode: 1, ioctls: 0 };
-        const REGISTER: rustix::ioctl::Opcode = opcode::read_write::<Register>(0xaa, 0x00);
         // SAFETY: `uffdio_register`, of memory that nobody uses yet.
         unsafe { rustix::ioctl::ioctl(&uffd, Updater::<REGISTER, _>::new(&mut register)) }.unwrap();
         at.cast::<u8>()

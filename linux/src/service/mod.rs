@@ -68,7 +68,7 @@ use async_io::Timer;
 use event_listener::Event;
 use futures_util::FutureExt;
 use futures_util::future::{join_all, select};
-use upager::{ByteRange, Command, Packet, PageCount, Pager, Port, Status, Vmo, VmoOptions, Watch, Watcher};
+use upager::{ByteRange, Command, Packet, PageCount, Pager, Port, Status, Vmo, VmoCounts, VmoOptions, Watch, Watcher};
 
 use self::builder::Options;
 pub use self::builder::{Builder, MemoryLimit, SyncPolicy, WritebackPolicy};
@@ -76,6 +76,7 @@ use self::pace::Pace;
 use self::served::Served;
 use self::writeback::Round;
 use crate::error::Result;
+use crate::latency::{Latencies, LatencyWatch, Stage};
 use crate::platform::LinuxPlatform;
 use crate::source::{PageSource, SourceError};
 
@@ -173,6 +174,7 @@ struct Inner {
     /// No packet is taken any more.
     over: AtomicBool,
     figures: Figures,
+    latencies: Arc<Latencies>,
 }
 
 /// The end of the threads.
@@ -310,6 +312,7 @@ impl Service {
             trimming: Mutex::new(()),
             over: AtomicBool::new(false),
             figures: Figures::default(),
+            latencies: Latencies::new(&[Stage::Read, Stage::Write, Stage::Sync]),
         });
         let serve = AssertUnwindSafe(inner.clone().serve()).catch_unwind();
         let of = inner.clone();
@@ -464,6 +467,22 @@ impl Service {
             write_errors: figures.write_errors.get(),
             over_limit: figures.over_limit.get(),
         }
+    }
+
+    /// Has it be measured how long the sources take, as long as the answer lives.
+    #[must_use]
+    pub fn watch_latencies(&self) -> LatencyWatch {
+        LatencyWatch::new(&self.inner.latencies)
+    }
+
+    /// The VMOs that are served: the key of each, its size in bytes, and its figures.
+    #[must_use]
+    pub fn vmos(&self) -> Vec<(u64, u64, VmoCounts)> {
+        let served = self.inner.served.load();
+        let mut vmos: Vec<_> =
+            served.values().map(|served| (served.vmo.key(), served.vmo.size(), served.vmo.counts())).collect();
+        vmos.sort_by_key(|(key, ..)| *key);
+        vmos
     }
 
     /// Detaches all VMOs, so that nobody waits any more, and writes back what is dirty. Ends when all is safe, or the sources
