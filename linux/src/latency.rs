@@ -62,6 +62,9 @@ pub struct StageLatency {
     pub longest: Duration,
 }
 
+/// The longest that is told apart: an hour, in nanoseconds.
+const LONGEST: u64 = 3_600_000_000_000;
+
 /// The histograms of a mapper or a service, in nanoseconds.
 pub(crate) struct Latencies {
     watchers: AtomicUsize,
@@ -77,8 +80,8 @@ impl fmt::Debug for Latencies {
 impl Latencies {
     pub(crate) fn new(stages: &[Stage]) -> Arc<Self> {
         let histogram = |stage: &Stage| {
-            // Two digits; it grows to what it sees.
-            let empty = Histogram::new(2).unwrap_or_else(|_| unreachable!("at most five digits"));
+            let empty = Histogram::new_with_bounds(1, LONGEST, 2);
+            let empty = empty.unwrap_or_else(|_| unreachable!("bounds apart, and two digits"));
             (*stage, Mutex::new(empty))
         };
         Arc::new(Self { watchers: AtomicUsize::new(0), stages: stages.iter().map(histogram).collect() })
