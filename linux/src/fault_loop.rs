@@ -6,10 +6,11 @@
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::task::Waker;
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, epoll};
@@ -30,6 +31,8 @@ const MESSAGES: usize = 64;
 const POLLED: usize = 128;
 /// How long a loop sleeps at most: what others have retired is freed by whoever comes by.
 const NAP: Duration = Duration::from_millis(50);
+/// The place of the service's work, which has no slot.
+const HELP: u32 = u32::MAX;
 /// What an epoll says has something.
 const USERFAULTFD: u64 = 0;
 const BELL: u64 = 1;
@@ -146,8 +149,12 @@ struct Touch {
     stopped: Stopped,
 }
 
+/// Work of a service that a loop does besides its own, until that is over.
+pub(crate) type Help = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 pub(crate) struct FaultLoop {
     shared: Arc<Shared>,
+    help: Option<(Help, Waker, Arc<Place>)>,
     bell: Arc<Bell>,
     epoll: OwnedFd,
     slots: Vec<Slot>,
@@ -161,7 +168,7 @@ pub(crate) struct FaultLoop {
 }
 
 impl FaultLoop {
-    pub(crate) fn new(shared: &Arc<Shared>, number: usize) -> Result<Self> {
+    pub(crate) fn new(shared: &Arc<Shared>, number: usize, help: Option<Help>) -> Result<Self> {
         let bell = shared.bells[number].clone();
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(Error::system("creating an epoll"))?;
         // Exclusive: one message does not wake all loops.
@@ -169,8 +176,14 @@ impl FaultLoop {
         epoll::add(&epoll, &shared.uffd, epoll::EventData::new_u64(USERFAULTFD), flags)
             .and_then(|()| epoll::add(&epoll, &bell, epoll::EventData::new_u64(BELL), epoll::EventFlags::IN))
             .map_err(Error::system("watching a userfaultfd"))?;
+        let help = help.map(|help| {
+            let (waker, place) = bell.waker(HELP);
+            waker.wake_by_ref(); // its first turn
+            (help, waker, place)
+        });
         Ok(Self {
             shared: shared.clone(),
+            help,
             bell,
             epoll,
             slots: Vec::new(),
@@ -214,7 +227,7 @@ impl FaultLoop {
         for _ in 0..POLLED {
             let Some(place) = self.bell.next() else { break };
             worked = true;
-            self.poll(place);
+            if place == HELP { self.help() } else { self.poll(place) }
         }
         worked |= self.take_messages();
         if !self.again.is_empty() {
@@ -277,7 +290,17 @@ impl FaultLoop {
             _ => region.sequences.window(page, self.shared.options.read_ahead.0),
         };
         let run = window.max(wanted).min(end - page.0);
-        let task = Task::new(region, page, wanted, run, stopped, taken_at);
+        let next = PageIndex(page.0 + run);
+        // Who reads on finds the next window near when it comes there.
+        let ahead = (window > 1 && next.0 < end).then(|| Task::ahead(region.clone(), next, run.min(end - next.0)));
+        self.enter(Task::new(region, page, wanted, run, stopped, taken_at));
+        if let Some(ahead) = ahead {
+            self.enter(ahead);
+        }
+    }
+
+    /// Gives a task a place, and its first turn.
+    fn enter(&mut self, task: Task) {
         let place = self.free.pop().unwrap_or_else(|| {
             let number = self.slots.len() as u32;
             let (waker, place) = self.bell.waker(number);
@@ -304,6 +327,15 @@ impl FaultLoop {
                 slot.task = None;
                 self.free.push(place);
             }
+        }
+    }
+
+    /// Does some of the service's work. What that wakes of ours is in the bell's queue then.
+    fn help(&mut self) {
+        let Some((help, waker, place)) = &mut self.help else { return };
+        place.polled();
+        if help.as_mut().poll(&mut Context::from_waker(waker)).is_ready() {
+            self.help = None;
         }
     }
 

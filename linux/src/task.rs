@@ -10,12 +10,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use upager::{Access, PageCount, PageIndex, Platform, Result, Status};
+use upager::{Access, ByteRange, PAGE_SIZE, PageCount, PageIndex, Platform, Result, Status};
 
 use crate::latency::Stage;
 use crate::region::{Mapped, Region};
 use crate::uffd::Stopped;
 
+/// Pages that are mapped, or moved, by one turn.
+const AT_ONCE: u64 = 256;
 /// Turns of one step. More would let a task that is under pressure of eviction keep the others from theirs.
 const TURNS: usize = 8;
 
@@ -29,6 +31,8 @@ pub(crate) struct Task {
     /// How many from there on are mapped with it, at most.
     run: u64,
     stopped: Stopped,
+    /// It only brings pages near that will be wanted soon.
+    ahead: bool,
     fault: Option<Fault>,
     /// When the loop took it, and when the pager was asked, if somebody wants to know.
     begun: Option<Instant>,
@@ -65,7 +69,18 @@ impl Task {
         stopped: Stopped,
         begun: Option<Instant>,
     ) -> Self {
-        Self { region, page, wanted, run: run.max(wanted), stopped, fault: None, begun, asked: None, refused: None }
+        let (run, ahead) = (run.max(wanted), false);
+        Self { region, page, wanted, run, stopped, ahead, fault: None, begun, asked: None, refused: None }
+    }
+
+    /// Brings pages near that nobody waits for yet: into the VMO, and to their places there. They are not mapped, so the first
+    /// touch of one of them tells that the reading goes on, and has more be brought near.
+    pub(crate) fn ahead(region: Arc<Region>, page: PageIndex, run: u64) -> Self {
+        let mut task = Self::new(region, page, 0, run, Stopped::Reading, None);
+        let (vmo, range) = (task.region.vmo().clone(), ByteRange::new(page.offset().0, run * PAGE_SIZE));
+        task.ahead = true;
+        task.fault = Some(Box::pin(async move { vmo.prefetch(range).await }));
+        task
     }
 
     /// The key of its VMO.
@@ -96,6 +111,16 @@ impl Task {
                         self.refused = result.err();
                     }
                 }
+            }
+            if self.ahead {
+                match self.region.bring_near(self.page, self.run.min(AT_ONCE)) {
+                    0 => return Step::Done,
+                    pages => self.advance(pages),
+                }
+                if self.run == 0 {
+                    return Step::Done;
+                }
+                continue;
             }
             if self.refused.is_some() {
                 if self.wanted == 0 {
@@ -146,7 +171,7 @@ impl Task {
     }
 
     fn map(&self) -> Mapped {
-        let count = if self.stopped == Stopped::Reading { self.run } else { 1 };
+        let count = if self.stopped == Stopped::Reading { self.run.min(AT_ONCE) } else { 1 };
         let Some(claim) = self.region.claim(self.page, count) else { return Mapped::Busy };
         match self.stopped {
             Stopped::Reading => self.region.map_for_reading(&claim, self.page, count),

@@ -56,6 +56,7 @@ mod writeback;
 use std::collections::HashMap;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, Weak};
@@ -207,6 +208,8 @@ impl Stop {
 /// writes it back.
 pub struct Service {
     inner: Arc<Inner>,
+    /// Here too, so that it lives where there is no thread.
+    executor: Arc<Executor<'static>>,
     stop: Arc<Stop>,
     _watcher: Option<Watcher>,
 }
@@ -290,6 +293,12 @@ impl Inner {
 }
 
 impl Service {
+    /// The work of a thread of it, until it is over.
+    pub(crate) fn help(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let (executor, stop) = (self.executor.clone(), self.stop.clone());
+        Box::pin(async move { executor.run(stop.wait()).await })
+    }
+
     /// To set one up.
     #[must_use]
     pub fn builder() -> Builder {
@@ -338,10 +347,10 @@ impl Service {
             }
         };
         // Made before the threads: dropped, it ends those that are there.
-        let service = Self { inner, stop: Arc::new(Stop::default()), _watcher: watcher };
+        let service = Self { inner, executor: executor.clone(), stop: Arc::new(Stop::default()), _watcher: watcher };
         for number in 0..builder.threads {
-            let (executor, stop) = (executor.clone(), service.stop.clone());
-            let run = move || async_io::block_on(executor.run(stop.wait()));
+            let help = service.help();
+            let run = move || async_io::block_on(help);
             thread::Builder::new().name(format!("upager-service-{number}")).spawn(run)?;
         }
         Ok(service)
