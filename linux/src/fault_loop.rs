@@ -6,10 +6,11 @@
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::task::Waker;
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, epoll};
@@ -17,6 +18,7 @@ use upager::PageIndex;
 
 use crate::address_map::{AddressMap, find};
 use crate::error::{Error, Result};
+use crate::latency::{Latencies, Stage};
 use crate::mapper::MapperOptions;
 use crate::region::Region;
 use crate::task::{Notes, Step, Task};
@@ -29,6 +31,8 @@ const MESSAGES: usize = 64;
 const POLLED: usize = 128;
 /// How long a loop sleeps at most: what others have retired is freed by whoever comes by.
 const NAP: Duration = Duration::from_millis(50);
+/// The place of the service's work, which has no slot.
+const HELP: u32 = u32::MAX;
 /// What an epoll says has something.
 const USERFAULTFD: u64 = 0;
 const BELL: u64 = 1;
@@ -46,6 +50,7 @@ pub(crate) struct Shared {
     /// Mappings that were closed so far.
     pub(crate) closed: AtomicU64,
     pub(crate) figures: Figures,
+    pub(crate) latencies: Arc<Latencies>,
 }
 
 /// What the loops have done. Relaxed throughout: a figure orders nothing.
@@ -120,8 +125,13 @@ impl Notes for Notebook<'_> {
         self.shared.figures.mapped.fetch_add(pages, Relaxed);
     }
 
-    fn asked(&mut self) {
+    fn asked(&mut self) -> Option<Instant> {
         self.shared.figures.asked.fetch_add(1, Relaxed);
+        self.shared.latencies.begin()
+    }
+
+    fn took(&mut self, stage: Stage, begun: Option<Instant>) {
+        self.shared.latencies.end(stage, begun);
     }
 
     fn failed(&mut self, region: &Arc<Region>, page: PageIndex) {
@@ -139,8 +149,12 @@ struct Touch {
     stopped: Stopped,
 }
 
+/// Work of a service that a loop does besides its own, until that is over.
+pub(crate) type Help = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 pub(crate) struct FaultLoop {
     shared: Arc<Shared>,
+    help: Option<(Help, Waker, Arc<Place>)>,
     bell: Arc<Bell>,
     epoll: OwnedFd,
     slots: Vec<Slot>,
@@ -154,7 +168,7 @@ pub(crate) struct FaultLoop {
 }
 
 impl FaultLoop {
-    pub(crate) fn new(shared: &Arc<Shared>, number: usize) -> Result<Self> {
+    pub(crate) fn new(shared: &Arc<Shared>, number: usize, help: Option<Help>) -> Result<Self> {
         let bell = shared.bells[number].clone();
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(Error::system("creating an epoll"))?;
         // Exclusive: one message does not wake all loops.
@@ -162,8 +176,14 @@ impl FaultLoop {
         epoll::add(&epoll, &shared.uffd, epoll::EventData::new_u64(USERFAULTFD), flags)
             .and_then(|()| epoll::add(&epoll, &bell, epoll::EventData::new_u64(BELL), epoll::EventFlags::IN))
             .map_err(Error::system("watching a userfaultfd"))?;
+        let help = help.map(|help| {
+            let (waker, place) = bell.waker(HELP);
+            waker.wake_by_ref(); // its first turn
+            (help, waker, place)
+        });
         Ok(Self {
             shared: shared.clone(),
+            help,
             bell,
             epoll,
             slots: Vec::new(),
@@ -207,7 +227,7 @@ impl FaultLoop {
         for _ in 0..POLLED {
             let Some(place) = self.bell.next() else { break };
             worked = true;
-            self.poll(place);
+            if place == HELP { self.help() } else { self.poll(place) }
         }
         worked |= self.take_messages();
         if !self.again.is_empty() {
@@ -230,6 +250,7 @@ impl FaultLoop {
             return false;
         }
         self.shared.figures.messages.fetch_add(taken as u64, Relaxed);
+        let taken_at = self.shared.latencies.begin();
         let regions = self.shared.regions.load();
         for message in &self.messages[..taken] {
             let Some((address, stopped)) = message.page_fault() else { continue };
@@ -254,14 +275,14 @@ impl FaultLoop {
             }) {
                 wanted = next.page.0 - touch.page.0 + 1;
             }
-            self.begin(touch, wanted);
+            self.begin(touch, wanted, taken_at);
         }
         drop(touches_left);
         self.touches = touches;
         true
     }
 
-    fn begin(&mut self, touch: Touch, wanted: u64) {
+    fn begin(&mut self, touch: Touch, wanted: u64, taken_at: Option<Instant>) {
         let Touch { region, page, stopped } = touch;
         let end = region.first().0 + region.count().0;
         let window = match stopped {
@@ -269,7 +290,17 @@ impl FaultLoop {
             _ => region.sequences.window(page, self.shared.options.read_ahead.0),
         };
         let run = window.max(wanted).min(end - page.0);
-        let task = Task::new(region, page, wanted, run, stopped);
+        let next = PageIndex(page.0 + run);
+        // Who reads on finds the next window near when it comes there.
+        let ahead = (window > 1 && next.0 < end).then(|| Task::ahead(region.clone(), next, run.min(end - next.0)));
+        self.enter(Task::new(region, page, wanted, run, stopped, taken_at));
+        if let Some(ahead) = ahead {
+            self.enter(ahead);
+        }
+    }
+
+    /// Gives a task a place, and its first turn.
+    fn enter(&mut self, task: Task) {
         let place = self.free.pop().unwrap_or_else(|| {
             let number = self.slots.len() as u32;
             let (waker, place) = self.bell.waker(number);
@@ -284,6 +315,7 @@ impl FaultLoop {
         let slot = &mut self.slots[place as usize];
         slot.place.polled();
         let Some(task) = &mut slot.task else { return }; // woken after its end
+        let _span = tracing::trace_span!("fault", vmo = task.vmo(), page = task.page().0).entered();
         let mut notebook = Notebook { shared: &self.shared, failures: &mut self.failures };
         match task.step(&slot.waker, &mut notebook) {
             Step::Waits => {}
@@ -295,6 +327,15 @@ impl FaultLoop {
                 slot.task = None;
                 self.free.push(place);
             }
+        }
+    }
+
+    /// Does some of the service's work. What that wakes of ours is in the bell's queue then.
+    fn help(&mut self) {
+        let Some((help, waker, place)) = &mut self.help else { return };
+        place.polled();
+        if help.as_mut().poll(&mut Context::from_waker(waker)).is_ready() {
+            self.help = None;
         }
     }
 

@@ -12,10 +12,12 @@ use upager::{ByteRange, PAGE_SIZE, PageCount, PageIndex, Status, Vmo};
 
 use crate::address_map::AddressMap;
 use crate::error::{Error, Result};
-use crate::fault_loop::{FaultLoop, Figures, Shared};
+use crate::fault_loop::{FaultLoop, Figures, Help, Shared};
+use crate::latency::{Latencies, LatencyWatch, Stage};
 use crate::mapping::{Mapping, Protection};
 use crate::platform::LinuxPlatform;
 use crate::region::Region;
+use crate::service::Service;
 use crate::uffd::{Privilege, Uffd};
 use crate::wakers::Bell;
 
@@ -29,8 +31,8 @@ pub struct MapperOptions {
     /// How long a thread looks for work before it sleeps. A wake across processors takes longer than most
     /// faults. By default 50 us, and nothing where there is one processor.
     pub spin: Duration,
-    /// The most pages that one fault brings in when a region is read one page after the other. 1: each page
-    /// by itself. By default 64.
+    /// The most pages that one fault brings in when a region is read one page after the other; as many more are brought
+    /// near meanwhile. 1: each page by itself. By default 64.
     pub read_ahead: PageCount,
     /// How long the touches of a page fail after its fault has failed, before one asks the pager again.
     /// By default 20 ms.
@@ -144,6 +146,21 @@ impl Mapper {
     ///
     /// Errors: as for [`new`](Self::new).
     pub fn with(options: MapperOptions) -> Result<Self> {
+        Self::start(options, || None)
+    }
+
+    /// With these options, and with threads that do the work of a service too, as long as it lives: a page that the service's source
+    /// has at once is then supplied by the thread that has taken the fault, and no other one is woken. Best with a service that has
+    /// [no threads of its own](crate::service::Builder::threads).
+    ///
+    /// A source whose calls block, against their contract, holds up the faults of all mappings of this mapper.
+    ///
+    /// Errors: as for [`new`](Self::new).
+    pub fn serving(options: MapperOptions, service: &Service) -> Result<Self> {
+        Self::start(options, || Some(service.help()))
+    }
+
+    fn start(options: MapperOptions, help: impl Fn() -> Option<Help>) -> Result<Self> {
         let uffd = Arc::new(Uffd::open()?);
         let nothing =
             memfd_create(c"upager-nothing", MemfdFlags::CLOEXEC).map_err(Error::system("creating a memfd"))?;
@@ -157,10 +174,11 @@ impl Mapper {
             stop: AtomicBool::new(false),
             closed: AtomicU64::new(0),
             figures: Figures::default(),
+            latencies: Latencies::new(&[Stage::Fault, Stage::Request]),
         });
         let mut crew = Crew { shared, threads: Vec::new() };
         for number in 0..loops {
-            let fault_loop = FaultLoop::new(&crew.shared, number)?;
+            let fault_loop = FaultLoop::new(&crew.shared, number, help())?;
             let thread = thread::Builder::new().name(format!("upager-{number}")).spawn(move || fault_loop.run());
             crew.threads.push(thread.map_err(Error::system("starting a thread"))?);
         }
@@ -189,6 +207,12 @@ impl Mapper {
             failed: figures.failed.load(Relaxed),
             again: figures.again.load(Relaxed),
         }
+    }
+
+    /// Has it be measured how long faults take, as long as the answer lives.
+    #[must_use]
+    pub fn watch_latencies(&self) -> LatencyWatch {
+        LatencyWatch::new(&self.crew.shared.latencies)
     }
 
     /// Maps whole pages of a VMO. Nothing is brought in: that is what touching it does.

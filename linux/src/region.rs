@@ -232,6 +232,15 @@ impl Region {
         mapped.map_or_else(|why| why, |()| Mapped::Pages(home as u64))
     }
 
+    /// Moves those of the pages that are there to their places, as far as they follow one another, and maps none. Returns how
+    /// many are at their places; fewer where another thread is at work: they are moved when they are mapped.
+    pub(crate) fn bring_near(&self, first: PageIndex, count: u64) -> u64 {
+        let guard = self.vmo.platform().pin();
+        let pages = first.0..(first.0 + count).min(self.first.0 + self.count().0);
+        let found: Vec<Frame> = pages.map_while(|page| self.vmo.lookup(&guard, PageIndex(page))).collect();
+        if found.is_empty() { 0 } else { self.bring_home(&guard, first, &found).0 as u64 }
+    }
+
     /// Maps a page for writing, or lifts its protection. It becomes dirty by that.
     pub(crate) fn map_for_writing(&self, _: &Claim<'_>, page: PageIndex, stopped: Stopped) -> Mapped {
         let platform = self.vmo.platform();

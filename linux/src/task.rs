@@ -8,12 +8,16 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
-use upager::{Access, PageCount, PageIndex, Platform, Result, Status};
+use upager::{Access, ByteRange, PAGE_SIZE, PageCount, PageIndex, Platform, Result, Status};
 
+use crate::latency::Stage;
 use crate::region::{Mapped, Region};
 use crate::uffd::Stopped;
 
+/// Pages that are mapped, or moved, by one turn.
+const AT_ONCE: u64 = 256;
 /// Turns of one step. More would let a task that is under pressure of eviction keep the others from theirs.
 const TURNS: usize = 8;
 
@@ -27,7 +31,12 @@ pub(crate) struct Task {
     /// How many from there on are mapped with it, at most.
     run: u64,
     stopped: Stopped,
+    /// It only brings pages near that will be wanted soon.
+    ahead: bool,
     fault: Option<Fault>,
+    /// When the loop took it, and when the pager was asked, if somebody wants to know.
+    begun: Option<Instant>,
+    asked: Option<Instant>,
     /// The pager said no, and the page could not be failed yet.
     refused: Option<Status>,
 }
@@ -46,13 +55,41 @@ pub(crate) enum Step {
 /// What a task has its loop note.
 pub(crate) trait Notes {
     fn mapped(&mut self, pages: u64);
-    fn asked(&mut self);
+    fn asked(&mut self) -> Option<Instant>;
+    fn took(&mut self, stage: Stage, begun: Option<Instant>);
     fn failed(&mut self, region: &Arc<Region>, page: PageIndex);
 }
 
 impl Task {
-    pub(crate) fn new(region: Arc<Region>, page: PageIndex, wanted: u64, run: u64, stopped: Stopped) -> Self {
-        Self { region, page, wanted, run: run.max(wanted), stopped, fault: None, refused: None }
+    pub(crate) fn new(
+        region: Arc<Region>,
+        page: PageIndex,
+        wanted: u64,
+        run: u64,
+        stopped: Stopped,
+        begun: Option<Instant>,
+    ) -> Self {
+        let (run, ahead) = (run.max(wanted), false);
+        Self { region, page, wanted, run, stopped, ahead, fault: None, begun, asked: None, refused: None }
+    }
+
+    /// Brings pages near that nobody waits for yet: into the VMO, and to their places there. They are not mapped, so the first
+    /// touch of one of them tells that the reading goes on, and has more be brought near.
+    pub(crate) fn ahead(region: Arc<Region>, page: PageIndex, run: u64) -> Self {
+        let mut task = Self::new(region, page, 0, run, Stopped::Reading, None);
+        let (vmo, range) = (task.region.vmo().clone(), ByteRange::new(page.offset().0, run * PAGE_SIZE));
+        task.ahead = true;
+        task.fault = Some(Box::pin(async move { vmo.prefetch(range).await }));
+        task
+    }
+
+    /// The key of its VMO.
+    pub(crate) fn vmo(&self) -> u64 {
+        self.region.vmo().key()
+    }
+
+    pub(crate) const fn page(&self) -> PageIndex {
+        self.page
     }
 
     pub(crate) fn is_of_closed(&self) -> bool {
@@ -70,9 +107,20 @@ impl Task {
                     Poll::Pending => return Step::Waits,
                     Poll::Ready(result) => {
                         self.fault = None;
+                        notes.took(Stage::Request, self.asked.take());
                         self.refused = result.err();
                     }
                 }
+            }
+            if self.ahead {
+                match self.region.bring_near(self.page, self.run.min(AT_ONCE)) {
+                    0 => return Step::Done,
+                    pages => self.advance(pages),
+                }
+                if self.run == 0 {
+                    return Step::Done;
+                }
+                continue;
             }
             if self.refused.is_some() {
                 if self.wanted == 0 {
@@ -81,14 +129,16 @@ impl Task {
                 if !self.fail(notes) {
                     return Step::Again;
                 }
+                self.is_home(notes);
             } else {
                 match self.map() {
                     Mapped::Pages(pages) => {
                         notes.mapped(pages);
                         self.advance(pages);
+                        self.is_home(notes);
                     }
                     Mapped::Absent if self.run > 0 => {
-                        notes.asked();
+                        self.asked = notes.asked();
                         self.ask();
                         continue;
                     }
@@ -107,6 +157,13 @@ impl Task {
         Step::Again
     }
 
+    /// Notes the time, if nobody waits any more: what is read ahead is for later.
+    fn is_home(&mut self, notes: &mut impl Notes) {
+        if self.wanted == 0 {
+            notes.took(Stage::Fault, self.begun.take());
+        }
+    }
+
     fn advance(&mut self, pages: u64) {
         self.page.0 += pages;
         self.wanted = self.wanted.saturating_sub(pages);
@@ -114,7 +171,7 @@ impl Task {
     }
 
     fn map(&self) -> Mapped {
-        let count = if self.stopped == Stopped::Reading { self.run } else { 1 };
+        let count = if self.stopped == Stopped::Reading { self.run.min(AT_ONCE) } else { 1 };
         let Some(claim) = self.region.claim(self.page, count) else { return Mapped::Busy };
         match self.stopped {
             Stopped::Reading => self.region.map_for_reading(&claim, self.page, count),

@@ -23,6 +23,8 @@ const WAKE: Opcode = opcode::read::<Span>(GROUP, 0x02);
 const WRITE_PROTECT: Opcode = opcode::read_write::<WriteProtect>(GROUP, 0x06);
 const CONTINUE: Opcode = opcode::read_write::<Fill>(GROUP, 0x07);
 const POISON: Opcode = opcode::read_write::<Fill>(GROUP, 0x08);
+const COPY: Opcode = opcode::read_write::<Copied>(GROUP, 0x03);
+const ZERO: Opcode = opcode::read_write::<Fill>(GROUP, 0x04);
 
 const VERSION: u64 = 0xaa;
 const USER_MODE_ONLY: u32 = 1;
@@ -41,6 +43,8 @@ const MODE_WP: u64 = 1 << 1;
 const MODE_MINOR: u64 = 1 << 2;
 
 const EVENT_PAGEFAULT: u8 = 0x12;
+const EVENT_REMOVE: u8 = 0x15;
+const EVENT_UNMAP: u8 = 0x16;
 const FLAG_WRITE: u64 = 1 << 0;
 const FLAG_WP: u64 = 1 << 1;
 
@@ -71,7 +75,18 @@ struct WriteProtect {
     mode: u64,
 }
 
-/// `uffdio_continue` and `uffdio_poison`.
+/// `uffdio_copy`.
+#[repr(C)]
+struct Copied {
+    to: u64,
+    from: u64,
+    len: u64,
+    mode: u64,
+    /// Bytes done, or the error negated.
+    done: i64,
+}
+
+/// `uffdio_continue`, `uffdio_poison` and `uffdio_zeropage`.
 #[repr(C)]
 struct Fill {
     span: Span,
@@ -112,6 +127,15 @@ impl Message {
             _ => Stopped::Reading,
         };
         Some((usize::try_from(self.address).ok()?, stopped))
+    }
+}
+
+impl Message {
+    /// Addresses whose pages are being dropped, by their owner.
+    pub(crate) fn removed(&self) -> Option<Range<usize>> {
+        // The structure has the two in the places of the flags and the address.
+        let range = usize::try_from(self.flags).ok()?..usize::try_from(self.address).ok()?;
+        matches!(self.event, EVENT_REMOVE | EVENT_UNMAP).then_some(range)
     }
 }
 
@@ -223,16 +247,56 @@ impl Uffd {
 
     fn fill<const CALL: Opcode>(&self, range: &Range<usize>, mode: u64) -> Result<usize, Errno> {
         loop {
-            let mut fill = Fill { span: span(range), mode, done: 0 };
-            // SAFETY: the structure is that of the call, which changes how pages of the range are
-            // mapped: pages of a region, which the kernel checks that it was registered with.
-            match unsafe { rustix::ioctl::ioctl(&self.fd, Updater::<CALL, _>::new(&mut fill)) } {
-                Ok(()) => return Ok(range.len()),
-                Err(Errno::AGAIN) if fill.done > 0 => return Ok(usize::try_from(fill.done).unwrap_or(0)),
+            match self.try_fill::<CALL>(range, mode) {
                 Err(Errno::AGAIN | Errno::INTR) => {} // the address space is changing
-                Err(errno) => return Err(errno),
+                done => return done,
             }
         }
+    }
+
+    fn try_fill<const CALL: Opcode>(&self, range: &Range<usize>, mode: u64) -> Result<usize, Errno> {
+        let mut fill = Fill { span: span(range), mode, done: 0 };
+        // SAFETY: the structure is that of the call, which changes how pages of the range are
+        // mapped: pages of a region, or of another process that has asked for it, which the kernel
+        // checks that it was registered with.
+        match unsafe { rustix::ioctl::ioctl(&self.fd, Updater::<CALL, _>::new(&mut fill)) } {
+            Ok(()) => Ok(range.len()),
+            Err(Errno::AGAIN) if fill.done > 0 => Ok(usize::try_from(fill.done).unwrap_or(0)),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// One that another process has opened and set up, for memory of its own.
+    pub(crate) fn of_another(fd: OwnedFd) -> Self {
+        Self { fd, privilege: Privilege::Full }
+    }
+
+    pub(crate) fn try_clone(&self) -> io::Result<OwnedFd> {
+        self.fd.try_clone()
+    }
+
+    /// Fills pages of another process that are not there, and wakes who waits for them. Returns how many bytes from the start on
+    /// it did; the error is that of the first page. `AGAIN`: messages are to be read first.
+    pub(crate) fn copy(&self, to: usize, from: &[u8]) -> Result<usize, Errno> {
+        let mut copy =
+            Copied { to: to as u64, from: from.as_ptr().addr() as u64, len: from.len() as u64, mode: 0, done: 0 };
+        // SAFETY: the structure is `uffdio_copy`; it reads the slice, which lives. What it writes to is memory of the process that
+        // gave us the descriptor to do so.
+        match unsafe { rustix::ioctl::ioctl(&self.fd, Updater::<COPY, _>::new(&mut copy)) } {
+            Ok(()) => Ok(from.len()),
+            Err(Errno::AGAIN) if copy.done > 0 => Ok(usize::try_from(copy.done).unwrap_or(0)),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Fills pages of another process with zeros. Otherwise as [`copy`](Self::copy).
+    pub(crate) fn zero(&self, range: &Range<usize>) -> Result<usize, Errno> {
+        self.try_fill::<ZERO>(range, 0)
+    }
+
+    /// As [`poison`](Self::poison), of another process.
+    pub(crate) fn try_poison(&self, range: &Range<usize>) -> Result<usize, Errno> {
+        self.try_fill::<POISON>(range, 0)
     }
 
     /// Takes write access from the pages of the range, or gives it back.

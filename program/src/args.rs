@@ -36,6 +36,15 @@ pub(crate) enum Command {
     /// Do everything at once, on many VMOs that come and go, and check what must hold
     #[command(after_long_help = AFTER_SOAK_HELP)]
     Soak(SoakArgs),
+    /// Be the pager process: serve a file to other processes, by a socket, until killed
+    #[command(after_long_help = AFTER_SERVE_HELP)]
+    Serve(ServeArgs),
+    /// Map what a pager process serves, read it by touching memory, and check or show it
+    #[command(after_long_help = AFTER_ATTACH_HELP)]
+    Attach(AttachArgs),
+    /// Show what a running serve or attach does
+    #[command(after_long_help = AFTER_TOP_HELP)]
+    Top(TopArgs),
     /// Measure this machine
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -55,6 +64,39 @@ scale. More threads than processors may be asked for; they take turns.
 Exit status:
   0  measured
   2  the arguments are no good, FILE cannot be written, or memory or a thread is missing";
+
+const AFTER_SERVE_HELP: &str = "\
+It may be killed at any instant: what it has acknowledged to a client is in the file. Its clients see
+that it is gone, and detach; nobody waits for it. A socket that a killed one has left is replaced.
+
+Example:
+  upager serve --socket /tmp/pager --source image --figures /tmp/figures &
+  upager attach --socket /tmp/pager --compare image
+  upager top /tmp/figures
+
+With --firecracker the socket is for the backend_path of a snapshot's mem_backend of type Uffd.
+
+Exit status:
+  2  the arguments or FILE are no good, the socket cannot be had, or a thread is missing";
+
+const AFTER_ATTACH_HELP: &str = "\
+It reads all bytes in order, and reports their hash (xxHash, 64 bits), how long it took, and latencies.
+Nothing is written to the pager.
+
+Exit status:
+  0  everything was read, and is that of --compare
+  1  a byte could not be had, as when the pager is killed, or differs
+  2  the arguments are no good, or nobody serves at the socket";
+
+const AFTER_TOP_HELP: &str = "\
+FIGURES is the socket that serve or attach was given as --figures. Latencies are measured from the
+first look on, until ten seconds after the last.
+
+Keys: q quits.
+
+Exit status:
+  0  shown
+  2  nobody posts figures there, or the terminal is of no use";
 
 const AFTER_SOAK_HELP: &str = "\
 What happens:
@@ -144,6 +186,91 @@ pub(crate) struct RunArgs {
     /// Print one JSON object instead of the table
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
+pub(crate) struct ServeArgs {
+    /// Where clients connect to
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) socket: PathBuf,
+    /// File whose pages are served, and written
+    #[arg(long, value_name = "FILE")]
+    pub(crate) source: PathBuf,
+    /// Refuse writes
+    #[arg(long)]
+    pub(crate) read_only: bool,
+    /// FILE is a seekable zstd image: serve what is in it; implies --read-only
+    #[arg(long)]
+    pub(crate) zstd: bool,
+    /// Read and write FILE past the page cache (O_DIRECT)
+    #[arg(long)]
+    pub(crate) direct: bool,
+    /// Wait for so long before each read and write, as if FILE were far away
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = parse_time, allow_negative_numbers = true)]
+    pub(crate) latency: Duration,
+    /// Serve the memory of a snapshot, which FILE is, to Firecrackers that connect; implies --read-only
+    #[arg(long)]
+    pub(crate) firecracker: bool,
+    /// Memory for pages of the snapshot, like 64MiB, for all guests together
+    #[arg(long, value_name = "BYTES", default_value = "256MiB", value_parser = parse_resident, requires = "firecracker")]
+    pub(crate) resident: u64,
+    /// Post figures at this socket, for upager top
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) figures: Option<PathBuf>,
+    /// Say by a JSON object, and not by a sentence, that clients may come
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct AttachArgs {
+    /// Where the pager serves
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) socket: PathBuf,
+    /// Compare each byte with FILE's
+    #[arg(long, value_name = "FILE", conflicts_with = "look")]
+    pub(crate) compare: Option<PathBuf>,
+    /// Show LENGTH bytes from OFFSET on, and read no others
+    #[arg(long, value_name = "OFFSET:LENGTH", value_parser = parse_look)]
+    pub(crate) look: Option<(u64, u64)>,
+    /// Read all of it again and again for so long; once at least
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = parse_time, allow_negative_numbers = true)]
+    pub(crate) seconds: Duration,
+    /// Memory for pages, like 64MiB [default: no limit]
+    #[arg(long, value_name = "BYTES", value_parser = parse_resident)]
+    pub(crate) resident: Option<u64>,
+    /// The most pages that one fault brings in when the reading is sequential
+    #[arg(long, value_name = "PAGES", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=65535))]
+    pub(crate) read_ahead: u64,
+    /// Pages that are read with a page that is missing, in blocks of so many
+    #[arg(long, value_name = "PAGES", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub(crate) read_around: u64,
+    /// Post figures at this socket, for upager top
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) figures: Option<PathBuf>,
+    /// Print one JSON object instead of the table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct TopArgs {
+    /// Where the figures are posted
+    #[arg(value_name = "FIGURES")]
+    pub(crate) figures: PathBuf,
+    /// Look once, and print a table; so it is also where stdout is no terminal
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Look once, and print one JSON object
+    #[arg(long, conflicts_with = "prometheus")]
+    pub(crate) json: bool,
+    /// Look once, and print Prometheus's text format
+    #[arg(long)]
+    pub(crate) prometheus: bool,
+    /// How often to look
+    #[arg(long, value_name = "TIME", default_value = "1", value_parser = parse_interval, allow_negative_numbers = true)]
+    pub(crate) interval: Duration,
 }
 
 #[derive(Args)]
@@ -318,6 +445,35 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
     Ok(size.as_u64())
 }
 
+fn parse_resident(text: &str) -> Result<u64, String> {
+    let bytes = parse_bytes(text)?;
+    if bytes < LEAST_RESIDENT {
+        return Err(format!("less than {LEAST_RESIDENT} bytes"));
+    }
+    Ok(bytes)
+}
+
+fn parse_look(text: &str) -> Result<(u64, u64), String> {
+    let number = |text: &str| match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16).ok(),
+        None => parse_bytes(text).ok(),
+    };
+    let parts = text.split_once(':').and_then(|(offset, length)| Some((number(offset)?, number(length)?)));
+    match parts {
+        // What a person looks at fits memory.
+        Some((offset, length)) if (1..=1 << 24).contains(&length) => Ok((offset, length)),
+        _ => Err("not an offset and a length of at most 16MiB; write 0:64, 1MiB:4KiB or 0x1000:32".to_owned()),
+    }
+}
+
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let time = parse_time(text)?;
+    if time < Duration::from_millis(50) {
+        return Err("less than 50ms".to_owned());
+    }
+    Ok(time)
+}
+
 /// A plain number is seconds; otherwise a number needs its unit.
 fn parse_time(text: &str) -> Result<Duration, String> {
     let time = match text.parse::<f64>() {
@@ -345,6 +501,12 @@ mod tests {
         assert_eq!(parse_bytes("1GiB"), Ok(1 << 30));
         assert_eq!(parse_bytes("4194304"), Ok(4 << 20));
         assert!(parse_bytes("much").is_err());
+        assert_eq!(parse_look("0:64"), Ok((0, 64)));
+        assert_eq!(parse_look("1MiB:0x10"), Ok((1 << 20, 16)));
+        for bad in ["", "1", "1:", ":1", "1:0", "0:1GiB", "x:1"] {
+            assert!(parse_look(bad).is_err(), "{bad}");
+        }
+        assert!(parse_interval("1ms").is_err() && parse_resident("1").is_err());
         assert_eq!(parse_time("2s"), Ok(Duration::from_secs(2)));
         assert_eq!(parse_time("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(parse_time("1.5"), Ok(Duration::from_millis(1500)));

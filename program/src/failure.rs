@@ -50,6 +50,18 @@ pub(crate) enum Failure {
     /// The VMO could not be mapped.
     #[error("{error}{}; --api reads and writes by calls instead", because(error))]
     Map { error: upager_linux::Error },
+    /// What is to be served is no source.
+    #[error("cannot serve {}: {error}{}", path.display(), said(error))]
+    Source { path: PathBuf, error: upager_linux::source::SourceError },
+    /// A socket could not be used.
+    #[error("cannot {doing} {}: {source}", path.display())]
+    Socket { doing: &'static str, path: PathBuf, source: io::Error },
+    /// The screen could not be drawn on.
+    #[error("cannot use the terminal: {source}; --once needs none")]
+    Terminal { source: io::Error },
+    /// The Linux part could not do something.
+    #[error("cannot {doing}: {error}{}", because(error))]
+    Linux { doing: &'static str, error: upager_linux::Error },
     /// A touch of the mapping raised SIGBUS, before the detach and without a reason.
     #[error("{doing} raised SIGBUS, which it must not")]
     Signal { doing: &'static str },
@@ -60,6 +72,11 @@ pub(crate) enum Failure {
 
 /// What the system said, if it did.
 fn because(error: &upager_linux::Error) -> String {
+    std::error::Error::source(error).map_or_else(String::new, |source| format!(": {source}"))
+}
+
+/// What a source said, if it did.
+fn said(error: &upager_linux::source::SourceError) -> String {
     std::error::Error::source(error).map_or_else(String::new, |source| format!(": {source}"))
 }
 
@@ -76,6 +93,10 @@ impl Failure {
             Self::Panicked { .. } | Self::Pager { .. } | Self::Signal { .. } => 1,
             _ => 2,
         }
+    }
+
+    pub(crate) fn linux(doing: &'static str, error: upager_linux::Error) -> Self {
+        Self::Linux { doing, error }
     }
 
     /// For `map_err`: the pager refused `doing`.

@@ -3,7 +3,8 @@
 //!
 //! `upager run` works without arguments; [`args`] has the rest. The story of a run is told in
 //! [`run`]. `upager soak` does everything at once, on many VMOs, and has its story in [`soak`].
-//! `upager bench scale` measures how throughput grows with threads: [`scale`].
+//! `upager serve` is a pager process, `upager attach` a client of one, and `upager top` shows what they do:
+//! [`serve`], [`attach`], [`watch`]. `upager bench scale` measures how throughput grows with threads: [`scale`].
 //!
 //! Exit status: 0, the run held; 1, it did not ([`Report::holds`](report::Report::holds)), or the
 //! pager did what it must not; 2, the arguments or FILE are no good, or a resource is missing.
@@ -14,13 +15,16 @@
 compile_error!("upager casts file positions to usize, which must have 64 bits");
 
 mod args;
+mod attach;
 mod failure;
 mod plan;
 mod report;
 mod run;
 mod scale;
+mod serve;
 mod soak;
 mod store;
+mod watch;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -48,6 +52,12 @@ fn main() -> ExitCode {
                 report.holds()
             })
         }
+        Command::Serve(args) => serve::serve(&args).map(|()| true),
+        Command::Attach(args) => attach::attach(&args).map(|looked| {
+            print(&if args.json { looked.json() } else { looked.table() }, &looked.findings());
+            looked.holds()
+        }),
+        Command::Top(args) => watch::top::top(&args).map(|()| true),
         Command::Bench(BenchCommand::Scale(args)) => {
             ScaleConfig::new(&args).and_then(|config| scale::scale(&config)).and_then(|report| {
                 print(&if args.json { report.json() } else { report.table() }, &[]);

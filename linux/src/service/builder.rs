@@ -101,11 +101,14 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// With so many threads, at least one. They poll; what a source waits for does not occupy them. By default one for
+    /// With so many threads. They poll; what a source waits for does not occupy them. By default one for
     /// each processor, at most four.
+    ///
+    /// Without any, a mapper does their work: [`Mapper::serving`](crate::Mapper::serving). Nothing is served before there
+    /// is one, or after it.
     #[must_use]
     pub fn threads(self, threads: usize) -> Self {
-        Self { threads: threads.max(1), ..self }
+        Self { threads, ..self }
     }
 
     /// Dirty pages are written back like this.

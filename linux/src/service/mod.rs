@@ -24,7 +24,8 @@
 //!
 //! # Nobody hangs
 //!
-//! - A source that fails has its readers get an error, after [retries](Builder::retry). One that panics has its VMO detached.
+//! - A source that fails has its readers get an error, after [retries](Builder::retry). One that panics, or [ends](crate::source::PageSource::ended),
+//!   has its VMO detached; another one can be [put in its place](Service::reopen).
 //! - A source that never answers has its readers wait, unless there is a [watch](Builder::watch), or somebody
 //!   [detaches](Service::detach) the VMO or drops the service. None of that waits for the source.
 //! - If the limit is reached and nothing can be evicted, reads go on above it: at once if nothing is to be written back
@@ -40,6 +41,7 @@
 //! | supply | READ: from the source into the VMO |
 //! | order | no read brings back what a write has replaced |
 //! | writeback, pace | dirty pages, back to the source; not more than so many bytes a second |
+//! | succession | dirty pages, into a VMO of another source |
 //! | memory | evicting under a limit |
 
 mod builder;
@@ -47,12 +49,14 @@ mod memory;
 mod order;
 mod pace;
 mod served;
+mod succession;
 mod supply;
 mod writeback;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, Weak};
@@ -65,7 +69,7 @@ use async_io::Timer;
 use event_listener::Event;
 use futures_util::FutureExt;
 use futures_util::future::{join_all, select};
-use upager::{ByteRange, Command, DirtyRange, Packet, PageCount, Pager, Port, Status, Vmo, VmoOptions, Watch, Watcher};
+use upager::{ByteRange, Command, Packet, PageCount, Pager, Port, Status, Vmo, VmoCounts, VmoOptions, Watch, Watcher};
 
 use self::builder::Options;
 pub use self::builder::{Builder, MemoryLimit, SyncPolicy, WritebackPolicy};
@@ -73,6 +77,7 @@ use self::pace::Pace;
 use self::served::Served;
 use self::writeback::Round;
 use crate::error::Result;
+use crate::latency::{Latencies, LatencyWatch, Stage};
 use crate::platform::LinuxPlatform;
 use crate::source::{PageSource, SourceError};
 
@@ -170,6 +175,7 @@ struct Inner {
     /// No packet is taken any more.
     over: AtomicBool,
     figures: Figures,
+    latencies: Arc<Latencies>,
 }
 
 /// The end of the threads.
@@ -202,6 +208,8 @@ impl Stop {
 /// writes it back.
 pub struct Service {
     inner: Arc<Inner>,
+    /// Here too, so that it lives where there is no thread.
+    executor: Arc<Executor<'static>>,
     stop: Arc<Stop>,
     _watcher: Option<Watcher>,
 }
@@ -285,6 +293,12 @@ impl Inner {
 }
 
 impl Service {
+    /// The work of a thread of it, until it is over.
+    pub(crate) fn help(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let (executor, stop) = (self.executor.clone(), self.stop.clone());
+        Box::pin(async move { executor.run(stop.wait()).await })
+    }
+
     /// To set one up.
     #[must_use]
     pub fn builder() -> Builder {
@@ -307,6 +321,7 @@ impl Service {
             trimming: Mutex::new(()),
             over: AtomicBool::new(false),
             figures: Figures::default(),
+            latencies: Latencies::new(&[Stage::Read, Stage::Write, Stage::Sync]),
         });
         let serve = AssertUnwindSafe(inner.clone().serve()).catch_unwind();
         let of = inner.clone();
@@ -332,10 +347,10 @@ impl Service {
             }
         };
         // Made before the threads: dropped, it ends those that are there.
-        let service = Self { inner, stop: Arc::new(Stop::default()), _watcher: watcher };
+        let service = Self { inner, executor: executor.clone(), stop: Arc::new(Stop::default()), _watcher: watcher };
         for number in 0..builder.threads {
-            let (executor, stop) = (executor.clone(), service.stop.clone());
-            let run = move || async_io::block_on(executor.run(stop.wait()));
+            let help = service.help();
+            let run = move || async_io::block_on(help);
             thread::Builder::new().name(format!("upager-service-{number}")).spawn(run)?;
         }
         Ok(service)
@@ -347,6 +362,13 @@ impl Service {
     /// Errors: [`NotSupported`](Status::NotSupported): the source cannot be written to, and is to be; those of
     /// [`Pager::create_vmo`].
     pub fn open(&self, source: impl PageSource + 'static, writes: Writes) -> Result<Arc<Vmo<LinuxPlatform>>> {
+        let served = self.make(Arc::new(source), writes)?;
+        self.begin(&served);
+        Ok(served.vmo.clone())
+    }
+
+    /// A VMO that nobody tends yet.
+    fn make(&self, source: Arc<dyn PageSource>, writes: Writes) -> Result<Arc<Served>> {
         let inner = &self.inner;
         if writes == Writes::WriteBack && !source.capabilities().writable {
             return Err(Status::NotSupported.into());
@@ -354,18 +376,54 @@ impl Service {
         let options = if writes == Writes::Refuse { VmoOptions::TRAP_DIRTY } else { VmoOptions::NONE };
         let key = inner.next_key.fetch_add(1, Relaxed); // Relaxed: only uniqueness matters
         let vmo = Arc::new(inner.pager.create_vmo(&inner.port, key, options, source.len())?);
-        let served = Arc::new(Served::new(vmo.clone(), Arc::new(source), writes, inner.options.retry));
+        Ok(Arc::new(Served::new(vmo, source, writes, inner.options.retry)))
+    }
+
+    fn begin(&self, served: &Arc<Served>) {
+        let inner = &self.inner;
         inner.served.rcu(|all| {
             let mut all = HashMap::clone(all);
-            all.insert(key, served.clone());
+            all.insert(served.vmo.key(), served.clone());
             all
         });
         // After it was added: either we see that the service is over, or its end sees the VMO.
         if inner.over.load(SeqCst) {
-            inner.detach(&vmo);
+            inner.detach(&served.vmo);
         }
-        inner.spawn(&served, inner.clone().tend(served.clone()));
-        Ok(vmo)
+        let (on, of) = (inner.clone(), served.clone());
+        let ended = async move {
+            of.source.ended().await;
+            on.detach(&of.vmo);
+            std::future::pending::<()>().await; // what is dirty is tended still
+        };
+        let (tend, ended) = (Box::pin(inner.clone().tend(served.clone())), Box::pin(ended));
+        inner.spawn(served, async move { drop(select(tend, ended).await) });
+    }
+
+    /// Takes the VMO's pager away, if it has one still, and goes on with another source of the same pages: makes a VMO
+    /// of that source, into which all moves that is dirty in the first one. Stores to the first one, by who has it mapped
+    /// still, either move along or fail. Map the new one then.
+    ///
+    /// It writes nothing to the new source, and reads nothing from it: that is what the new VMO's life does. A write
+    /// that the former source was told of must have ended, or never come to pass: where that was a [`Remote`](crate::remote::Remote), end
+    /// its process. It waits for a round of writeback that is under way, and so for the former source's answer or end.
+    ///
+    /// Errors: nothing has moved then. [`InvalidArgs`](Status::InvalidArgs): the VMO is not this service's, or the
+    /// source has another length; [`NoMemory`](Status::NoMemory); those of [`open`](Self::open).
+    pub fn reopen(
+        &self,
+        vmo: &Vmo<LinuxPlatform>,
+        source: impl PageSource + 'static,
+    ) -> Result<Arc<Vmo<LinuxPlatform>>> {
+        let former = self.served(vmo)?;
+        if source.len() != former.source.len() {
+            return Err(Status::InvalidArgs.into());
+        }
+        let next = self.make(Arc::new(source), former.writes)?;
+        self.inner.detach(vmo);
+        async_io::block_on(self.inner.succeed(&former, &next))?;
+        self.begin(&next);
+        Ok(next.vmo.clone())
     }
 
     fn served(&self, vmo: &Vmo<LinuxPlatform>) -> Result<Arc<Served>> {
@@ -420,6 +478,22 @@ impl Service {
         }
     }
 
+    /// Has it be measured how long the sources take, as long as the answer lives.
+    #[must_use]
+    pub fn watch_latencies(&self) -> LatencyWatch {
+        LatencyWatch::new(&self.inner.latencies)
+    }
+
+    /// The VMOs that are served: the key of each, its size in bytes, and its figures.
+    #[must_use]
+    pub fn vmos(&self) -> Vec<(u64, u64, VmoCounts)> {
+        let served = self.inner.served.load();
+        let mut vmos: Vec<_> =
+            served.values().map(|served| (served.vmo.key(), served.vmo.size(), served.vmo.counts())).collect();
+        vmos.sort_by_key(|(key, ..)| *key);
+        vmos
+    }
+
     /// Detaches all VMOs, so that nobody waits any more, and writes back what is dirty. Ends when all is safe, or the sources
     /// fail, or after `patience`; and says what is not written.
     ///
@@ -470,20 +544,9 @@ impl Service {
 impl Inner {
     /// Reports what is dirty still.
     fn report_dirty(&self, served: &Served, unwritten: &mut Vec<Unwritten>) {
-        let (mut from, size) = (0, served.vmo.size());
-        let mut ranges = [DirtyRange::default(); 64];
-        while from < size {
-            let found = self.pager.query_dirty_ranges(&served.vmo, ByteRange::new(from, size - from), &mut ranges);
-            let found = &ranges[..found.map_or(0, |found| found.actual)];
-            let Some(last) = found.last() else { break };
-            from = last.offset + last.length;
-            let (vmo, error) = (&served.vmo, served.write_error());
-            unwritten.extend(found.iter().map(|range| Unwritten {
-                vmo: vmo.clone(),
-                range: range.range(),
-                error: error.clone(),
-            }));
-        }
+        let error = served.write_error();
+        let unwritten_of = |range| Unwritten { vmo: served.vmo.clone(), range, error: error.clone() };
+        unwritten.extend(self.dirty(served).into_iter().map(unwritten_of));
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use tracing::{Instrument, debug_span};
 use upager::{ByteOffset, ByteRange, OwnedFrame, PAGE_SIZE, PageCount, Status};
 
 use super::Inner;
 use super::served::Served;
+use crate::latency::Stage;
 use crate::platform::LinuxPlatform;
 use crate::source::{PageBuf, PageSource, merge_ranges};
 
@@ -37,7 +39,11 @@ async fn read(inner: &Inner, served: &Served, piece: ByteRange) {
                 continue;
             }
         };
-        buffer = match served.source.read_pages(ByteOffset(piece.offset).page(), buffer).await {
+        let begun = inner.latencies.begin();
+        let span = debug_span!("read", vmo = served.vmo.key(), offset = piece.offset, length = piece.length);
+        let answer = served.source.read_pages(ByteOffset(piece.offset).page(), buffer).instrument(span).await;
+        inner.latencies.end(Stage::Read, begun);
+        buffer = match answer {
             Ok(buffer) => buffer,
             Err(error) => {
                 inner.figures.read_errors.add(1);

@@ -11,10 +11,12 @@ use std::time::{Duration, Instant};
 use async_io::Timer;
 use futures_util::future::select;
 use futures_util::stream::{self, StreamExt};
+use tracing::{Instrument, debug_span};
 use upager::{ByteOffset, ByteRange, DirtyRange, PAGE_SIZE, PageCount, Writeback};
 
 use super::served::Served;
 use super::{Inner, SyncPolicy, Writes};
+use crate::latency::Stage;
 use crate::source::{ErrorKind, Operation, PageBuf, PageSource, SourceError, merge_ranges};
 
 /// Bytes that are written between two syncs, and become clean together.
@@ -59,7 +61,7 @@ impl Inner {
         }
         // Relaxed: written under the lock of rounds
         if round == Round::Flush && served.unsynced.load(Relaxed) && !served.broken.load(SeqCst) {
-            match served.source.sync().await {
+            match self.sync(served).await {
                 Ok(()) => served.unsynced.store(false, Relaxed),
                 Err(error) => outcome.failed.push((ByteRange::new(0, size), self.write_failed(served, error))),
             }
@@ -101,7 +103,7 @@ impl Inner {
         }
         if round == Round::Background && self.options.writeback.sync == SyncPolicy::WhenFlushed {
             served.unsynced.store(true, Relaxed); // Relaxed: under the lock of rounds
-        } else if let Err(error) = served.source.sync().await {
+        } else if let Err(error) = self.sync(served).await {
             let error = self.write_failed(served, error);
             outcome.failed.extend(written.into_iter().map(|piece| (piece, error.clone())));
             return;
@@ -130,7 +132,19 @@ impl Inner {
         let read = served.vmo.read(ByteOffset(piece.offset), &mut pages).await;
         read.map_err(|status| failed(ErrorKind::Gone).because(status))?;
         let _writing = served.order.begin_write(piece);
-        served.source.write_pages(ByteOffset(piece.offset).page(), Arc::new(pages)).await
+        let begun = self.latencies.begin();
+        let span = debug_span!("write", vmo = served.vmo.key(), offset = piece.offset, length = piece.length);
+        let written = served.source.write_pages(ByteOffset(piece.offset).page(), Arc::new(pages)).instrument(span);
+        let written = written.await;
+        self.latencies.end(Stage::Write, begun);
+        written
+    }
+
+    async fn sync(&self, served: &Served) -> Result<(), SourceError> {
+        let begun = self.latencies.begin();
+        let synced = served.source.sync().instrument(debug_span!("sync", vmo = served.vmo.key())).await;
+        self.latencies.end(Stage::Sync, begun);
+        synced
     }
 
     fn write_failed(&self, served: &Served, error: SourceError) -> Arc<SourceError> {

@@ -1,6 +1,7 @@
 //! Faults on purpose, for tests: latency, errors, half-done work, silence, flipped bits.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -270,5 +271,9 @@ impl<S: PageSource> PageSource for Injector<S> {
                 _ => Ok(()),
             }
         })
+    }
+
+    fn ended(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        self.inner.ended()
     }
 }

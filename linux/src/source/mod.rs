@@ -7,6 +7,7 @@
 //! | [`File`] | by io_uring or threads, through the page cache or past it | yes | files, block devices |
 //! | [`SeekableZstd`] | frames of a compressed image, in any other source | no | snapshots |
 //! | `Object`, `Parts` (feature `object-store`) | ranges of objects | `Parts` | more than one machine holds |
+//! | [`Remote`](crate::remote::Remote) | what another process has | if that can | pagers that come and go |
 //!
 //! [`Retry`] tries again what may pass by itself, [`Injector`] makes the faults that tests need,
 //! [`ReadAhead`] keeps several reads in flight, [`merge_ranges`] makes few long reads out of many short ones.
@@ -142,6 +143,12 @@ pub trait PageSource: Debug + Send + Sync {
     /// [`ErrorKind`] lists them. After one, nothing is known of any write since the last `Ok`: write the
     /// pages again. (Linux may drop dirty pages of its cache whose writing failed.)
     fn sync(&self) -> SourceFuture<'_, ()>;
+
+    /// Comes to its end when the source is gone for good: a pager in another process that has died, say. A service
+    /// [detaches](crate::service::Service::detach) its VMO then. Most sources do not end: for them, never.
+    fn ended(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(std::future::pending())
+    }
 }
 
 macro_rules! pointer_to_source {
@@ -166,6 +173,10 @@ macro_rules! pointer_to_source {
             fn sync(&self) -> SourceFuture<'_, ()> {
                 (**self).sync()
             }
+
+            fn ended(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+                (**self).ended()
+            }
         }
     };
 }
@@ -175,7 +186,7 @@ pointer_to_source!(Box);
 
 /// Where in a source a buffer lies: the one place that knows the rules of the end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Span {
+pub(crate) struct Span {
     /// First byte. Saturated: a page that no 64-bit offset reaches lies past every end.
     offset: u64,
     /// Bytes of the buffer that the source has.
@@ -192,7 +203,7 @@ impl Span {
     }
 
     /// The same for a write: fails if a whole page lies past the end.
-    fn of_write(len: u64, first: PageIndex, buffer: &PageBuf) -> Result<Self, SourceError> {
+    pub(crate) fn of_write(len: u64, first: PageIndex, buffer: &PageBuf) -> Result<Self, SourceError> {
         let span = Self::new(len, first, buffer);
         if span.length - span.stored >= PageBuf::PAGE {
             return Err(SourceError::new(ErrorKind::PastEnd, Operation::Write, span.range()));

@@ -1,6 +1,7 @@
 //! Trying again what may pass by itself.
 
 use std::num::NonZeroU32;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -140,6 +141,10 @@ impl<S: PageSource> PageSource for Retry<S> {
     /// say `Ok` of pages that the kernel has dropped. The error tells the service to write them again.
     fn sync(&self) -> SourceFuture<'_, ()> {
         self.inner.sync()
+    }
+
+    fn ended(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        self.inner.ended()
     }
 }
 

@@ -8,6 +8,7 @@
 mod world;
 
 mod end;
+mod helped;
 mod limit;
 mod reads;
 mod sources;

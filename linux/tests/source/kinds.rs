@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use upager::{Access, PageCount, block_on};
+use upager_linux::remote::{Listener, Remote, Traffic};
 use upager_linux::source::{
     Caching, Engine, File, FileOptions, Injector, Memory, PackOptions, PageSource, Retry, RetryPolicy, SeekableZstd,
     Zero, pack,
@@ -52,6 +53,12 @@ pub(crate) const KINDS: &[Kind] = &[
     Kind { name: "parts of one page", make: |bytes| objects::parts(bytes, PageCount(1)), any_bytes: true },
     #[cfg(feature = "object-store")]
     Kind { name: "parts of five pages", make: |bytes| objects::parts(bytes, PageCount(5)), any_bytes: true },
+    Kind { name: "remote, memory", make: |bytes| remote(Arc::new(Memory::new(bytes.to_vec()))), any_bytes: true },
+    Kind {
+        name: "remote, file",
+        make: |bytes| remote(file(bytes, writes(Caching::Cached, Engine::Auto))),
+        any_bytes: true,
+    },
     Kind {
         name: "retry over injector over memory",
         make: |bytes| {
@@ -78,6 +85,15 @@ pub(crate) fn file(bytes: &[u8], options: FileOptions) -> Arc<dyn PageSource> {
     let mut named = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     named.write_all(bytes).unwrap();
     Arc::new(File::open_with(named.path(), options).unwrap())
+}
+
+/// Another process would have it; here a thread does, and the socket and the memfd lie between.
+fn remote(source: Arc<dyn PageSource>) -> Arc<dyn PageSource> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pager");
+    let listener = Listener::bind(&path).unwrap();
+    std::thread::spawn(move || listener.accept().unwrap().serve(&*source, &Traffic::default()).unwrap());
+    Arc::new(Remote::connect(path).unwrap())
 }
 
 fn seekable(bytes: &[u8], frame: PageCount) -> Arc<dyn PageSource> {

@@ -19,7 +19,7 @@ mod reader;
 mod service;
 mod signals;
 mod tally;
-mod touch;
+pub(crate) mod touch;
 mod verdict;
 mod writeback;
 mod writer;

@@ -8,6 +8,7 @@ mod table;
 
 use std::cell::RefCell;
 use std::ops::Range;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use upager::{ByteRange, PAGE_SIZE, PageCount, PageIndex};
@@ -185,5 +186,9 @@ impl<S: PageSource> PageSource for SeekableZstd<S> {
 
     fn sync(&self) -> SourceFuture<'_, ()> {
         Box::pin(async { Ok(()) })
+    }
+
+    fn ended(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        self.packed.ended()
     }
 }
