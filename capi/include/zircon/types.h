@@ -1,0 +1,55 @@
+// Zircon's basic types.
+
+#ifndef ZIRCON_TYPES_H_
+#define ZIRCON_TYPES_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <zircon/errors.h>
+#include <zircon/rights.h>
+
+// A handle, of this process. The low two bits of each are set.
+typedef uint32_t zx_handle_t;
+#define ZX_HANDLE_INVALID ((zx_handle_t)0)
+#define ZX_HANDLE_FIXED_BITS_MASK ((zx_handle_t)0x3)
+
+// The number of an object, never used again.
+typedef uint64_t zx_koid_t;
+#define ZX_KOID_INVALID ((zx_koid_t)0)
+#define ZX_KOID_KERNEL ((zx_koid_t)1)
+#define ZX_KOID_FIRST ((zx_koid_t)1024)
+
+// Nanoseconds, of the monotonic clock.
+typedef int64_t zx_time_t;
+typedef int64_t zx_duration_t;
+#define ZX_TIME_INFINITE INT64_MAX
+#define ZX_TIME_INFINITE_PAST INT64_MIN
+
+typedef uint32_t zx_signals_t;
+typedef uint64_t zx_off_t;
+typedef uintptr_t zx_vaddr_t;
+
+typedef uint32_t zx_obj_type_t;
+#define ZX_OBJ_TYPE_NONE ((zx_obj_type_t)0u)
+#define ZX_OBJ_TYPE_VMO ((zx_obj_type_t)3u)
+#define ZX_OBJ_TYPE_PORT ((zx_obj_type_t)6u)
+#define ZX_OBJ_TYPE_PAGER ((zx_obj_type_t)28u)
+
+#define ZX_MAX_NAME_LEN ((size_t)32u)
+
+// zx_vmo_create(), zx_pager_create_vmo()
+#define ZX_VMO_RESIZABLE ((uint32_t)1u << 1)
+#define ZX_VMO_TRAP_DIRTY ((uint32_t)1u << 3)
+
+// zx_vmo_op_range()
+#define ZX_VMO_OP_COMMIT ((uint32_t)1u)
+#define ZX_VMO_OP_DECOMMIT ((uint32_t)2u)
+#define ZX_VMO_OP_ZERO ((uint32_t)10u)
+#define ZX_VMO_OP_DONT_NEED ((uint32_t)12u)
+#define ZX_VMO_OP_ALWAYS_NEED ((uint32_t)13u)
+#define ZX_VMO_OP_PREFETCH ((uint32_t)14u)
+
+#define ZX_CACHE_POLICY_CACHED ((uint32_t)0u)
+
+#endif // ZIRCON_TYPES_H_
