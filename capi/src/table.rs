@@ -90,10 +90,12 @@ impl<T> Slot<T> {
 
     /// Ends the handle of this word, and returns its object. `None`: somebody else has.
     fn end(&self, word: u64) -> Option<*mut Node<T>> {
-        // AcqRel: the object was published before; in `remove_handle`, the slot is empty before
+        // Before the swap: after it the slot may be another handle's. Relaxed: the load that saw the word has
+        // acquired the address, and it stays as long as the word does.
+        let node = self.object.load(Relaxed);
+        // AcqRel: what was done with the handle is done, and the address is read, before it is free
         self.word.compare_exchange(word, after(word), AcqRel, Relaxed).ok()?;
-        // Relaxed: `end` has acquired it, and nobody reserves the slot before it is counted as free
-        Some(self.object.load(Relaxed))
+        Some(node)
     }
 }
 
@@ -196,7 +198,7 @@ impl<T> Table<T> {
             if word & (LIVE | RESERVED) != 0 {
                 continue;
             }
-            // Acquire: whoever closed it has read the address that was there
+            // Acquire: whoever closed it has read the address that was there, see `end`
             if slot.word.compare_exchange(word, word | RESERVED, Acquire, Relaxed).is_ok() {
                 return Ok(Place { table: self, slot, index, generation: word >> GENERATION });
             }

@@ -270,3 +270,30 @@ fn a_close_beside_two_calls_in_a_row() {
         assert_eq!((first_drops.load(SeqCst), second_drops.load(SeqCst)), (1, 0));
     });
 }
+
+/// A close beside the making of an object that takes the slot as soon as it is free: each handle has its own object.
+#[test]
+fn a_close_beside_a_new_object() {
+    explore(|| {
+        let table = table();
+        let (old, old_drops) = insert(&table);
+        let (spare, _) = insert(&table); // so that the other slot is the one to take
+        let maker = {
+            let table = table.clone();
+            thread::spawn(move || {
+                let (object, drops) = Object::new();
+                table.reserve().ok().map(|place| (place.fill(object, ALL), drops))
+            })
+        };
+        assert_eq!(table.close(old), Ok(()));
+        let made = maker.join().unwrap();
+        assert_eq!(old_drops.load(SeqCst), 1);
+        if let Some((new, new_drops)) = made {
+            assert_eq!(new_drops.load(SeqCst), 0);
+            assert_eq!(use_handle(&table, new), Ok(()));
+            assert_eq!(table.close(new), Ok(()));
+            assert_eq!(new_drops.load(SeqCst), 1);
+        }
+        assert_eq!(table.close(spare), Ok(()));
+    });
+}

@@ -95,12 +95,13 @@ fn everything_at_once() {
     let (table, drops) = (Arc::new(Table::<Object>::new(7)), Arc::<AtomicUsize>::default());
     let shared: Arc<Vec<AtomicU64>> = Arc::new((0..4).map(|_| AtomicU64::new(0)).collect());
     let done = Arc::new(AtomicBool::new(false));
+    let found = Arc::new(AtomicUsize::new(0));
     let users: Vec<_> = (0..THREADS)
         .map(|_| {
-            let (table, shared, done) = (table.clone(), shared.clone(), done.clone());
+            let (table, shared, done, found) = (table.clone(), shared.clone(), done.clone(), found.clone());
             thread::spawn(move || {
                 let record = table.records().take();
-                let (mut found, mut made) = (0u64, Vec::new());
+                let mut made = Vec::new();
                 while !done.load(Relaxed) {
                     for place in shared.iter() {
                         let pair = place.load(Relaxed);
@@ -108,7 +109,7 @@ fn everything_at_once() {
                         let call = table.call(record, [value]);
                         if let Ok((object, rights)) = call.get(0) {
                             assert_eq!((object.name, rights), (expected, 3));
-                            found += 1;
+                            found.fetch_add(1, Relaxed);
                             if let Ok(second) = table.reserve().unwrap().duplicate(&call, 0, 3) {
                                 made.push(second);
                             }
@@ -120,7 +121,6 @@ fn everything_at_once() {
                     }
                 }
                 record.release();
-                found
             })
         })
         .collect();
@@ -135,9 +135,11 @@ fn everything_at_once() {
             thread::yield_now();
         }
     }
+    while found.load(Relaxed) < THREADS && !users.iter().any(thread::JoinHandle::is_finished) {
+        thread::yield_now(); // it may be that none of them has run yet
+    }
     done.store(true, Relaxed);
-    let found: u64 = users.into_iter().map(|user| user.join().unwrap()).sum();
-    assert!(found > 0);
+    users.into_iter().for_each(|user| user.join().unwrap());
     assert_eq!(drops.load(Relaxed), ROUNDS as usize - 4);
     for value in live {
         assert_eq!(table.close(value), Ok(()));
