@@ -139,7 +139,9 @@ fn everything_at_once() {
         thread::yield_now(); // it may be that none of them has run yet
     }
     done.store(true, Relaxed);
-    users.into_iter().for_each(|user| user.join().unwrap());
+    for user in users {
+        user.join().unwrap();
+    }
     assert_eq!(drops.load(Relaxed), ROUNDS as usize - 4);
     for value in live {
         assert_eq!(table.close(value), Ok(()));
