@@ -36,7 +36,7 @@ use core::ops::ControlFlow;
 use crate::counts::Kind;
 use crate::freeing::Freeing;
 use crate::platform::{Frame, OwnedFrame, Platform};
-use crate::slot::{Empty, State};
+use crate::slot::{Empty, State, Wanted};
 use crate::status::{Result, Status};
 use crate::sync::Arc;
 use crate::table::{At, Table};
@@ -242,7 +242,7 @@ impl<P: Platform> AnonymousVmo<P> {
         let after = before.max(whole.end * PAGE_SIZE);
         self.write_zeros(range.offset, before)?;
         let mut freeing = Freeing::new(&self.platform);
-        let flow = self.table.scan_pages(Kind::Resident, whole, |page, at| {
+        let flow = self.table.scan_pages(Wanted::Resident, whole, |page, at, _| {
             match Self::take_at(at) {
                 Taken::Frame(frame) => freeing.push(frame),
                 Taken::Zeros => {}
@@ -351,7 +351,7 @@ impl<P: Platform> AnonymousVmo<P> {
 
     /// Whether somebody holds a page of the range.
     pub(crate) fn has_held(&self, range: PageRange) -> bool {
-        let held = self.table.scan_pages(Kind::Resident, range, |_, at| match at.slot().load() {
+        let held = self.table.scan_pages(Wanted::Resident, range, |_, _, state| match state {
             State::Dirty(stored) if stored.has_writers() => ControlFlow::Break(()),
             _ => ControlFlow::Continue(()),
         });
@@ -382,7 +382,7 @@ impl<P: Platform> AnonymousVmo<P> {
     /// `BadState`: somebody holds some of the pages. These stay as they are.
     pub(crate) fn drop_pages(&self, range: PageRange, freeing: &mut Freeing<'_, P>) -> Result<()> {
         let mut dropped = Ok(());
-        let _: ControlFlow<()> = self.table.scan_pages(Kind::Resident, range, |_, at| {
+        let _: ControlFlow<()> = self.table.scan_pages(Wanted::Resident, range, |_, at, _| {
             match Self::take_at(at) {
                 Taken::Frame(frame) => freeing.push(frame),
                 Taken::Zeros => {}
@@ -397,8 +397,8 @@ impl<P: Platform> AnonymousVmo<P> {
 impl<P: Platform> Drop for AnonymousVmo<P> {
     fn drop(&mut self) {
         // At once: nobody else has the VMO, so nobody reads or writes it, and nothing is pinned.
-        let _: ControlFlow<()> = self.table.scan_pages(Kind::Resident, PageRange::ALL, |_, at| {
-            if let State::Dirty(stored) = at.slot().load() {
+        let _: ControlFlow<()> = self.table.scan_pages(Wanted::Resident, PageRange::ALL, |_, _, state| {
+            if let State::Dirty(stored) = state {
                 // SAFETY: the frame came from the platform and is the page's; whoever found it there did
                 // so through a reference to the VMO, in a call that has ended or a guard that is gone.
                 unsafe { self.platform.free(stored.frame()) };

@@ -211,7 +211,8 @@ fn pages_left(offset: ByteOffset, len: usize, done: usize) -> (PageIndex, PageCo
 }
 
 impl<P: Platform> Fault<'_, P> {
-    /// What the pager has to be asked for. `None`: nothing, the page is here.
+    /// What the pager has to be asked for, if the page does not lie past the end. `None`: nothing, the
+    /// page is here.
     #[inline]
     fn lacks(&self) -> Result<Option<Kind>> {
         Ok(match self.wants {
@@ -233,6 +234,7 @@ impl<P: Platform> Fault<'_, P> {
     }
 
     /// The outcome of the request that is waited for, when there is one.
+    #[inline]
     fn outcome(&mut self, cx: &Context<'_>) -> Option<Outcome> {
         let wait = self.wait.as_ref()?;
         let requests = &self.vmo.inner().source.requests;
@@ -245,7 +247,6 @@ impl<P: Platform> Fault<'_, P> {
         Some(outcome)
     }
 
-    #[inline]
     fn leave(&mut self) {
         if let Some(wait) = self.wait.take() {
             self.vmo.inner().source.leave(&self.vmo.inner().table, wait);
@@ -266,17 +267,17 @@ impl<P: Platform> Future for Fault<'_, P> {
                     Some(Outcome::Supplied | Outcome::Granted | Outcome::Withdrawn) => {}
                 }
             }
-            // In each turn anew: the VMO may have shrunk.
-            let pages = this.vmo.inner().pages();
-            if this.page.0 >= pages.0 {
-                return Poll::Ready(Err(Status::OutOfRange));
-            }
             let kind = match this.lacks() {
                 Ok(Some(kind)) => kind,
                 Ok(None) => return Poll::Ready(Ok(())),
                 Err(status) => return Poll::Ready(Err(status)),
             };
             let inner = this.vmo.inner();
+            // In each turn anew: the VMO may have shrunk.
+            let pages = inner.pages();
+            if this.page.0 >= pages.0 {
+                return Poll::Ready(Err(Status::OutOfRange));
+            }
             let run = this.run.0.min(pages.0 - this.page.0);
             match inner.source.ask(inner, kind, this.page, run, cx.waker()) {
                 Ok(Asked::Asleep(wait)) => {
@@ -292,7 +293,11 @@ impl<P: Platform> Future for Fault<'_, P> {
 }
 
 impl<P: Platform> Drop for Fault<'_, P> {
+    #[inline]
     fn drop(&mut self) {
-        self.leave();
+        // Asked here, so that one that has nothing to leave carries none of it.
+        if self.wait.is_some() {
+            self.leave();
+        }
     }
 }

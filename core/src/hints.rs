@@ -45,7 +45,7 @@ use core::task::{Context, Poll, Waker};
 
 use crate::platform::Platform;
 use crate::request::{Kind, Outcome, Wait};
-use crate::slot::{Slot, State};
+use crate::slot::{Slot, State, Wanted};
 use crate::source::Asked;
 use crate::status::{Result, Status};
 use crate::units::{ByteRange, PageIndex, PageRange};
@@ -275,20 +275,19 @@ impl<P: Platform> Vmo<P> {
         if pages.is_empty() {
             return Ok(());
         }
-        let _: ControlFlow<()> = inner.table.scan_pages(None, pages, |_, at| {
+        let _: ControlFlow<()> = inner.table.scan_pages(Wanted::Any, pages, |_, at, mut state| {
             loop {
-                let state = at.slot().load();
                 let done = match (state, state.stored()) {
                     // A rescue would bring the mark back.
                     (State::Evicting(evicting), _) => evicting.dont_need(at.slot()),
                     (_, Some(stored)) => stored.dont_need(at.slot()),
-                    _ => break,
+                    _ => Ok(()),
                 };
-                if done.is_ok() {
-                    break;
+                match done {
+                    Ok(()) => return ControlFlow::Continue(()),
+                    Err(now) => state = now,
                 }
             }
-            ControlFlow::Continue(())
         });
         inner.hand.set(pages.start as usize);
         inner.pager.begin_at(inner.entry);

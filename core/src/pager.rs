@@ -272,7 +272,7 @@ impl<P: Platform> Pager<P> {
         let resizable = options.has(VmoOptions::RESIZABLE);
         let table = if resizable { Table::growing(pages)? } else { Table::new(pages)? };
         let vmos = &self.shared.vmos;
-        let entry = vmos.claim()?;
+        let (entry, place) = vmos.claim()?;
         let made = port.shared().register(|port_entry| {
             let source = Source::new(port.shared().clone(), port_entry, key)?;
             let ours = &self.shared;
@@ -291,9 +291,7 @@ impl<P: Platform> Pager<P> {
             }))
         });
         let inner = made.inspect_err(|_| vmos.release(entry))?;
-        if let Some(entry) = vmos.get(entry) {
-            entry.put(&inner);
-        }
+        place.put(&inner);
         Ok(Vmo::new(inner))
     }
 

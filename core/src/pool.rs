@@ -116,6 +116,30 @@ impl Place {
     }
 }
 
+/// An entry, and its bits.
+#[derive(Debug)]
+pub(crate) struct Spot<'a, T> {
+    pub(crate) entry: &'a T,
+    words: &'a Words,
+    bit: u64,
+}
+
+impl<T> Spot<'_, T> {
+    /// Sets a mark. True if it was not set.
+    #[inline]
+    pub(crate) fn mark(&self, mark: Mark) -> bool {
+        // AcqRel: Release shows what was done before the mark to whoever finds it; Acquire takes
+        // over what was done before it was cleared
+        self.words.marks[mark as usize].fetch_or(self.bit, AcqRel) & self.bit == 0
+    }
+
+    /// Clears a mark.
+    #[inline]
+    pub(crate) fn unmark(&self, mark: Mark) {
+        self.words.marks[mark as usize].fetch_and(!self.bit, AcqRel); // AcqRel: as in `mark`
+    }
+}
+
 impl<T> Segment<T> {
     /// Calls `f` for the entries of one word whose bits are set.
     fn visit(&self, place: Place, mut bits: u64, f: &mut impl FnMut(u32, &T)) {
@@ -170,20 +194,25 @@ impl<T: Default> Pool<T> {
         self.segment(place.segment)?.entries.get(place.word * WORD + bit as usize)
     }
 
-    /// Takes a free entry. Lock-free: it tries again only when another thread has claimed one.
+    /// Takes a free entry: its number, and the entry. Lock-free: it tries again only when another thread
+    /// has claimed one.
     #[inline]
-    pub(crate) fn claim(&self) -> Result<u32> {
+    pub(crate) fn claim(&self) -> Result<(u32, &T)> {
         let (hint, bit) = Place::of(self.hint.get() as u32);
-        if let Some(index) = self.claim_in(hint, Some(bit)) {
-            return Ok(index);
+        match self.claim_in(hint, Some(bit)) {
+            Some(claimed) => Ok(claimed),
+            None => self.claim_any(),
         }
+    }
+
+    fn claim_any(&self) -> Result<(u32, &T)> {
         for segment in 0..SEGMENTS {
             if self.segment(segment).is_none() {
                 self.grow(segment)?;
             }
             for word in 0..words_of(segment) {
-                if let Some(index) = self.claim_in(Place { segment, word }, None) {
-                    return Ok(index);
+                if let Some(claimed) = self.claim_in(Place { segment, word }, None) {
+                    return Ok(claimed);
                 }
             }
         }
@@ -192,11 +221,12 @@ impl<T: Default> Pool<T> {
 
     /// Takes a free entry of one word, the one that `first` names if that is free.
     #[inline]
-    fn claim_in(&self, place: Place, first: Option<u32>) -> Option<u32> {
+    fn claim_in(&self, place: Place, first: Option<u32>) -> Option<(u32, &T)> {
         if place.segment >= SEGMENTS {
             return None;
         }
-        let word = &self.segment(place.segment)?.words.get(place.word)?.claimed;
+        let segment = self.segment(place.segment)?;
+        let word = &segment.words.get(place.word)?.claimed;
         let free = |seen: u64| !seen & mask_of(place.segment);
         let mut bit = match first {
             Some(bit) => bit,
@@ -210,7 +240,7 @@ impl<T: Default> Pool<T> {
             if seen & (1 << bit) == 0 {
                 let index = place.index(bit);
                 self.hint.set(index as usize + 1);
-                return Some(index);
+                return Some((index, segment.entries.get(place.word * WORD + bit as usize)?));
             }
             bit = free(seen).trailing_zeros();
         }
@@ -228,71 +258,39 @@ impl<T: Default> Pool<T> {
         }
     }
 
+    /// As [`get`](Self::get), for who marks the entry.
     #[inline]
-    fn mark_word(&self, index: u32, mark: Mark) -> Option<(&AtomicU64, u64)> {
+    pub(crate) fn spot(&self, index: u32) -> Option<Spot<'_, T>> {
         let (place, bit) = Place::of(index);
-        let words = self.segment(place.segment)?.words.get(place.word)?;
-        Some((&words.marks[mark as usize], 1 << bit))
-    }
-
-    /// Sets a mark. True if it was not set.
-    #[inline]
-    pub(crate) fn mark(&self, index: u32, mark: Mark) -> bool {
-        let Some((word, bit)) = self.mark_word(index, mark) else { return false };
-        // AcqRel: Release shows what was done before the mark to whoever finds it; Acquire takes
-        // over what was done before it was cleared
-        word.fetch_or(bit, AcqRel) & bit == 0
-    }
-
-    /// Clears a mark.
-    #[inline]
-    pub(crate) fn unmark(&self, index: u32, mark: Mark) {
-        if let Some((word, bit)) = self.mark_word(index, mark) {
-            word.fetch_and(!bit, AcqRel); // AcqRel: as in `mark`
-        }
+        let segment = self.segment(place.segment)?;
+        let entry = segment.entries.get(place.word * WORD + bit as usize)?;
+        Some(Spot { entry, words: segment.words.get(place.word)?, bit: 1 << bit })
     }
 
     /// The first entry at or after `from`, and around, that has a mark of either kind.
     pub(crate) fn next_marked(&self, from: u32) -> Option<u32> {
         // After the last entry that there can be comes the first.
-        let (start, bit) = Place::of(if (from as usize) < first_of(SEGMENTS) { from } else { 0 });
-        let from_start = u64::MAX << bit;
-        self.marked_in(start, from_start)
-            .or_else(|| self.marked_after(start))
-            .or_else(|| self.marked_before(start))
-            .or_else(|| self.marked_in(start, !from_start))
+        let from = if (from as usize) < first_of(SEGMENTS) { from } else { 0 };
+        self.marked_between(from, u32::MAX).or_else(|| self.marked_between(0, from))
     }
 
-    fn marked_in(&self, place: Place, mask: u64) -> Option<u32> {
-        let words = self.segment(place.segment)?.words.get(place.word)?;
-        words.marked(mask).map(|bit| place.index(bit))
-    }
-
-    fn marked_after(&self, start: Place) -> Option<u32> {
-        let mut first = start.word + 1;
+    /// The first marked entry at or after `from`, in a word that begins before `end`.
+    #[inline]
+    fn marked_between(&self, from: u32, end: u32) -> Option<u32> {
+        let (start, bit) = Place::of(from);
+        let (mut first, mut mask) = (start.word, u64::MAX << bit);
         for segment in start.segment..SEGMENTS {
-            let words = &self.segment(segment)?.words;
-            let mut rest = words.iter().enumerate().skip(first);
-            if let Some(found) =
-                rest.find_map(|(word, words)| Some(Place { segment, word }.index(words.marked(u64::MAX)?)))
-            {
-                return Some(found);
+            for (word, words) in self.segment(segment)?.words.iter().enumerate().skip(first) {
+                let place = Place { segment, word };
+                if place.index(0) >= end {
+                    return None;
+                }
+                if let Some(bit) = words.marked(mask) {
+                    return Some(place.index(bit));
+                }
+                mask = u64::MAX;
             }
             first = 0;
-        }
-        None
-    }
-
-    fn marked_before(&self, start: Place) -> Option<u32> {
-        for segment in 0..=start.segment {
-            let words = &self.segment(segment)?.words;
-            let end = if segment == start.segment { start.word } else { words.len() };
-            let mut before = words.iter().enumerate().take(end);
-            if let Some(found) =
-                before.find_map(|(word, words)| Some(Place { segment, word }.index(words.marked(u64::MAX)?)))
-            {
-                return Some(found);
-            }
         }
         None
     }
@@ -387,7 +385,7 @@ mod tests {
     #[test]
     fn claims_are_distinct_and_the_walk_meets_each() {
         let pool = Pool::<u8>::new();
-        let mut claimed: Vec<u32> = (0..1000).map(|_| pool.claim().unwrap()).collect();
+        let mut claimed: Vec<u32> = (0..1000).map(|_| pool.claim().unwrap().0).collect();
         claimed.sort_unstable();
         assert_eq!(claimed, (0..1000).collect::<Vec<_>>());
         for index in claimed.iter().filter(|i| *i % 3 != 0) {
@@ -396,7 +394,7 @@ mod tests {
         let mut met = Vec::new();
         pool.for_each_claimed(|index, _| met.push(index));
         assert_eq!(met, (0..1000).filter(|i| i % 3 == 0).collect::<Vec<_>>());
-        assert!(!pool.claim().unwrap().is_multiple_of(3));
+        assert!(!pool.claim().unwrap().0.is_multiple_of(3));
     }
 
     #[test]
@@ -406,12 +404,13 @@ mod tests {
             pool.claim().unwrap();
         }
         assert_eq!(pool.next_marked(7), None);
-        assert!(pool.mark(9, Mark::First) && !pool.mark(9, Mark::First));
-        pool.mark(300, Mark::Second);
+        let spot = |index| pool.spot(index).unwrap();
+        assert!(spot(9).mark(Mark::First) && !spot(9).mark(Mark::First));
+        assert!(spot(300).mark(Mark::Second));
         for (from, found) in [(0, 9), (9, 9), (10, 300), (300, 300), (301, 9), (499, 9)] {
             assert_eq!(pool.next_marked(from), Some(found), "from {from}");
         }
-        pool.unmark(300, Mark::Second);
+        spot(300).unmark(Mark::Second);
         assert_eq!(pool.next_marked(10), Some(9));
     }
 
@@ -423,11 +422,11 @@ mod tests {
             n += 1;
         }
         assert_eq!(n, (1 << 17) - (1 << POOL_BITS));
-        pool.mark(n - 1, Mark::First);
+        pool.spot(n - 1).unwrap().mark(Mark::First);
         assert_eq!(pool.next_marked(n), Some(n - 1), "from past the last entry, around");
         assert_eq!(pool.claim(), Err(Status::NoResources));
         pool.release(17);
-        assert_eq!(pool.claim(), Ok(17));
+        assert_eq!(pool.claim(), Ok((17, &())));
         assert_eq!(pool.claim(), Err(Status::NoResources));
     }
 }

@@ -104,18 +104,18 @@ impl<P: Platform> Shared<P> {
 
     /// Gives the VMO that `make` makes an entry, whose number `make` is told.
     pub(crate) fn register(&self, make: impl FnOnce(u32) -> Result<Arc<Inner<P>>>) -> Result<Arc<Inner<P>>> {
-        let index = self.vmos.claim()?;
+        let (index, entry) = self.vmos.claim()?;
         let vmo = make(index).inspect_err(|_| self.vmos.release(index))?;
-        if let Some(entry) = self.vmos.get(index) {
-            entry.put(&vmo);
-        }
+        entry.put(&vmo);
         Ok(vmo)
     }
 
     /// The entry's queue has something. False: the port is closed, and nobody will take it.
     #[inline]
     pub(crate) fn ready(&self, entry: u32) -> bool {
-        self.vmos.mark(entry, READY);
+        if let Some(spot) = self.vmos.spot(entry) {
+            spot.mark(READY);
+        }
         self.notify()
     }
 
@@ -251,7 +251,7 @@ impl<P: Platform> Port<P> {
             return Ok(user);
         }
         let vmos = &self.shared.vmos;
-        let entry = vmos.claim()?;
+        let (entry, _) = vmos.claim()?;
         let user = UserQueue::new(entry).and_then(|fresh| self.user.get_or_put(fresh));
         // Ours is not needed if there is no memory, or if another thread's came first.
         if !user.as_ref().is_ok_and(|user| user.entry() == entry) {
@@ -267,8 +267,10 @@ impl<P: Platform> Port<P> {
     /// it has been round those that are ready.
     pub fn take(&self, packets: &mut [Packet]) -> usize {
         let filled = self.take_rounds(packets);
-        if filled > 0 && self.shared.is_any_ready() {
-            self.shared.notify(); // there is work for another one
+        // If there is work for another one, and one who sleeps. Who is not seen to sleep looks at the port
+        // before it does.
+        if filled > 0 && self.shared.sleepers.has_some() && self.shared.is_any_ready() {
+            self.shared.notify();
         }
         filled
     }
@@ -301,12 +303,12 @@ impl<P: Platform> Port<P> {
 
     fn visit(&self, index: u32, packets: &mut [Packet], guard: &Guard) -> usize {
         let vmos = &self.shared.vmos;
-        let Some(entry) = vmos.get(index) else { return 0 };
-        let keeps_marks = vmos.mark(index, TAKING);
-        let alone = vmos.next_marked(index + 1).is_none_or(|next| next == index);
-        let room = if alone { packets.len() } else { 1 };
+        let Some(spot) = vmos.spot(index) else { return 0 };
+        let keeps_marks = spot.mark(TAKING);
+        let alone = || vmos.next_marked(index + 1).is_none_or(|next| next == index);
+        let room = if packets.len() > 1 && alone() { packets.len() } else { 1 };
         let packets = &mut packets[..room];
-        let vmo = entry.get(guard);
+        let vmo = spot.entry.get(guard);
         let (filled, taken) = match (vmo, self.user_at(index)) {
             (Some(vmo), _) => vmo.source.take(packets),
             (None, Some(user)) => user.take(packets),
@@ -314,14 +316,14 @@ impl<P: Platform> Port<P> {
         };
         if keeps_marks {
             if taken != Taken::Some {
-                vmos.unmark(index, READY);
+                spot.unmark(READY);
                 // The entry may be another VMO's by now, and the mark that of its first request.
-                let has_packets = entry.get(guard).is_some_and(|vmo| vmo.source.has_packets());
+                let has_packets = spot.entry.get(guard).is_some_and(|vmo| vmo.source.has_packets());
                 if has_packets || self.user_at(index).is_some_and(UserQueue::has_packets) {
-                    vmos.mark(index, READY);
+                    spot.mark(READY);
                 }
             }
-            vmos.unmark(index, TAKING);
+            spot.unmark(TAKING);
         }
         if let (Taken::Closed, Some(vmo)) = (taken, vmo) {
             vmo.forget();

@@ -67,25 +67,30 @@ impl Link {
 /// An entry belongs to the queue from before its [`append`](Queue::append) until
 /// [`unqueue`](Self::unqueue). It must not be used for anything else meanwhile, dead or not.
 pub(crate) trait Entries {
+    /// What the queue links.
+    type Entry;
     /// An entry as a taker saw it, in one of its lives.
     type Seen: Copy;
     /// What is delivered of it.
     type Item;
 
+    /// The entry with this index.
+    fn get(&self, index: u32) -> Option<&Self::Entry>;
+
     /// The word through which the entry is linked. Only the queue touches it.
-    fn link(&self, index: u32) -> Option<&AtomicU64>;
+    fn link(entry: &Self::Entry) -> &AtomicU64;
 
     /// Looks at an entry that may have left the queue meanwhile.
-    fn see(&self, index: u32) -> Option<Self::Seen>;
+    fn see(entry: &Self::Entry) -> Self::Seen;
 
     /// Whether it was to be delivered when it was seen. Who is dead stays dead.
-    fn is_live(seen: &Self::Seen) -> bool;
+    fn is_live(seen: Self::Seen) -> bool;
 
     /// What to deliver of an entry that the caller has taken. `None`: it has died.
-    fn collect(&self, seen: Self::Seen) -> Option<Self::Item>;
+    fn collect(&self, index: u32, entry: &Self::Entry, seen: Self::Seen) -> Option<Self::Item>;
 
     /// The queue holds the entry no longer.
-    fn unqueue(&self, index: u32);
+    fn unqueue(&self, index: u32, entry: &Self::Entry);
 }
 
 /// Why a queue was sealed.
@@ -128,9 +133,9 @@ const BATCH: usize = 16;
 
 impl Queue {
     /// An empty queue, over an entry that is dead and becomes its dummy.
-    pub(crate) fn new(entries: &impl Entries, dummy: u32) -> Result<Self> {
-        let link = entries.link(dummy).ok_or(Status::Internal)?;
-        link.store(Link::new(NIL, 0).0, Release); // Release: before the queue is shared
+    pub(crate) fn new<E: Entries>(entries: &E, dummy: u32) -> Result<Self> {
+        let entry = entries.get(dummy).ok_or(Status::Internal)?;
+        E::link(entry).store(Link::new(NIL, 0).0, Release); // Release: before the queue is shared
         let first = Link::new(dummy, 0).0;
         Ok(Self { head: End(AtomicU64::new(first)), tail: End(AtomicU64::new(first)) })
     }
@@ -149,10 +154,10 @@ impl Queue {
 
     /// The last entry's link, and the tail that led there. Moves a tail that is behind.
     #[inline]
-    fn last<'a>(&self, entries: &'a impl Entries) -> (&'a AtomicU64, Link, Link) {
+    fn last<'a, E: Entries>(&self, entries: &'a E) -> (&'a AtomicU64, Link, Link) {
         loop {
             let tail = Self::load(&self.tail.0);
-            let Some(word) = entries.link(tail.index()) else { continue };
+            let Some(word) = entries.get(tail.index()).map(E::link) else { continue };
             let link = Self::load(word);
             // Tags never repeat: if the tail is still the same, the entry was in the list when its
             // link was read. If the entry had been freed and used anew, reading that link would
@@ -169,8 +174,8 @@ impl Queue {
 
     /// Puts an entry at the end. Fails when the queue is sealed. Lock-free.
     #[inline]
-    pub(crate) fn append(&self, entries: &impl Entries, index: u32) -> Result<(), Seal> {
-        let Some(own) = entries.link(index) else { return Err(Seal::Silent) };
+    pub(crate) fn append<E: Entries>(&self, entries: &E, index: u32, entry: &E::Entry) -> Result<(), Seal> {
+        let own = E::link(entry);
         let nothing = Self::load(own).to(NIL);
         own.store(nothing.0, Release); // Release: published again by the swap below
         loop {
@@ -226,8 +231,8 @@ impl Queue {
                 return Taken::Closed;
             }
             let tail = Self::load(&self.tail.0);
-            let Some(dummy) = entries.link(head.index()) else { continue };
-            let link = Self::load(dummy);
+            let Some(dummy) = entries.get(head.index()) else { continue };
+            let link = Self::load(E::link(dummy));
             if Self::load(&self.head.0) != head {
                 continue; // as in `last`
             }
@@ -257,17 +262,18 @@ impl Queue {
             // Entries read here are in the list if the swap below succeeds: nothing between the
             // old and the new head can have left it.
             while taken < BATCH {
-                let Some(seen) = entries.see(next) else { break };
-                if E::is_live(&seen) {
+                let Some(entry) = entries.get(next) else { break };
+                let seen = E::see(entry);
+                if E::is_live(seen) {
                     if room == 0 {
                         break;
                     }
                     room -= 1;
                 }
-                batch[taken] = Some((next, seen));
+                batch[taken] = Some((next, entry, seen));
                 taken += 1;
                 last = last.to(next);
-                let following = entries.link(next).map_or(NIL, |link| Self::load(link).index());
+                let following = Self::load(E::link(entry)).index();
                 if next == tail.index() || following >= CLOSED {
                     break;
                 }
@@ -280,29 +286,29 @@ impl Queue {
                 continue;
             }
             let batch = &batch[..taken];
-            for (_, seen) in batch.iter().flatten() {
+            for (index, entry, seen) in batch.iter().flatten() {
                 // Only now: an entry that died before the swap was never delivered.
-                if let Some(item) = entries.collect(*seen) {
+                if let Some(item) = entries.collect(*index, entry, *seen) {
                     left -= 1;
                     deliver(item);
                 }
             }
-            entries.unqueue(head.index());
-            for (index, _) in batch[..taken - 1].iter().flatten() {
-                entries.unqueue(*index);
+            entries.unqueue(head.index(), dummy);
+            for (index, entry, _) in batch[..taken - 1].iter().flatten() {
+                entries.unqueue(*index, entry);
             }
         }
     }
 
     /// Whether there is something to take; it may be dead.
-    pub(crate) fn has_some(&self, entries: &impl Entries) -> bool {
+    pub(crate) fn has_some<E: Entries>(&self, entries: &E) -> bool {
         loop {
             let head = Self::load(&self.head.0);
             if head.index() == CLOSED {
                 return false;
             }
-            let Some(dummy) = entries.link(head.index()) else { continue };
-            let link = Self::load(dummy);
+            let Some(dummy) = entries.get(head.index()) else { continue };
+            let link = Self::load(E::link(dummy));
             if Self::load(&self.head.0) == head {
                 return !matches!(link.index(), NIL | SILENT); // as in `last`
             }

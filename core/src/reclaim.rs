@@ -26,10 +26,10 @@ use core::ops::ControlFlow;
 use crate::counts::Kind;
 use crate::pager::Pager;
 use crate::platform::Platform;
-use crate::slot::{Clean, DirtyRequested, OwesReclaim, Reclaimed, State};
+use crate::slot::{Clean, DirtyRequested, OwesReclaim, Reclaimed, State, Wanted};
 use crate::status::Status;
 use crate::sync::Arc;
-use crate::table::At;
+use crate::table::{At, Left};
 use crate::trap::Trapped;
 use crate::units::{PageCount, PageIndex, PageRange};
 use crate::vmo::{Inner, Vmo};
@@ -94,42 +94,67 @@ enum Met {
 pub(crate) struct Retired<'a, P: Platform> {
     vmo: &'a Arc<Inner<P>>,
     batch: Batch,
+    /// Pages that are counted as resident still.
+    left: Left<'a>,
     /// Not told to the VMO's figures yet.
     evicted: usize,
 }
 
-const BATCH: usize = 30;
+/// So many runs of pages, and so many pages in all: few enough for a length to be a byte.
+const RUNS: usize = 30;
+const BATCH: usize = 128;
 
-#[derive(Clone, Copy)]
 struct Batch {
-    pages: [PageIndex; BATCH],
-    len: usize,
+    starts: [PageIndex; RUNS],
+    lengths: [u8; RUNS],
+    runs: usize,
+    pages: usize,
 }
 
 impl Batch {
-    const EMPTY: Self = Self { pages: [PageIndex(0); BATCH], len: 0 };
+    const EMPTY: Self = Self { starts: [PageIndex(0); RUNS], lengths: [0; RUNS], runs: 0, pages: 0 };
 
-    fn pages(&self) -> &[PageIndex] {
-        &self.pages[..self.len]
+    /// Adds a page to a batch that is not full.
+    #[inline]
+    fn push(&mut self, page: PageIndex) {
+        self.pages += 1;
+        if let Some(last) = self.runs.checked_sub(1)
+            && self.starts[last].0 + u64::from(self.lengths[last]) == page.0
+        {
+            self.lengths[last] += 1;
+            return;
+        }
+        self.starts[self.runs] = page;
+        self.lengths[self.runs] = 1;
+        self.runs += 1;
+    }
+
+    const fn is_full(&self) -> bool {
+        self.runs == RUNS || self.pages == BATCH
+    }
+
+    fn pages(&self) -> impl Iterator<Item = PageIndex> {
+        let runs = self.starts.iter().zip(self.lengths).take(self.runs);
+        runs.flat_map(|(start, length)| start.0..start.0 + u64::from(length)).map(PageIndex)
     }
 }
 
 impl<'a, P: Platform> Retired<'a, P> {
     pub(crate) fn new(vmo: &'a Arc<Inner<P>>) -> Self {
-        Self { vmo, batch: Batch::EMPTY, evicted: 0 }
+        Self { vmo, batch: Batch::EMPTY, left: Left::new(Kind::Resident), evicted: 0 }
     }
 
     /// Takes the duty to reclaim a page after the grace period.
+    #[inline]
     fn push(&mut self, page: PageIndex) {
-        self.batch.pages[self.batch.len] = page;
-        self.batch.len += 1;
-        if self.batch.len == BATCH {
+        self.batch.push(page);
+        if self.batch.is_full() {
             self.defer();
         }
     }
 
     fn defer(&mut self) {
-        if self.batch.len == 0 {
+        if self.batch.runs == 0 {
             return;
         }
         let batch = core::mem::replace(&mut self.batch, Batch::EMPTY);
@@ -137,9 +162,7 @@ impl<'a, P: Platform> Retired<'a, P> {
         let guard = self.vmo.platform.pin();
         guard.defer(move || {
             let mut again = Retired::new(&vmo);
-            for page in batch.pages() {
-                again.reclaim(*page);
-            }
+            batch.pages().for_each(|page| again.reclaim(page));
         });
         guard.flush(); // so that any thread's pin may run it, not only one of ours
     }
@@ -157,21 +180,23 @@ impl<'a, P: Platform> Retired<'a, P> {
     }
 
     /// Phase 1 for one page. False: it is not what it was.
-    pub(crate) fn evict(&mut self, page: PageIndex, at: At<'_>, clean: Clean) -> bool {
+    #[inline]
+    pub(crate) fn evict(&mut self, page: PageIndex, at: At<'a>, clean: Clean) -> bool {
         let Ok(owes) = clean.evict(at.slot()) else { return false };
         self.left(page, at, owes);
         true
     }
 
     /// A clean page has begun to leave.
-    fn left(&mut self, page: PageIndex, at: At<'_>, owes: OwesReclaim) {
-        at.lower(Kind::Resident);
+    #[inline]
+    fn left(&mut self, page: PageIndex, at: At<'a>, owes: OwesReclaim) {
+        self.left.add(at);
         self.evicted += 1;
         self.retire(page, owes);
     }
 
     /// As [`evict`](Self::evict), of a page under a DIRTY request, whose waiters look again.
-    fn evict_asked(&mut self, page: PageIndex, at: At<'_>, seen: DirtyRequested) -> bool {
+    fn evict_asked(&mut self, page: PageIndex, at: At<'a>, seen: DirtyRequested) -> bool {
         let Ok(owes) = seen.evict(at.slot()) else { return false };
         self.left(page, at, owes);
         self.vmo.source.left(&self.vmo.table, seen.index());
@@ -180,7 +205,7 @@ impl<'a, P: Platform> Retired<'a, P> {
 
     /// Phase 1 for a page under a DIRTY request or a permit, in a VMO that is detached or gone. Such a
     /// page counts as absent unless its permit was granted. False: it is not what it was.
-    pub(crate) fn drop_trapped(&mut self, page: PageIndex, at: At<'_>) -> bool {
+    pub(crate) fn drop_trapped(&mut self, page: PageIndex, at: At<'a>) -> bool {
         match self.vmo.trapped(at) {
             None => false,
             Some(Trapped::Asked(seen, _)) => self.evict_asked(page, at, seen),
@@ -191,6 +216,7 @@ impl<'a, P: Platform> Retired<'a, P> {
         }
     }
 
+    #[inline]
     fn retire(&mut self, page: PageIndex, owes: OwesReclaim) {
         self.vmo.platform.unmap(self.vmo.id(), page);
         if owes == OwesReclaim::Yes {
@@ -202,16 +228,19 @@ impl<'a, P: Platform> Retired<'a, P> {
     pub(crate) fn evict_clean(&mut self, range: PageRange) -> u64 {
         let mut evicted = 0;
         let vmo = self.vmo;
-        let _: ControlFlow<()> = vmo.table.scan_pages(Kind::Resident, range, |page, at| {
+        let _: ControlFlow<()> = vmo.table.scan_pages(Wanted::Clean, range, |page, at, mut state| {
             loop {
-                let gone = match at.slot().load() {
+                let gone = match state {
                     State::Clean(clean) => self.evict(page, at, clean),
                     State::DirtyRequested(trapped) if !trapped.is_awaiting() => self.drop_trapped(page, at),
-                    _ => break,
+                    _ => return ControlFlow::Continue(()),
                 };
-                evicted += u64::from(gone);
+                if gone {
+                    evicted += 1;
+                    return ControlFlow::Continue(());
+                }
+                state = at.slot().load();
             }
-            ControlFlow::Continue(())
         });
         evicted
     }
@@ -220,24 +249,27 @@ impl<'a, P: Platform> Retired<'a, P> {
     pub(crate) fn discard_all(&mut self) {
         self.evict_clean(PageRange::ALL);
         let vmo = self.vmo;
-        let _: ControlFlow<()> = vmo.table.scan_pages(Kind::Dirty, PageRange::ALL, |page, at| {
+        let mut dirty = Left::new(Kind::Dirty);
+        let _: ControlFlow<()> = vmo.table.scan_pages(Wanted::Dirty, PageRange::ALL, |page, at, mut state| {
             loop {
-                let discarded = match at.slot().load() {
+                let discarded = match state {
                     State::Dirty(dirty) => dirty.discard(at.slot()),
                     State::AwaitingClean(awaiting) => awaiting.discard(at.slot()),
                     State::DirtyRequested(trapped) => trapped.discard(at.slot()),
-                    _ => break,
+                    _ => return ControlFlow::Continue(()),
                 };
-                // Failing: who closes the pager, or evicts over all its VMOs, may still be here, and has
-                // turned the page back from a request that was over.
-                if let Ok(owes) = discarded {
-                    at.lower(Kind::Dirty);
-                    at.lower(Kind::Resident);
-                    self.retire(page, owes);
-                    break;
+                match discarded {
+                    Ok(owes) => {
+                        dirty.add(at);
+                        self.left.add(at);
+                        self.retire(page, owes);
+                        return ControlFlow::Continue(());
+                    }
+                    // Who closes the pager, or evicts over all its VMOs, may still be here, and has turned the
+                    // page back from a request that was over.
+                    Err(now) => state = now,
                 }
             }
-            ControlFlow::Continue(())
         });
     }
 
@@ -254,11 +286,11 @@ impl<'a, P: Platform> Retired<'a, P> {
             if turn.evicted == max {
                 break;
             }
-            let stopped = inner.table.scan_pages(Kind::Resident, part, |page, at| {
+            let stopped = inner.table.scan_pages(Wanted::Clean, part, |page, at, state| {
                 if turn.evicted == max {
                     return ControlFlow::Break(page);
                 }
-                match self.meet(page, at, pass) {
+                match self.meet(page, at, state, pass) {
                     Met::Evicted => turn.evicted += 1,
                     Met::Spared => turn.spared = true,
                     Met::Passed => {}
@@ -275,9 +307,10 @@ impl<'a, P: Platform> Retired<'a, P> {
     }
 
     /// The hand comes to a page.
-    fn meet(&mut self, page: PageIndex, at: At<'_>, pass: Pass) -> Met {
+    #[inline]
+    fn meet(&mut self, page: PageIndex, at: At<'a>, mut state: State, pass: Pass) -> Met {
         loop {
-            let gone = match at.slot().load() {
+            let gone = match state {
                 State::Clean(clean) if clean.is_always_needed() && pass != Pass::Last => return Met::Spared,
                 State::Clean(clean) if pass == Pass::Unused && clean.accessed() => {
                     let _ = clean.age(at.slot()); // failing: the page is in use
@@ -299,6 +332,7 @@ impl<'a, P: Platform> Retired<'a, P> {
             if gone {
                 return Met::Evicted;
             }
+            state = at.slot().load();
         }
     }
 }

@@ -120,8 +120,8 @@ impl Wait {
 }
 
 /// The fate word: generation, references, whether the queue holds the entry, and a code.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Fate(u64);
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Fate(u64);
 
 const CODE: u64 = 0x7f;
 const QUEUED: u64 = 1 << 7;
@@ -159,9 +159,15 @@ impl Fate {
         }
     }
 
+    /// The same, if it is in this life.
     #[inline]
-    const fn is_open(self, id: RequestId) -> bool {
-        self.open_kind().is_some() && self.generation() == id.generation
+    fn open_kind_in(self, generation: u64) -> Option<Kind> {
+        self.open_kind().filter(|_| self.generation() == generation)
+    }
+
+    #[inline]
+    fn is_open(self, id: RequestId) -> bool {
+        self.open_kind_in(id.generation).is_some()
     }
 
     #[inline]
@@ -264,20 +270,6 @@ impl Request {
         let shorter = |span: u64| (span & MAX_RUN > run).then_some(span & !MAX_RUN | run);
         let _ = self.span.fetch_update(Relaxed, Relaxed, shorter); // Relaxed: as in `set_pages`
     }
-
-    /// The request as it stands in the queue.
-    #[inline]
-    fn snapshot(&self, index: u32) -> Queued {
-        let fate = self.fate();
-        Queued { id: RequestId::new(index, fate.generation()), open: fate.open_kind().is_some() }
-    }
-}
-
-/// A request as a taker saw it in the queue.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Queued {
-    id: RequestId,
-    open: bool,
 }
 
 /// What came of joining a request.
@@ -289,6 +281,39 @@ pub(crate) enum Joined<'a> {
     /// There is no entry to wait in. Nobody may be left who waits, and then the request is the
     /// caller's to settle.
     Refused(Status, Option<Resolving<'a>>),
+}
+
+/// A request as its opener has it, who is its first waiter and still awake.
+#[derive(Debug)]
+pub(crate) struct Opened<'a> {
+    request: &'a Request,
+    wait: Wait,
+}
+
+impl<'a> Opened<'a> {
+    pub(crate) const fn id(&self) -> RequestId {
+        self.wait.id
+    }
+
+    /// What the queue links.
+    pub(crate) const fn entry(&self) -> &'a Request {
+        self.request
+    }
+
+    /// Stays awake.
+    pub(crate) fn wait(self) -> Wait {
+        self.wait
+    }
+
+    /// Has the waiter woken through `waker` from now on. `Err`: the request was resolved before, and
+    /// nobody was or will be woken for it.
+    #[inline]
+    pub(crate) fn fall_asleep(self, waker: &Waker) -> Result<Wait, Wait> {
+        // SAFETY: the cell is ours: the entry was opened for this Wait, and its cell emptied; it is armed
+        // here first, since this uses `self` up.
+        let sleeps = unsafe { self.request.waker.arm(waker.clone()) };
+        if sleeps { Ok(self.wait) } else { Err(self.wait) }
+    }
 }
 
 /// What the entry is that a page under a DIRTY request names.
@@ -327,6 +352,7 @@ pub(crate) struct Requests {
 pub(crate) struct Resolving<'a> {
     requests: &'a Requests,
     id: RequestId,
+    request: &'a Request,
 }
 
 impl Resolving<'_> {
@@ -337,16 +363,14 @@ impl Resolving<'_> {
     /// The pages the request asked for.
     #[inline]
     pub(crate) fn pages(&self) -> PageRange {
-        self.requests.get(self.id.index).map_or(PageRange { start: 0, end: 0 }, Request::pages)
+        self.request.pages()
     }
 
     /// Seals the wait list and wakes everyone in it.
     #[inline]
     pub(crate) fn wake(self) {
-        if let Some(request) = self.requests.get(self.id.index) {
-            self.requests.wake_all(request);
-        }
-        self.requests.unref(self.id);
+        self.requests.wake_all(self.id.index, self.request);
+        self.requests.let_go(self.id.index, self.request, REFERENCE);
     }
 }
 
@@ -355,26 +379,19 @@ impl Requests {
         Self { pool: Pool::new(), left: Hint::default() }
     }
 
-    #[inline]
-    pub(crate) fn get(&self, index: u32) -> Option<&Request> {
-        self.pool.get(index)
-    }
-
     /// A spent entry that the queue holds: its first dummy.
     pub(crate) fn dummy(&self) -> Result<u32> {
-        let index = self.pool.claim()?;
-        let request = self.get(index).ok_or(Status::Internal)?;
+        let (index, request) = self.pool.claim()?;
         request.fate.store(WITHDRAWN | QUEUED, Release); // Release: as in `open`
         Ok(index)
     }
 
-    /// A new request for `run` pages from `start` on, with its first waiter, who is still awake:
-    /// [`fall_asleep`](Self::fall_asleep). Unless it is a permit, the queue is taken to hold it from
-    /// now on: [`unqueue`](Self::unqueue) it if it is not appended after all.
+    /// A new request for `run` pages from `start` on, with its first waiter, who is still awake. Unless
+    /// it is a permit, the queue is taken to hold it from now on: [`unqueue`](Entries::unqueue) it if it
+    /// is not appended after all.
     #[inline]
-    pub(crate) fn open(&self, kind: Kind, start: u64, run: u64) -> Result<Wait> {
-        let index = self.pool.claim()?;
-        let request = self.get(index).ok_or(Status::Internal)?;
+    pub(crate) fn open(&self, kind: Kind, start: u64, run: u64) -> Result<Opened<'_>> {
+        let (index, request) = self.pool.claim()?;
         let generation = request.fate().generation();
         request.set_pages(start, run);
         // Relaxed, all of these: published by the swap of the fate below
@@ -391,7 +408,7 @@ impl Requests {
         // AcqRel: Release publishes the fields above to whoever joins; Acquire, by a swap and not a
         // store, takes over the mark of a walker who came by before: see `fail_all`
         request.fate.swap(fate, AcqRel);
-        Ok(Wait { id: RequestId::new(index, generation), node: index })
+        Ok(Opened { request, wait: Wait { id: RequestId::new(index, generation), node: index } })
     }
 
     /// Waits for a request that another faulter opened.
@@ -411,10 +428,10 @@ impl Requests {
         match self.take_place(request, waker).map_or_else(|| self.add_place(request, waker), Ok) {
             Ok(Place::In(node)) => Joined::Waits(Wait { id, node }),
             Ok(Place::TooLate) => {
-                self.unref(id);
+                self.let_go(id.index, request, REFERENCE);
                 Joined::TooLate
             }
-            Err(status) => Joined::Refused(status, self.one_less(id)),
+            Err(status) => Joined::Refused(status, self.one_less(id, request)),
         }
     }
 
@@ -439,8 +456,7 @@ impl Requests {
 
     /// Adds an entry to the wait list.
     fn add_place(&self, request: &Request, waker: &Waker) -> Result<Place> {
-        let node = self.pool.claim()?;
-        let waiter = self.get(node).ok_or(Status::Internal)?;
+        let (node, waiter) = self.pool.claim()?;
         let spare = waiter.fate();
         // Relaxed: nobody refers to a waiter by its fate; the mark is for the walk, which skips it
         waiter.fate.store((spare.generation() << COUNT_BITS) | WAITER, Relaxed);
@@ -470,14 +486,6 @@ impl Requests {
         self.get(wait.id.index)?.fate().outcome()
     }
 
-    /// Has the first waiter of a request woken through `waker` from now on. False: the request was
-    /// resolved before, and nobody was or will be woken for it.
-    #[inline]
-    pub(crate) fn fall_asleep(&self, wait: &Wait, waker: &Waker) -> bool {
-        // SAFETY: the cell is ours: the entry was opened for our Wait, and its cell emptied.
-        self.get(wait.node).is_some_and(|entry| unsafe { entry.waker.arm(waker.clone()) })
-    }
-
     /// Has a waiter that sleeps woken through `waker` from now on. False: it was woken already.
     pub(crate) fn rearm(&self, wait: &Wait, waker: &Waker) -> bool {
         let Some(entry) = self.get(wait.node) else { return false };
@@ -493,35 +501,36 @@ impl Requests {
     #[allow(clippy::needless_pass_by_value)] // the place is used up: no copy of it may depart again
     pub(crate) fn depart(&self, wait: Wait) -> Option<Resolving<'_>> {
         let Wait { id, node } = wait;
-        if self.get(node).is_some_and(|entry| entry.waker.abandon()) {
+        let request = self.get(id.index)?;
+        let place = if node == id.index { request } else { self.get(node)? };
+        if place.waker.abandon() {
             self.left.count();
         }
-        self.one_less(id)
+        self.one_less(id, request)
     }
 
     /// One waiter less.
     #[inline]
-    fn one_less(&self, id: RequestId) -> Option<Resolving<'_>> {
-        let request = self.get(id.index)?;
+    fn one_less<'a>(&'a self, id: RequestId, request: &'a Request) -> Option<Resolving<'a>> {
         let mut fate = request.fate();
         while fate.open_kind().is_some() {
             let last = fate.0 & REFERENCES == REFERENCE;
             // The last waiter's reference becomes that of the one who withdraws.
             let to = if last { fate.sealed(Outcome::Withdrawn) } else { Fate(fate.0 - REFERENCE) };
             match request.change(fate, to) {
-                Ok(()) if last => return Some(Resolving { requests: self, id }),
+                Ok(()) if last => return Some(Resolving { requests: self, id, request }),
                 Ok(()) => return None,
                 Err(now) => fate = now,
             }
         }
-        self.unref(id);
+        self.let_go(id.index, request, REFERENCE);
         None
     }
 
     /// Takes back a request that no page refers to and that was not appended.
-    pub(crate) fn abandon(&self, wait: Wait) {
-        self.unqueue(wait.id.index);
-        if let Some(withdrawn) = self.depart(wait) {
+    pub(crate) fn abandon(&self, opened: Opened<'_>) {
+        self.unqueue(opened.id().index, opened.request);
+        if let Some(withdrawn) = self.depart(opened.wait) {
             withdrawn.wake();
         }
     }
@@ -535,11 +544,17 @@ impl Requests {
 
     /// As [`resolve`](Self::resolve), from the fate that was seen; if it is decided, its fate now.
     #[inline]
-    fn seal(&self, request: &Request, id: RequestId, seen: Fate, outcome: Outcome) -> Result<Resolving<'_>, Fate> {
+    fn seal<'a>(
+        &'a self,
+        request: &'a Request,
+        id: RequestId,
+        seen: Fate,
+        outcome: Outcome,
+    ) -> Result<Resolving<'a>, Fate> {
         let mut fate = seen;
         while fate.is_open(id) {
             match request.change(fate, Fate(fate.sealed(outcome).0 + REFERENCE)) {
-                Ok(()) => return Ok(Resolving { requests: self, id }),
+                Ok(()) => return Ok(Resolving { requests: self, id, request }),
                 Err(now) => fate = now,
             }
         }
@@ -566,7 +581,7 @@ impl Requests {
                 Err(now) => remaining = now,
             }
         }
-        if let Some(resolving) = self.resolve(id, Outcome::Supplied) {
+        if let Ok(resolving) = self.seal(request, id, request.fate(), Outcome::Supplied) {
             resolving.wake();
         }
     }
@@ -604,8 +619,7 @@ impl Requests {
     /// What the request is about, while it waits for an answer.
     #[inline]
     pub(crate) fn open_kind(&self, id: RequestId) -> Option<Kind> {
-        let fate = self.get(id.index)?.fate();
-        fate.open_kind().filter(|_| fate.generation() == id.generation)
+        self.get(id.index)?.fate().open_kind_in(id.generation)
     }
 
     /// What has become of the entry that a page under a DIRTY request names, and its pages.
@@ -622,15 +636,9 @@ impl Requests {
         }
     }
 
-    #[inline]
-    fn unref(&self, id: RequestId) {
-        self.let_go(id.index, REFERENCE);
-    }
-
     /// Subtracts from the fate what the caller held of it, and frees the entry after the last.
     #[inline]
-    fn let_go(&self, index: u32, held: u64) {
-        let Some(request) = self.get(index) else { return };
+    fn let_go(&self, index: u32, request: &Request, held: u64) {
         let mut fate = request.fate();
         loop {
             let left = Fate(fate.0 - held);
@@ -647,32 +655,38 @@ impl Requests {
     /// comes here, so the list is its own.
     fn free(&self, index: u32, request: &Request) {
         let mut node = request.waiters.load(Acquire) & !SEALED; // Acquire: pairs with the pushes
-        while node != NIL {
+        // The last of them is the request itself.
+        while node != NIL && node != index {
             let Some(waiter) = self.get(node) else { break };
             let older = waiter.older.load(Relaxed); // Relaxed: ordered by the load of `waiters`
-            if node != index {
-                let fate = waiter.fate();
-                waiter.fate.store(fate.freed().0, Release); // Release: as in `open`, for the next life
-                self.pool.release(node);
-            }
+            let fate = waiter.fate();
+            waiter.fate.store(fate.freed().0, Release); // Release: as in `open`, for the next life
+            self.pool.release(node);
             node = older;
         }
         self.pool.release(index);
     }
 
     #[inline]
-    fn wake_all(&self, request: &Request) {
+    fn wake_all(&self, index: u32, request: &Request) {
         // AcqRel: Acquire takes over the waiters; Release shows the outcome to those who come late
         let mut node = request.waiters.fetch_or(SEALED, AcqRel) & !SEALED;
-        while node != NIL {
+        // The last of them is the request itself.
+        while node != NIL && node != index {
             let Some(waiter) = self.get(node) else { break };
             let older = waiter.older.load(Relaxed); // Relaxed: ordered by `waiters`
-            match waiter.waker.fire() {
-                Fired::Sleeper(waker) => waker.wake(),
-                Fired::Left => self.left.uncount(),
-                Fired::Nobody => {}
-            }
+            self.fire(waiter);
             node = older;
+        }
+        self.fire(request);
+    }
+
+    #[inline]
+    fn fire(&self, waiter: &Request) {
+        match waiter.waker.fire() {
+            Fired::Sleeper(waker) => waker.wake(),
+            Fired::Left => self.left.uncount(),
+            Fired::Nobody => {}
         }
     }
 
@@ -704,7 +718,7 @@ impl Requests {
         let mut fate = seen;
         while fate.is_sealed() && fate.generation() == id.generation && fate.0 & REFERENCES != 0 {
             match request.change(fate, Fate(fate.0 + REFERENCE)) {
-                Ok(()) => return Resolving { requests: self, id }.wake(),
+                Ok(()) => return Resolving { requests: self, id, request }.wake(),
                 Err(now) => fate = now,
             }
         }
@@ -747,32 +761,38 @@ impl Requests {
 }
 
 impl Entries for Requests {
-    type Seen = Queued;
+    type Entry = Request;
+    type Seen = Fate;
     type Item = (Kind, PageRange);
 
     #[inline]
-    fn link(&self, index: u32) -> Option<&AtomicU64> {
-        self.get(index).map(|request| &request.link)
+    fn get(&self, index: u32) -> Option<&Request> {
+        self.pool.get(index)
     }
 
     #[inline]
-    fn see(&self, index: u32) -> Option<Queued> {
-        self.get(index).map(|request| request.snapshot(index))
+    fn link(request: &Request) -> &AtomicU64 {
+        &request.link
     }
 
     #[inline]
-    fn is_live(seen: &Queued) -> bool {
-        seen.open
+    fn see(request: &Request) -> Fate {
+        request.fate()
     }
 
     #[inline]
-    fn collect(&self, seen: Queued) -> Option<(Kind, PageRange)> {
-        // The pages only now: a shrink may have cut them.
-        Some((self.open_kind(seen.id)?, self.get(seen.id.index)?.pages()))
+    fn is_live(seen: Fate) -> bool {
+        seen.open_kind().is_some()
     }
 
     #[inline]
-    fn unqueue(&self, index: u32) {
-        self.let_go(index, QUEUED);
+    fn collect(&self, _: u32, request: &Request, seen: Fate) -> Option<(Kind, PageRange)> {
+        let kind = request.fate().open_kind_in(seen.generation())?;
+        Some((kind, request.pages())) // the pages only now: a shrink may have cut them
+    }
+
+    #[inline]
+    fn unqueue(&self, index: u32, request: &Request) {
+        self.let_go(index, request, QUEUED);
     }
 }

@@ -12,7 +12,7 @@
 use core::task::Waker;
 
 use crate::pool::Pool;
-use crate::status::{Result, Status};
+use crate::status::Result;
 #[cfg(accounting)]
 use crate::sync::accounting::Lines;
 use crate::sync::{AcqRel, Acquire, AtomicU32, Cell, Guard, Relaxed, Release, SeqCst, fence};
@@ -63,6 +63,13 @@ impl Sleepers {
         self.armed.load(Relaxed) != 0 // Relaxed: the fence orders it
     }
 
+    /// Whether somebody was seen to sleep, or the port to be closed. Unlike [`looked_for`](Self::looked_for)
+    /// it may miss who begins to.
+    #[inline]
+    pub(crate) fn has_some(&self) -> bool {
+        self.armed.load(Relaxed) != 0 // Relaxed: may be old, see above
+    }
+
     /// The port is being closed: it has no sleepers, and will have none.
     pub(crate) fn close(&self) {
         self.armed.fetch_or(CLOSED, AcqRel); // AcqRel: Release comes before what a VMO that sees it goes on to do
@@ -100,8 +107,7 @@ impl Sleepers {
 
     /// A sleep begins. The caller then fences, and looks at the port once more.
     pub(crate) fn begin(&self, waker: &Waker) -> Result<u32> {
-        let index = self.pool.claim()?;
-        let sleeper = self.pool.get(index).ok_or(Status::Internal)?;
+        let (index, sleeper) = self.pool.claim()?;
         // SAFETY: claimed and idle: only we touch the cell until it is armed.
         sleeper.waker.with_mut(|cell| unsafe { *cell = Some(waker.clone()) });
         self.armed.fetch_add(1, AcqRel); // AcqRel: before the state

@@ -78,6 +78,8 @@
 //! Two bits of a tag say what a lookup asks: content of the VMO's own (dirty, awaiting clean), and
 //! content that the service has too, which detach hides.
 
+use core::ops::ControlFlow;
+
 use crate::counts::Kind;
 use crate::platform::Frame;
 use crate::request::RequestId;
@@ -115,9 +117,57 @@ pub(crate) const OWN: u64 = 8;
 /// In the tags of content that the service has too: of clean pages, which detach drops.
 pub(crate) const OF_PAGER: u64 = 4;
 
+/// In a tag of each page that is dirty or awaits clean, stored or not; and in that of `Evicting`.
+const DIRTIES: u64 = OWN | 2;
+
+/// Slots on one line of memory.
+const LINE: usize = 8;
+
 /// The word of one page.
 #[derive(Debug)]
 pub(crate) struct Slot(AtomicU64);
+
+/// What a scan looks for. It may be shown others besides, but no `Empty` page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Wanted {
+    /// Dirty and awaiting clean, stored or not.
+    Dirty,
+    /// Clean, dirty and awaiting clean.
+    Resident,
+    /// Clean, which is some of what is resident.
+    Clean,
+    /// Whatever has, or may have, a frame.
+    Any,
+}
+
+impl Wanted {
+    /// All that is counted as one of this kind.
+    pub(crate) const fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::Dirty => Self::Dirty,
+            Kind::Resident => Self::Resident,
+        }
+    }
+
+    /// One of these bits is in the word of every page that is wanted.
+    const fn mask(self) -> u64 {
+        match self {
+            Self::Dirty => DIRTIES,
+            Self::Resident => OWN | OF_PAGER,
+            Self::Clean => OF_PAGER,
+            Self::Any => TAG,
+        }
+    }
+
+    /// As what the pages are counted. `None`: they are in several counts, or in none.
+    pub(crate) const fn counted_as(self) -> Option<Kind> {
+        match self {
+            Self::Dirty => Some(Kind::Dirty),
+            Self::Resident | Self::Clean => Some(Kind::Resident),
+            Self::Any => None,
+        }
+    }
+}
 
 /// What a page was when it was looked at. Each state carries the word it was seen in, and the
 /// arrows that leave it.
@@ -221,6 +271,55 @@ impl Slot {
         // Acquire: pairs with the Release half of `change`, so that who sees a frame sees its
         // bytes, and who sees a request sees its fields.
         decode(self.0.load(Acquire))
+    }
+
+    /// Calls `f` with the place and the state of those of the slots that are wanted, in order, until it
+    /// breaks.
+    #[inline]
+    pub(crate) fn each<B>(
+        slots: &[Self],
+        wanted: Wanted,
+        mut f: impl FnMut(usize, State) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        let mask = wanted.mask();
+        for (nth, line) in slots.chunks(LINE).enumerate() {
+            if <&[Self; LINE]>::try_from(line).is_ok_and(|line| Self::has_none(line, mask)) {
+                continue;
+            }
+            for (place, slot) in line.iter().enumerate() {
+                let word = slot.0.load(Acquire); // Acquire: as in `load`
+                if word & mask != 0 {
+                    f(nth * LINE + place, decode(word))?;
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Which of the slots, 64 at most, are dirty or await clean: as bits, those that are stored, and those
+    /// that are zeros.
+    #[inline]
+    pub(crate) fn dirty(slots: &[Self]) -> (u64, u64) {
+        let bits = |slots: &[Self]| {
+            slots.iter().enumerate().fold((0, 0), |(stored, zeros), (place, slot)| {
+                let word = slot.0.load(Acquire); // Acquire: as in `load`
+                (stored | u64::from(word & OWN != 0) << place, zeros | u64::from(word & TAG == ZERO) << place)
+            })
+        };
+        let (lines, rest) = slots.as_chunks::<LINE>();
+        let (mut stored, mut zeros) = bits(rest);
+        for line in lines.iter().rev() {
+            let (s, z) = if Self::has_none(line, DIRTIES) { (0, 0) } else { bits(line) };
+            (stored, zeros) = (stored << LINE | s, zeros << LINE | z);
+        }
+        (stored, zeros)
+    }
+
+    /// True if it was seen that no word of a line has a bit of `mask`. Most lines of a scan have nothing, and
+    /// this tells by one test.
+    #[inline]
+    fn has_none(line: &[Self; LINE], mask: u64) -> bool {
+        line.iter().fold(0, |all, slot| all | slot.0.load(Acquire)) & mask == 0 // Acquire: as in `load`
     }
 
     /// The frame of a page that may be read at once. `shown` is asked after the page was looked
@@ -946,6 +1045,38 @@ mod tests {
                 }
             };
             assert_eq!(slot.0.load(Acquire), before & !changes, "{name}");
+        }
+    }
+
+    /// Two lines and a part of one, all absent but for one page with this word.
+    fn slots(place: usize, word: u64) -> Vec<Slot> {
+        (0..2 * LINE + 3).map(|at| Slot(AtomicU64::new(if at == place { word } else { RECLAIM }))).collect()
+    }
+
+    #[test]
+    fn a_scan_shows_what_is_wanted_wherever_it_is() {
+        let without_frame = [EMPTY, REQUESTED, EVICTING, ZERO];
+        let with_frame = [CLEAN, CLEAN_DIRTY_REQUESTED, DIRTY, AWAITING_CLEAN, AWAITING_DIRTY_REQUESTED];
+        for tag in without_frame.into_iter().chain(with_frame) {
+            for place in 0..2 * LINE + 3 {
+                let (slots, state) = (slots(place, tag | KEPT), decode(tag | KEPT));
+                let shown = |wanted| {
+                    let mut shown = Vec::new();
+                    let _: ControlFlow<()> = Slot::each(&slots, wanted, |place, state| {
+                        shown.push((place, state));
+                        ControlFlow::Continue(())
+                    });
+                    shown
+                };
+                let here = |wanted: bool| if wanted { Vec::from([(place, state)]) } else { Vec::new() };
+                assert_eq!(shown(Wanted::Resident), here(state.counts_as(Kind::Resident)));
+                assert_eq!(shown(Wanted::Clean), here([CLEAN, CLEAN_DIRTY_REQUESTED].contains(&tag)));
+                assert_eq!(shown(Wanted::Dirty), here(state.counts_as(Kind::Dirty) || tag == EVICTING));
+                assert_eq!(shown(Wanted::Any), here(tag != EMPTY));
+                let bit = |wanted: bool| u64::from(wanted) << place;
+                let stored = state.counts_as(Kind::Dirty) && tag != ZERO;
+                assert_eq!(Slot::dirty(&slots), (bit(stored), bit(tag == ZERO)), "{state:?} at {place}");
+            }
         }
     }
 

@@ -203,6 +203,7 @@ impl<P: Platform> Source<P> {
     /// Waits for the page, or for leave to make it dirty: joins the request that covers it, or opens
     /// one for it and for as many pages after it as need the same, up to `run`. `vmo` is the one that
     /// has this source.
+    #[inline(never)] // so that a fault that need not ask carries none of it
     pub(crate) fn ask(&self, vmo: &Inner<P>, kind: Kind, page: PageIndex, run: u64, waker: &Waker) -> Result<Asked> {
         let table = &vmo.table;
         if let Some(id) = Self::in_flight(vmo, kind, page) {
@@ -219,8 +220,8 @@ impl<P: Platform> Source<P> {
             }
         }
         let run = run.clamp(1, MAX_RUN);
-        let wait = self.requests.open(kind, page.0, run)?;
-        let id = wait.id();
+        let opened = self.requests.open(kind, page.0, run)?;
+        let id = opened.id();
         // After the claim: see "How a request cannot be left behind".
         // The size first: a page that a shrink has dropped is past the end, in a detached VMO too.
         let inside = if page.0 < vmo.pages().0 { Ok(()) } else { Err(Status::OutOfRange) };
@@ -230,14 +231,14 @@ impl<P: Platform> Source<P> {
         });
         match claimed {
             Err(status) => {
-                self.requests.abandon(wait);
+                self.requests.abandon(opened);
                 // What the page had was seen before the mark. If it has got content since, it is no
                 // matter that nobody can be asked.
                 let moved = status == Status::BadState && !Self::lacks(vmo, kind, page);
                 return if moved { Ok(Asked::Moved) } else { Err(status) };
             }
             Ok(0) => {
-                self.requests.abandon(wait);
+                self.requests.abandon(opened);
                 return Ok(Asked::Moved);
             }
             Ok(claimed) => {
@@ -256,15 +257,14 @@ impl<P: Platform> Source<P> {
                 }
             }
         }
-        if let Ok(()) = self.queue.append(&self.requests, id.index()) {
+        if let Ok(()) = self.queue.append(&self.requests, id.index(), opened.entry()) {
             self.announce();
         } else {
-            self.requests.unqueue(id.index());
+            self.requests.unqueue(id.index(), opened.entry());
             Self::settle(table, self.requests.resolve(id, Outcome::Failed(Status::BadState)));
         }
         // Last of all: whatever happened to the request so far has woken nobody needlessly.
-        let sleep = self.requests.fall_asleep(&wait, waker);
-        Ok(if sleep { Asked::Asleep(wait) } else { Asked::Resolved(wait) })
+        Ok(opened.fall_asleep(waker).map_or_else(Asked::Resolved, Asked::Asleep))
     }
 
     /// Makes absent pages refer to the request, from `first` on, until one is not absent.

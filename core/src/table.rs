@@ -32,7 +32,7 @@ use core::ptr;
 
 use crate::counts::{Counts, Kind};
 use crate::pool::{try_box, try_boxed};
-use crate::slot::{Slot, Unstored};
+use crate::slot::{Slot, State, Unstored, Wanted};
 use crate::status::Result;
 #[cfg(accounting)]
 use crate::sync::accounting::Lines;
@@ -145,10 +145,29 @@ pub(crate) struct Zeros<'a> {
 
 /// What a scan meets.
 pub(crate) enum Item<'a> {
-    /// A page with a slot of its own, in a group that may have one of the kind.
-    Page(PageIndex, At<'a>),
+    /// Pages with slots of their own, of which some may be of the kind.
+    Group(Group<'a>),
     /// Dirty zeros.
     Zeros(Zeros<'a>),
+}
+
+/// What a dirty page has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Content {
+    /// A frame.
+    Stored,
+    /// Zeros that are not stored.
+    Zeros,
+}
+
+/// Pages of a leaf that are counted together: those of them that the scan is about.
+#[derive(Clone, Copy)]
+pub(crate) struct Group<'a> {
+    leaf: &'a Leaf,
+    /// The page of the leaf's first slot.
+    base: u64,
+    first: usize,
+    end: usize,
 }
 
 /// What a scan does with zeros that lie only partly in its range.
@@ -533,30 +552,30 @@ impl Table {
         Ok(())
     }
 
-    /// Calls `f` with every page of the range in whose group there may be a page of this kind, and, if
+    /// Calls `f` with every group of pages in the range in which there may be one of this kind, and, if
     /// the kind is dirty, with every run of zeros that share a word, in ascending order, until it
-    /// breaks. Costs what the counts say is there. `None`: every page that has a slot, whatever the
+    /// breaks. Costs what the counts say is there. `None`: every group that has slots, whatever the
     /// counts say; costs the leaves.
     ///
     /// # Errors
     /// `NoMemory`, when zeros cannot be divided.
-    pub(crate) fn scan<B>(
-        &self,
+    pub(crate) fn scan<'a, B>(
+        &'a self,
         kind: impl Into<Option<Kind>>,
         range: PageRange,
         partly: Partly,
-        mut f: impl FnMut(Item<'_>) -> ControlFlow<B>,
+        mut f: impl FnMut(Item<'a>) -> ControlFlow<B>,
     ) -> Result<ControlFlow<B>> {
         Self::scan_node(self.top(), 0, kind.into(), range, partly, &mut f)
     }
 
-    fn scan_node<B>(
-        node: &Node,
+    fn scan_node<'a, B>(
+        node: &'a Node,
         base: u64,
         kind: Option<Kind>,
         range: PageRange,
         partly: Partly,
-        f: &mut impl FnMut(Item<'_>) -> ControlFlow<B>,
+        f: &mut impl FnMut(Item<'a>) -> ControlFlow<B>,
     ) -> Result<ControlFlow<B>> {
         for child in node.children_in(base, range) {
             if kind.is_some_and(|kind| node.counts[child].get(kind) == 0) {
@@ -597,35 +616,35 @@ impl Table {
         Ok(ControlFlow::Continue(()))
     }
 
-    fn scan_leaf<B>(
-        leaf: &Leaf,
+    #[inline]
+    fn scan_leaf<'a, B>(
+        leaf: &'a Leaf,
         base: u64,
         kind: Option<Kind>,
         range: PageRange,
-        f: &mut impl FnMut(Item<'_>) -> ControlFlow<B>,
+        f: &mut impl FnMut(Item<'a>) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
-        for (group, counts) in leaf.counts.iter().enumerate() {
-            let first = base + (group * GROUP) as u64;
-            let within = range.intersect(PageRange { start: first, end: first + GROUP as u64 });
-            if within.is_empty() || kind.is_some_and(|kind| counts.get(kind) == 0) {
-                continue;
-            }
-            for page in within.start..within.end {
-                f(Item::Page(PageIndex(page), At { leaf, slot: (page - base) as usize }))?;
+        let (from, to) = ((range.start - base) as usize, (range.end - base) as usize);
+        for group in from / GROUP..to.div_ceil(GROUP) {
+            if kind.is_none_or(|kind| leaf.counts[group].get(kind) > 0) {
+                let (first, end) = (from.max(group * GROUP), to.min((group + 1) * GROUP));
+                f(Item::Group(Group { leaf, base, first, end }))?;
             }
         }
         ControlFlow::Continue(())
     }
 
-    /// As [`scan`](Self::scan), of the pages that have slots.
-    pub(crate) fn scan_pages<B>(
-        &self,
-        kind: impl Into<Option<Kind>>,
+    /// Calls `f` with every page of the range that has a slot and is wanted, in ascending order, until it
+    /// breaks.
+    #[inline]
+    pub(crate) fn scan_pages<'a, B>(
+        &'a self,
+        wanted: Wanted,
         range: PageRange,
-        mut f: impl FnMut(PageIndex, At<'_>) -> ControlFlow<B>,
+        mut f: impl FnMut(PageIndex, At<'a>, State) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
-        let flow = self.scan(kind, range, Partly::Show, |item| match item {
-            Item::Page(page, at) => f(page, at),
+        let flow = self.scan(wanted.counted_as(), range, Partly::Show, |item| match item {
+            Item::Group(group) => group.each(wanted, &mut f),
             Item::Zeros(_) => ControlFlow::Continue(()),
         });
         flow.unwrap_or(ControlFlow::Continue(())) // showing zeros takes no memory
@@ -633,34 +652,24 @@ impl Table {
 
     /// The sum of the counts: how many pages of this kind there are in the groups of the range, or were a
     /// moment ago.
-    /// Reads every group that is not empty.
+    /// Reads every group's count that is not zero.
     pub(crate) fn count(&self, kind: Kind, range: PageRange) -> PageCount {
-        self.sum(kind, range, |_, _| false)
+        self.sum(kind, range, |group| group.count(kind))
     }
 
     /// As [`count`](Self::count), but where a group lies only partly in the range, of its pages' states:
     /// past the end of a VMO that shrank there may be others.
     pub(crate) fn count_within(&self, kind: Kind, range: PageRange) -> PageCount {
-        self.sum(kind, range, |first, end| first < range.start || end > range.end)
+        self.sum(kind, range, |group| if group.is_whole() { group.count(kind) } else { group.count_words(kind) })
     }
 
-    fn sum(&self, kind: Kind, range: PageRange, one_by_one: impl Fn(u64, u64) -> bool) -> PageCount {
+    fn sum<'a>(&'a self, kind: Kind, range: PageRange, count: impl Fn(Group<'a>) -> u64) -> PageCount {
         let mut sum = 0;
-        let mut last = None;
         let _: Result<ControlFlow<()>> = self.scan(kind, range, Partly::Show, |item| {
-            match item {
-                Item::Zeros(zeros) => sum += zeros.pages.end - zeros.pages.start,
-                Item::Page(page, at) => {
-                    let group = page.0 >> GROUP_BITS;
-                    if one_by_one(group << GROUP_BITS, (group + 1) << GROUP_BITS) {
-                        sum += u64::from(at.slot().load().counts_as(kind));
-                    } else if last != Some(group) {
-                        // One page of each group leads to the group's count.
-                        last = Some(group);
-                        sum += u64::from(at.counts().get(kind));
-                    }
-                }
-            }
+            sum += match item {
+                Item::Zeros(zeros) => zeros.pages.end - zeros.pages.start,
+                Item::Group(group) => count(group),
+            };
             ControlFlow::Continue(())
         });
         PageCount(sum)
@@ -690,6 +699,59 @@ impl Drop for Table {
         // SAFETY: from Box::into_raw in `with_top` or `grow`, and `&mut self` says nobody looks.
         let top = unsafe { Box::from_raw(top) };
         Self::free(&top);
+    }
+}
+
+impl<'a> Group<'a> {
+    /// Calls `f` with every page that is wanted, in ascending order, until it breaks.
+    #[inline]
+    pub(crate) fn each<B>(
+        self,
+        wanted: Wanted,
+        mut f: impl FnMut(PageIndex, At<'a>, State) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        let Self { leaf, base, first, end } = self;
+        Slot::each(&leaf.slots[first..end], wanted, |place, state| {
+            let slot = first + place;
+            f(PageIndex(base + slot as u64), At { leaf, slot }, state)
+        })
+    }
+
+    /// Calls `f` with every run of pages that are dirty or await clean, in ascending order: of stored pages,
+    /// or of zeros that are not.
+    #[inline]
+    pub(crate) fn dirty_runs(self, mut f: impl FnMut(PageRange, Content)) {
+        let Self { leaf, base, first, end } = self;
+        let (stored, zeros) = Slot::dirty(&leaf.slots[first..end]);
+        let mut rest = stored | zeros;
+        while rest != 0 {
+            let start = rest.trailing_zeros();
+            let content = if zeros >> start & 1 == 0 { Content::Stored } else { Content::Zeros };
+            let same = if content == Content::Stored { stored } else { zeros };
+            let run = (same >> start).trailing_ones();
+            rest &= u64::MAX.checked_shl(start + run).unwrap_or(0);
+            let start = base + first as u64 + u64::from(start);
+            f(PageRange { start, end: start + u64::from(run) }, content);
+        }
+    }
+
+    fn is_whole(self) -> bool {
+        self.end - self.first == GROUP
+    }
+
+    /// How many of the kind the whole group may have.
+    fn count(self, kind: Kind) -> u64 {
+        self.leaf.counts[self.first / GROUP].get(kind).into()
+    }
+
+    /// How many of the kind there are, by their words.
+    fn count_words(self, kind: Kind) -> u64 {
+        let mut count = 0;
+        let _: ControlFlow<()> = self.each(Wanted::of(kind), |_, _, state| {
+            count += u64::from(state.counts_as(kind));
+            ControlFlow::Continue(())
+        });
+        count
     }
 }
 
@@ -742,6 +804,45 @@ impl<'a> At<'a> {
     }
 }
 
+/// Pages that have left a state and are counted in it still: those of one group are one step on its
+/// count, not one each.
+pub(crate) struct Left<'a> {
+    kind: Kind,
+    group: Option<(At<'a>, u16)>,
+}
+
+impl<'a> Left<'a> {
+    pub(crate) const fn new(kind: Kind) -> Self {
+        Self { kind, group: None }
+    }
+
+    /// The page has left the state.
+    #[inline]
+    pub(crate) fn add(&mut self, at: At<'a>) {
+        match &mut self.group {
+            Some((one, pages)) if ptr::eq(one.counts(), at.counts()) => *pages += 1,
+            _ => {
+                self.discount();
+                self.group = Some((at, 1));
+            }
+        }
+    }
+
+    /// They are counted no longer.
+    #[inline]
+    pub(crate) fn discount(&mut self) {
+        if let Some((at, pages)) = self.group.take() {
+            at.lower_by(self.kind, pages);
+        }
+    }
+}
+
+impl Drop for Left<'_> {
+    fn drop(&mut self) {
+        self.discount();
+    }
+}
+
 #[cfg(accounting)]
 impl Table {
     pub(crate) fn lines(&self, lines: &mut Lines) {
@@ -776,6 +877,7 @@ impl Table {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::platform::Frame;
 
     #[test]
     fn every_size_finds_its_first_and_last_page() {
@@ -812,11 +914,12 @@ mod tests {
         }
         let groups = |table: &Table| {
             let mut seen = alloc::vec::Vec::new();
-            let _: ControlFlow<()> = table.scan_pages(Kind::Dirty, PageRange::ALL, |page, _| {
-                seen.push(page.0 >> GROUP_BITS);
+            let scanned: Result<ControlFlow<()>> = table.scan(Kind::Dirty, PageRange::ALL, Partly::Show, |item| {
+                let Item::Group(group) = item else { panic!("there are no zeros") };
+                seen.push((group.base + group.first as u64) >> GROUP_BITS);
                 ControlFlow::Continue(())
             });
-            seen.dedup();
+            assert_eq!(scanned, Ok(ControlFlow::Continue(())));
             seen
         };
         assert_eq!(groups(&table), pages.map(|page| page >> GROUP_BITS));
@@ -850,8 +953,9 @@ mod tests {
         table.find_or_make(PageIndex(5)).unwrap(); // its leaf has no page of any kind
         table.fill(PageRange { start: 1024, end: 1 << 20 }, Unstored::Zero, |_, _| {}).unwrap();
         let mut seen = 0;
-        let _: ControlFlow<()> = table.scan_pages(None, PageRange::ALL, |_, _| {
-            seen += 1;
+        let _: Result<ControlFlow<()>> = table.scan(None, PageRange::ALL, Partly::Show, |item| {
+            let Item::Group(_) = item else { panic!("they are no pages of the kind") };
+            seen += GROUP;
             ControlFlow::Continue(())
         });
         assert_eq!(seen, LEAF);
@@ -861,10 +965,14 @@ mod tests {
     fn a_scan_keeps_to_its_range() {
         let table = Table::new(PageCount(2048)).unwrap();
         for page in 0..2048 {
-            table.find_or_make(PageIndex(page)).unwrap().raise(Kind::Resident);
+            let at = table.find_or_make(PageIndex(page)).unwrap();
+            at.raise(Kind::Resident);
+            let State::Empty(absent) = at.slot().load() else { panic!("it is new") };
+            absent.supply(at.slot(), Frame::from_bits(page)).unwrap();
         }
         let mut seen = alloc::vec::Vec::new();
-        let _: ControlFlow<()> = table.scan_pages(Kind::Resident, PageRange { start: 500, end: 530 }, |page, _| {
+        let range = PageRange { start: 500, end: 530 };
+        let _: ControlFlow<()> = table.scan_pages(Wanted::Resident, range, |page, _, _| {
             seen.push(page.0);
             ControlFlow::Continue(())
         });

@@ -239,7 +239,7 @@ impl<P: Platform> Inner<P> {
 
     fn try_dirty(&self, pages: PageRange, robbed: &mut Robbed) -> Result<(Wait, Result<(), Refused>)> {
         let requests = &self.source.requests;
-        let wait = requests.open(Kind::Permit, pages.start, 0)?;
+        let wait = requests.open(Kind::Permit, pages.start, 0)?.wait();
         let permit = wait.id();
         // After the claim of the entry, by the rule of the walk: a detach meets the permit, or we see
         // the mark.

@@ -80,13 +80,6 @@ struct Packets {
     waiting: AtomicU32,
 }
 
-/// A packet as a taker saw it in the queue.
-#[derive(Clone, Copy)]
-struct Seen {
-    index: u32,
-    state: u64,
-}
-
 impl Packets {
     /// A place among the packets that wait.
     fn reserve(&self) -> Result<()> {
@@ -108,22 +101,16 @@ impl Packets {
         self.waiting.fetch_sub(1, Relaxed); // Relaxed: as in `reserve`
     }
 
-    /// A free entry. Its number, and the entry.
-    fn claim(&self) -> Result<(u32, &Entry)> {
-        let index = self.pool.claim()?;
-        Ok((index, self.pool.get(index).ok_or(Status::Internal)?))
-    }
-
     /// An entry that waits for nobody, and that the queue holds: its first dummy.
     fn dummy(&self) -> Result<u32> {
-        let (index, entry) = self.claim()?;
+        let (index, entry) = self.pool.claim()?;
         entry.state.store(LINKED, Release); // Release: as in `write`
         Ok(index)
     }
 
     /// Writes a packet into an entry of its own, which the queue is taken to hold from now on.
-    fn write(&self, packet: &Packet) -> Result<u32> {
-        let (index, entry) = self.claim()?;
+    fn write(&self, packet: &Packet) -> Result<(u32, &Entry)> {
+        let (index, entry) = self.pool.claim()?;
         let body = Body { status: packet.status, payload: packet.page_request };
         // SAFETY: claimed, and no hold is set: by the type's rule only we touch the body.
         entry.body.with_mut(|cell| unsafe { *cell = body });
@@ -131,7 +118,7 @@ impl Packets {
         let generation = entry.state.load(Relaxed); // Relaxed: ours; the claim came after its free
         // Release: publishes the packet to `collect` and `withdraw`
         entry.state.store(generation | WAITING | LINKED, Release);
-        Ok(index)
+        Ok((index, entry))
     }
 
     /// Swaps the state; `to` without a hold frees the entry.
@@ -148,8 +135,7 @@ impl Packets {
     }
 
     /// Lets go of what the caller holds of the entry.
-    fn let_go(&self, index: u32, hold: u64) {
-        let Some(entry) = self.pool.get(index) else { return };
+    fn let_go(&self, index: u32, entry: &Entry, hold: u64) {
         let mut state = entry.state.load(Acquire); // Acquire: as on failure, in `change`
         while let Err(now) = self.change(index, entry, state, state & !hold) {
             state = now;
@@ -178,33 +164,37 @@ impl Packets {
 }
 
 impl Entries for Packets {
-    type Seen = Seen;
+    type Entry = Entry;
+    /// The state.
+    type Seen = u64;
     type Item = Packet;
 
-    fn link(&self, index: u32) -> Option<&AtomicU64> {
-        self.pool.get(index).map(|entry| &entry.link)
+    fn get(&self, index: u32) -> Option<&Entry> {
+        self.pool.get(index)
     }
 
-    fn see(&self, index: u32) -> Option<Seen> {
-        // Acquire: pairs with `write` and `change`
-        self.pool.get(index).map(|entry| Seen { index, state: entry.state.load(Acquire) })
+    fn link(entry: &Entry) -> &AtomicU64 {
+        &entry.link
     }
 
-    fn is_live(seen: &Seen) -> bool {
-        seen.state & WAITING != 0
+    fn see(entry: &Entry) -> u64 {
+        entry.state.load(Acquire) // Acquire: pairs with `write` and `change`
     }
 
-    fn collect(&self, seen: Seen) -> Option<Packet> {
-        let entry = self.pool.get(seen.index)?;
-        let mut state = seen.state;
+    fn is_live(seen: u64) -> bool {
+        seen & WAITING != 0
+    }
+
+    fn collect(&self, index: u32, entry: &Entry, seen: u64) -> Option<Packet> {
+        let mut state = seen;
         // Of the same life, and still waiting; only LINKED may have changed.
-        while state & WAITING != 0 && state | HOLDS == seen.state | HOLDS {
-            let Err(now) = self.change(seen.index, entry, state, (state & !WAITING) | HELD) else {
+        while state & WAITING != 0 && state | HOLDS == seen | HOLDS {
+            let Err(now) = self.change(index, entry, state, (state & !WAITING) | HELD) else {
                 self.unreserve();
                 let key = entry.key.load(Relaxed); // Relaxed: ordered by the state; ours while HELD
                 // SAFETY: we swapped WAITING for HELD: nobody writes the body until we let go.
                 let body = entry.body.with(|cell| unsafe { *cell });
-                self.let_go(seen.index, HELD);
+                self.let_go(index, entry, HELD);
                 let Body { status, payload } = body;
                 return Some(Packet { key, packet_type: PACKET_TYPE_USER, status, page_request: payload });
             };
@@ -213,8 +203,8 @@ impl Entries for Packets {
         None
     }
 
-    fn unqueue(&self, index: u32) {
-        self.let_go(index, LINKED);
+    fn unqueue(&self, index: u32, entry: &Entry) {
+        self.let_go(index, entry, LINKED);
     }
 }
 
@@ -244,12 +234,12 @@ impl UserQueue {
     /// [`ShouldWait`](Status::ShouldWait): too many wait. [`NoMemory`](Status::NoMemory).
     pub(crate) fn append(&self, packet: &Packet) -> Result<()> {
         self.packets.reserve()?;
-        let index = self.packets.write(packet).inspect_err(|_| self.packets.unreserve());
-        let index = index.map_err(|status| match status {
+        let written = self.packets.write(packet).inspect_err(|_| self.packets.unreserve());
+        let (index, entry) = written.map_err(|status| match status {
             Status::NoResources => Status::ShouldWait, // withdrawn packets behind one that waits fill the pool
             other => other,
         })?;
-        self.queue.append(&self.packets, index).map_err(|_| Status::Internal) // never: nobody seals it
+        self.queue.append(&self.packets, index, entry).map_err(|_| Status::Internal) // never: nobody seals it
     }
 
     /// Fills `packets` from the front.

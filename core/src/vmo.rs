@@ -22,7 +22,7 @@ use crate::pager;
 use crate::platform::{Frame, Platform, VmoId};
 use crate::reclaim::Retired;
 use crate::resize::Extent;
-use crate::slot::{Clean, Evicting, State, Unstored};
+use crate::slot::{Clean, Evicting, State, Unstored, Wanted};
 use crate::source::Source;
 use crate::stats::Figures;
 use crate::status::{Result, Status};
@@ -243,17 +243,20 @@ impl<P: Platform> Vmo<P> {
         let all = PageRange { start: 0, end: inner.pages().0 };
         // The most fleeting state first: its pages are in the larger figures still, mostly.
         let (mut awaiting, mut zero) = (0, 0);
-        let _: Result<ControlFlow<()>> = inner.table.scan(Kind::Dirty, all, Partly::Show, |item| {
-            match item {
-                Item::Zeros(zeros) => zero += zeros.pages.end - zeros.pages.start,
-                Item::Page(_, at) => match at.slot().load() {
+        let _: Result<ControlFlow<()>> = inner.table.scan(Kind::Dirty, all, Partly::Show, |item| match item {
+            Item::Zeros(zeros) => {
+                zero += zeros.pages.end - zeros.pages.start;
+                ControlFlow::Continue(())
+            }
+            Item::Group(group) => group.each(Wanted::Dirty, |_, _, state| {
+                match state {
                     State::AwaitingClean(_) => awaiting += 1,
                     State::DirtyRequested(trapped) => awaiting += u64::from(trapped.is_awaiting()),
                     State::Zero(_) => zero += 1,
                     _ => {}
-                },
-            }
-            ControlFlow::Continue(())
+                }
+                ControlFlow::Continue(())
+            }),
         });
         let count = |kind| {
             let may_have_shrunk = inner.extent.is_resizable();
@@ -339,6 +342,8 @@ impl<P: Platform> Vmo<P> {
         let at = match self.inner.table.look(index) {
             Look::At(at) => at,
             Look::Unstored(Unstored::Absent) => return Readable::Absent,
+            // Zeros past the end: see "Who is late" in `resize`.
+            Look::Unstored(_) if index.0 >= self.inner.pages().0 => return Readable::Absent,
             Look::Unstored(Unstored::Zero | Unstored::ZeroAwaiting) => return Readable::Zeros,
         };
         loop {
@@ -385,6 +390,7 @@ impl<P: Platform> Vmo<P> {
         let at = match self.inner.table.look(index) {
             Look::At(at) => at,
             Look::Unstored(Unstored::Absent) => return Ok(Writable::Absent),
+            Look::Unstored(_) if index.0 >= self.inner.pages().0 => return Ok(Writable::Absent), // as above
             Look::Unstored(Unstored::Zero | Unstored::ZeroAwaiting) => self.inner.table.find_or_make(index)?,
         };
         let slot = at.slot();

@@ -21,10 +21,10 @@ use crate::counts::Kind;
 use crate::pager::Pager;
 use crate::platform::Platform;
 use crate::reclaim::Retired;
-use crate::slot::{State, Unstored};
+use crate::slot::{State, Unstored, Wanted};
 use crate::status::Result;
 use crate::sync::{SeqCst, fence};
-use crate::table::{Item, Partly};
+use crate::table::{Content, Item, Left, Partly};
 use crate::units::{ByteRange, PAGE_SIZE, PageCount, PageIndex, PageRange};
 use crate::vmo::{Inner, Vmo};
 
@@ -120,34 +120,25 @@ impl<P: Platform> Pager<P> {
         let inner = vmo.inner();
         let pages = range.pages_touched(inner.pages())?;
         let mut found = DirtyRanges::default();
-        let mut run: Option<(PageRange, u64)> = None;
-        let mut emit = |run: Option<(PageRange, u64)>| {
-            let Some((pages, options)) = run else { return };
+        let mut run: Option<(PageRange, Content)> = None;
+        let mut emit = |run: Option<(PageRange, Content)>| {
+            let Some((pages, content)) = run else { return };
             if let Some(entry) = buffer.get_mut(found.available) {
                 let (offset, length) = (pages.start * PAGE_SIZE, (pages.end - pages.start) * PAGE_SIZE);
+                let options = if content == Content::Zeros { DirtyRange::ZERO } else { 0 };
                 *entry = DirtyRange { offset, length, options };
                 found.actual += 1;
             }
             found.available += 1;
         };
+        let mut add = |pages: PageRange, content| match &mut run {
+            Some((before, same)) if before.end == pages.start && *same == content => before.end = pages.end,
+            _ => emit(run.replace((pages, content))),
+        };
         let _: Result<ControlFlow<()>> = inner.table.scan(Kind::Dirty, pages, Partly::Show, |item| {
-            let dirty = match item {
-                Item::Zeros(zeros) => (zeros.pages, DirtyRange::ZERO),
-                Item::Page(page, at) => {
-                    let options = match at.slot().load() {
-                        State::Dirty(_) | State::AwaitingClean(_) => 0,
-                        State::DirtyRequested(trapped) if trapped.is_awaiting() => 0,
-                        State::Zero(_) => DirtyRange::ZERO,
-                        _ => return ControlFlow::Continue(()),
-                    };
-                    (PageRange { start: page.0, end: page.0 + 1 }, options)
-                }
-            };
-            match &mut run {
-                Some((before, options)) if before.end == dirty.0.start && *options == dirty.1 => {
-                    before.end = dirty.0.end;
-                }
-                _ => emit(run.replace(dirty)),
+            match item {
+                Item::Zeros(zeros) => add(zeros.pages, Content::Zeros),
+                Item::Group(group) => group.dirty_runs(&mut add),
             }
             ControlFlow::Continue(())
         });
@@ -172,12 +163,15 @@ impl<P: Platform> Pager<P> {
         let inner = vmo.inner();
         let pages = range.pages_exact(inner.pages())?;
         let mut protect = Protect { vmo: inner, run: None };
-        let scanned = inner.table.scan(Kind::Dirty, pages, Partly::Divide, |item| {
-            match item {
+        let scanned = inner.table.scan(Kind::Dirty, pages, Partly::Divide, |item| match item {
+            Item::Zeros(zeros) => {
                 // False: they await it already, or are not what they were.
-                Item::Zeros(zeros) => drop(zeros.set(Unstored::Zero, Unstored::ZeroAwaiting)),
-                Item::Page(page, at) => loop {
-                    let begun = match at.slot().load() {
+                zeros.set(Unstored::Zero, Unstored::ZeroAwaiting);
+                ControlFlow::<()>::Continue(())
+            }
+            Item::Group(group) => group.each(Wanted::Dirty, |page, at, mut state| {
+                loop {
+                    let begun = match state {
                         State::Dirty(dirty) if which == Writeback::All && !dirty.has_writers() => {
                             let begun = dirty.writeback_begin(at.slot());
                             if begun.is_ok() {
@@ -187,21 +181,21 @@ impl<P: Platform> Pager<P> {
                         }
                         State::AwaitingClean(_) if which == Writeback::All => {
                             protect.add(page);
-                            break;
+                            Ok(())
                         }
                         State::DirtyRequested(trapped) if which == Writeback::All && trapped.is_awaiting() => {
                             protect.add(page);
-                            break;
+                            Ok(())
                         }
                         State::Zero(zeros) => zeros.writeback_begin(at.slot()),
-                        _ => break,
+                        _ => Ok(()),
                     };
-                    if begun.is_ok() {
-                        break;
+                    match begun {
+                        Ok(()) => return ControlFlow::Continue(()),
+                        Err(now) => state = now,
                     }
-                },
-            }
-            ControlFlow::<()>::Continue(())
+                }
+            }),
         });
         drop(protect); // before BEGIN returns
         scanned.map(drop)
@@ -218,31 +212,32 @@ impl<P: Platform> Pager<P> {
         self.owns(vmo)?;
         let inner = vmo.inner();
         let pages = range.pages_exact(inner.pages())?;
-        let scanned = inner.table.scan(Kind::Dirty, pages, Partly::Divide, |item| {
-            let at = match item {
-                Item::Zeros(zeros) => {
-                    zeros.set(Unstored::ZeroAwaiting, Unstored::Absent); // false: they were made dirty anew
-                    return ControlFlow::<()>::Continue(());
-                }
-                Item::Page(_, at) => at,
-            };
-            loop {
-                let cleaned = match at.slot().load() {
-                    State::AwaitingClean(awaiting) => awaiting.writeback_end(at.slot()).is_ok(),
-                    // Not if a permit was granted: the page is dirty then, and `trapped` moves it on.
-                    State::DirtyRequested(trapped) if trapped.is_awaiting() => {
-                        inner.trapped(at).is_some() && trapped.writeback_end(at.slot()).is_ok()
-                    }
-                    State::Zero(zeros) if zeros.is_awaiting() => zeros.writeback_end(at.slot()).is_ok(),
-                    _ => break,
-                };
-                if cleaned {
-                    at.lower(Kind::Dirty);
-                    break;
-                }
+        let mut left = Left::new(Kind::Dirty);
+        let scanned = inner.table.scan(Kind::Dirty, pages, Partly::Divide, |item| match item {
+            Item::Zeros(zeros) => {
+                zeros.set(Unstored::ZeroAwaiting, Unstored::Absent); // false: they were made dirty anew
+                ControlFlow::<()>::Continue(())
             }
-            ControlFlow::Continue(())
+            Item::Group(group) => group.each(Wanted::Dirty, |_, at, mut state| {
+                loop {
+                    let cleaned = match state {
+                        State::AwaitingClean(awaiting) => awaiting.writeback_end(at.slot()).is_ok(),
+                        // Not if a permit was granted: the page is dirty then, and `trapped` moves it on.
+                        State::DirtyRequested(trapped) if trapped.is_awaiting() => {
+                            inner.trapped(at).is_some() && trapped.writeback_end(at.slot()).is_ok()
+                        }
+                        State::Zero(zeros) if zeros.is_awaiting() => zeros.writeback_end(at.slot()).is_ok(),
+                        _ => return ControlFlow::Continue(()),
+                    };
+                    if cleaned {
+                        left.add(at);
+                        return ControlFlow::Continue(());
+                    }
+                    state = at.slot().load();
+                }
+            }),
         });
+        drop(left);
         // Pairs with the fence in `detach_vmo`: either we see its mark here, or it sees our pages.
         fence(SeqCst);
         if inner.source.is_detached() {

@@ -74,8 +74,9 @@ Exit status:
 
 const AFTER_HELP: &str = "\
 What happens:
-  A VMO of FILE's size is paged from FILE. Readers read all over it and check each byte.
-  Writers own every fourth page, write to them through the VMO, and note what they wrote.
+  A VMO of FILE's size is paged from FILE, and mapped. Readers read all over it and check each byte.
+  Writers own every fourth page, write to them, and note what they wrote. They touch memory, and
+  so fault; what they may not have raises SIGBUS. With --api they call the VMO instead.
   Service threads answer page requests, a writeback thread copies dirty pages to a temporary
   file, and an evictor keeps the residency low. FILE itself is never written to, and must not
   change meanwhile.
@@ -134,6 +135,9 @@ pub(crate) struct RunArgs {
     /// Warn on stderr of a page request that is not answered for so long
     #[arg(long, value_name = "TIME", default_value = "5", value_parser = parse_time, allow_negative_numbers = true)]
     warn_after: Duration,
+    /// Read and write by calls of the VMO, and not by touching memory that it is mapped to
+    #[arg(long)]
+    api: bool,
     /// Seed of the access patterns and of what is written [default: drawn, and reported]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -257,6 +261,8 @@ pub(crate) struct Config {
     pub(crate) detach_after: Option<Duration>,
     pub(crate) time: Duration,
     pub(crate) warn_after: Duration,
+    /// Readers and writers call the VMO; else it is mapped, and they touch memory.
+    pub(crate) api: bool,
     pub(crate) seed: u64,
 }
 
@@ -294,6 +300,7 @@ impl Config {
             detach_after,
             time: args.seconds,
             warn_after: args.warn_after,
+            api: args.api,
             seed: args.seed.unwrap_or_else(rand::random),
         })
     }

@@ -47,16 +47,33 @@ pub(crate) enum Failure {
     /// A thread of the run panicked: a defect of this program or of the pager.
     #[error("the thread {name} panicked")]
     Panicked { name: String },
+    /// The VMO could not be mapped.
+    #[error("{error}{}; --api reads and writes by calls instead", because(error))]
+    Map { error: upager_linux::Error },
+    /// A touch of the mapping raised SIGBUS, before the detach and without a reason.
+    #[error("{doing} raised SIGBUS, which it must not")]
+    Signal { doing: &'static str },
     /// The pager answered with a status that it must not give there.
     #[error("{doing} failed with {status:?} ({status}), which it must not")]
     Pager { doing: &'static str, status: Status },
+}
+
+/// What the system said, if it did.
+fn because(error: &upager_linux::Error) -> String {
+    std::error::Error::source(error).map_or_else(String::new, |source| format!(": {source}"))
+}
+
+impl From<upager_linux::Error> for Failure {
+    fn from(error: upager_linux::Error) -> Self {
+        Self::Map { error }
+    }
 }
 
 impl Failure {
     /// The exit status: 1 where the pager or the program is to blame, 2 where the surroundings are.
     pub(crate) fn exit_status(&self) -> u8 {
         match self {
-            Self::Panicked { .. } | Self::Pager { .. } => 1,
+            Self::Panicked { .. } | Self::Pager { .. } | Self::Signal { .. } => 1,
             _ => 2,
         }
     }

@@ -31,6 +31,8 @@ pub(crate) struct Report {
     writers: u16,
     service_threads: u16,
     resident_bytes: u64,
+    /// Whether readers and writers touched memory.
+    mapped: bool,
     detached: bool,
     elapsed_s: f64,
     attached_s: f64,
@@ -77,6 +79,7 @@ impl Report {
             writers: config.writers,
             service_threads: config.service_threads,
             resident_bytes: config.resident_pages * PAGE_SIZE,
+            mapped: !config.api,
             detached: detached.is_some(),
             elapsed_s: times.total.as_secs_f64(),
             attached_s: times.attached.as_secs_f64(),
@@ -147,6 +150,7 @@ impl Report {
             "threads",
             format!("{} readers, {} writers, {} service", self.readers, self.writers, self.service_threads),
         );
+        table.row("access", if self.mapped { "by touching memory" } else { "by calls" });
         table.row("resident, wish", BinaryBytes(self.resident_bytes));
         table.row("resident, most", BinaryBytes(self.most_frames * PAGE_SIZE));
         table.row("time", format!("{:.2} s, {:.2} s of it attached", self.elapsed_s, self.attached_s));

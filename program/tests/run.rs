@@ -83,7 +83,7 @@ fn without_arguments_it_runs_over_its_own_file_and_prints_a_table() {
 
 #[test]
 fn json_has_every_figure_and_requests_are_in_flight_at_the_detach() {
-    let figures = holds(&["--seconds", "1", "--seed", "7"]);
+    let figures = holds(&["--seconds", "1", "--seed", "7", "--resident", "4MiB"]);
     for name in FIGURES {
         assert!(figures[name].is_number(), "{name}: {figures}");
     }
@@ -98,7 +98,19 @@ fn json_has_every_figure_and_requests_are_in_flight_at_the_detach() {
 fn it_holds_for_several_seeds() {
     for seed in 1..=4 {
         let figures = holds(&["--seconds", "1", "--seed", &seed.to_string()]);
+        assert_eq!(figures["mapped"], true);
         assert!(number(&figures, "in_flight_at_detach") > 0, "{figures}");
+    }
+}
+
+#[test]
+fn by_calls_it_holds_too() {
+    let small = file_of(100 * 4096 + 5);
+    for args in [&["--seconds", "1", "--seed", "3"][..], &[path(&small), "--seconds", "0.5", "--resident", "4096"]] {
+        let figures = holds(&[&["--api"], args].concat());
+        assert_eq!(figures["mapped"], false);
+        assert!(number(&figures, "in_flight_at_detach") > 0, "{figures}");
+        assert!(number(&figures, "failed_at_detach") > 0, "{figures}");
     }
 }
 

@@ -101,12 +101,14 @@ mod calls;
 mod hooked;
 mod random;
 mod task;
+mod threads;
 mod world;
 
 pub use calls::{Call, SCENE, make_calls};
 pub use hooked::Hooked;
 pub use random::Random;
 pub use task::{Task, Wakes, now};
+pub use threads::{Threads, threads};
 pub use world::{
     KEY, SetOnDrop, World, at, bytes_of, complete_packet, dirty_packet, dirty_ranges, pages, pattern, read_packet, soon,
 };

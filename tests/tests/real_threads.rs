@@ -17,7 +17,7 @@ use upager::{
     Access, ByteOffset, ByteRange, Command, DirtyRange, Evict, HeapPlatform, OwnedFrame, PAGE_SIZE, Packet, PageCount,
     PageIndex, Pager, Port, Result, Status, Vmo, VmoOptions, Writeback, block_on, block_on_until,
 };
-use upager_tests::{Random, SetOnDrop, World, at, pages, soon};
+use upager_tests::{Random, SetOnDrop, World, at, pages, soon, threads};
 
 const PAGE: usize = 4096;
 
@@ -298,7 +298,7 @@ fn round(number: u64, size: u64, end: End, options: VmoOptions) {
     let world = World::new();
     let vmo = world.vmo_with(options, size);
     let round = Round::new(&world, &vmo, options);
-    thread::scope(|scope| {
+    threads(|scope| {
         let _over = SetOnDrop(&round.over);
         let round = &round;
         for n in 0..2 {
@@ -329,7 +329,7 @@ fn round(number: u64, size: u64, end: End, options: VmoOptions) {
         });
         thread::sleep(Duration::from_millis(3 + number % 7));
         if end == End::Detach {
-            let detachers = [(); 2].map(|()| scope.spawn(|| round.world.pager.detach_vmo(round.vmo).unwrap()));
+            let detachers = [(); 2].map(|()| scope.start(|| round.world.pager.detach_vmo(round.vmo).unwrap()));
             for detacher in detachers {
                 detacher.join().unwrap();
             }
@@ -397,12 +397,12 @@ fn calls_of_op_dirty_for_the_same_pages_all_come_home() {
     let world = World::new();
     let vmo = world.trapping(PAGES);
     let (done, over) = (AtomicU64::new(0), AtomicBool::new(false));
-    thread::scope(|scope| {
+    threads(|scope| {
         let _over = SetOnDrop(&over);
         let services: Vec<_> = (0..3)
             .map(|n| {
                 let (world, vmo, done) = (&world, &vmo, &done);
-                scope.spawn(move || {
+                scope.start(move || {
                     let mut random = random(1, n);
                     for _ in 0..3000 {
                         let first = random.below(PAGES);
@@ -427,6 +427,9 @@ fn calls_of_op_dirty_for_the_same_pages_all_come_home() {
             assert!(Instant::now() < deadline, "a call did not come home");
             thread::yield_now();
         }
+        for service in services {
+            service.join().unwrap();
+        }
     });
     assert!(done.load(Ordering::SeqCst) > 0);
     world.let_dirty(&vmo, 0, PAGES).unwrap();
@@ -441,7 +444,7 @@ fn every_waiter_comes_home_from_a_detach_that_meets_it_anywhere() {
         let world = World::new();
         let vmo = world.vmo(8);
         let failed = AtomicU64::new(0);
-        thread::scope(|scope| {
+        threads(|scope| {
             for n in 0..4 {
                 let (vmo, failed) = (&vmo, &failed);
                 scope.spawn(move || {
@@ -491,7 +494,7 @@ fn every_waiter_comes_home_when_the_pager_is_closed() {
         let (pager, port) = (Pager::new(platform.clone()), Port::new(platform.clone()));
         let vmos: Vec<_> =
             (0..3).map(|key| pager.create_vmo(&port, key, VmoOptions::NONE, 4 * PAGE_SIZE).unwrap()).collect();
-        thread::scope(|scope| {
+        threads(|scope| {
             for n in 0..4u64 {
                 let vmos = &vmos;
                 scope.spawn(move || {
@@ -517,12 +520,12 @@ fn writers_of_one_page_lose_nothing_to_writeback() {
     world.supply(&vmo, 0, 1).unwrap();
     let mut saved = vec![0; PAGE];
     let over = AtomicBool::new(false);
-    thread::scope(|scope| {
+    threads(|scope| {
         let _over = SetOnDrop(&over);
         let writers: Vec<_> = (0..2u64)
             .map(|writer| {
                 let vmo = &vmo;
-                scope.spawn(move || {
+                scope.start(move || {
                     for number in 1..=5000u64 {
                         block_on(vmo.write(at(0, writer * 8), &number.to_le_bytes())).unwrap();
                     }
@@ -549,12 +552,12 @@ fn vmos_come_and_go_on_one_port() {
     let world = World::new();
     let completes = AtomicU64::new(0);
     let over = AtomicBool::new(false);
-    thread::scope(|scope| {
+    threads(|scope| {
         let _over = SetOnDrop(&over);
         let users: Vec<_> = (0..3u64)
             .map(|n| {
                 let world = &world;
-                scope.spawn(move || {
+                scope.start(move || {
                     for number in 0..200 {
                         let vmo = world.vmo_with_key(2, n);
                         let patience = Duration::from_micros(number % 50);

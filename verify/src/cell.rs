@@ -10,13 +10,14 @@ use std::collections::HashSet;
 use std::fmt;
 
 use upager::sync::Arc;
+use upager::sync::stopped::{self, Steps};
 use upager::{
-    ByteRange, Command, Evict, Guard, PAGE_SIZE, PageCount, PageIndex, Pager, Platform, Port, Status, Vmo, VmoOptions,
-    Writeback,
+    ByteRange, Command, Evict, Guard, PAGE_SIZE, PageCount, PageIndex, Pager, PagerOp, Platform, Port, Status, Vmo,
+    VmoOptions, Writeback,
 };
 
 use crate::spec::{Access, Packet, Page, Spec, Waiter};
-use crate::world::{ModelPlatform, Waiting, World, page, zero_pages};
+use crate::world::{ModelPlatform, Waiting, Watched, World, page, supply, zero_pages};
 
 /// What a thread does.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
@@ -70,19 +71,24 @@ impl Op {
         Self::VmoDrop,
     ];
 
-    const fn uses_pager(self) -> bool {
+    pub(crate) const fn uses_pager(self) -> bool {
         matches!(
             self,
             Self::Supply | Self::Fail | Self::Dirty | Self::WritebackBegin | Self::WritebackEnd | Self::Detach
         )
     }
 
-    const fn uses_vmo(self) -> bool {
+    pub(crate) const fn uses_vmo(self) -> bool {
         !matches!(self, Self::PortTake | Self::PagerClose | Self::VmoDrop)
     }
 
-    const fn resizes(self) -> bool {
+    pub(crate) const fn resizes(self) -> bool {
         matches!(self, Self::Grow | Self::Shrink)
+    }
+
+    /// Whether everybody who waited for the service has been woken when it returns, whatever others do.
+    pub(crate) const fn ends_waits(self) -> bool {
+        matches!(self, Self::Detach | Self::PagerClose)
     }
 }
 
@@ -178,15 +184,15 @@ impl Start {
         !self.is_requested() && !self.is_zero() && !matches!(self, Self::Absent | Self::DetachedAbsent)
     }
 
-    const fn is_zero(self) -> bool {
+    pub(crate) const fn is_zero(self) -> bool {
         matches!(self, Self::Zero | Self::ZeroAwaiting | Self::DetachedZero)
     }
 
-    const fn pages(self) -> u64 {
+    pub(crate) const fn pages(self) -> u64 {
         if self.is_zero() { 2 } else { 1 }
     }
 
-    const fn traps(self) -> bool {
+    pub(crate) const fn traps(self) -> bool {
         matches!(self, Self::TrapClean | Self::TrapEvicting | Self::TrapAwaitingClean) || self.is_asked()
     }
 
@@ -199,7 +205,7 @@ impl Start {
         matches!(self, Self::RequestedDelivered | Self::TrapAskedDelivered)
     }
 
-    const fn has_waiters(self) -> bool {
+    pub(crate) const fn has_waiters(self) -> bool {
         self.is_requested() || self.is_asked()
     }
 
@@ -422,16 +428,71 @@ impl Cell {
     /// # Panics
     /// When the execution is not allowed.
     pub fn run(&self, allowed: &HashSet<Observed>) {
-        let mut stage = Stage::new(*self);
-        let mut actors: Vec<Actor> = (0..self.ops.len()).rev().map(|side| stage.actor(side)).collect();
+        let mut stage = self.stage();
+        let actor = |side| stage.actor(self.ops[side], BYTES[side]);
+        let mut actors: Vec<Actor> = (0..self.ops.len()).rev().map(actor).collect();
         let first = actors.pop().expect("a cell has operations");
         let spawn = |actor: Actor| loom::thread::spawn(move || actor.act());
         let threads: Vec<_> = actors.into_iter().rev().map(spawn).collect();
         let mut acted = vec![first.act()];
         acted.extend(threads.into_iter().map(|thread| thread.join().expect("the other thread ends")));
-        let observed = stage.observe(acted);
+        self.check(stage, acted, allowed);
+    }
+
+    /// Runs a cell of two operations, of which the first stops for ever before a step: the other must end
+    /// meanwhile. Then it goes on after all, and what comes of both must be allowed. Returns whether it had
+    /// stopped: it has fewer steps otherwise.
+    ///
+    /// # Panics
+    /// When the execution is not allowed.
+    #[must_use]
+    pub fn run_stopped(&self, stop: (usize, Steps), allowed: &HashSet<Observed>) -> bool {
+        let mut stage = self.stage();
+        let [mine, others] = [0, 1].map(|side| stage.actor(self.ops[side], BYTES[side]));
+        let waits = if self.ops[1].ends_waits() { stage.waits() } else { Vec::new() };
+        let met = beside_a_stop(stop, waits, || mine.act(), || others.act());
+        assert!(met.all_woken, "{self}: one who waited is not woken, though the VMO is detached");
+        self.check(stage, vec![met.mine, met.others], allowed);
+        met.has_stopped
+    }
+
+    fn stage(&self) -> Stage {
+        Stage::new(self.start, self.ops.iter().any(|op| op.resizes()), self.waiters(), 1)
+    }
+
+    fn check(&self, stage: Stage, acted: Vec<Acted>, allowed: &HashSet<Observed>) {
+        let observed = stage.observe(self, acted);
         assert!(allowed.contains(&observed), "{self}: {observed:#?}\nis none of\n{allowed:#?}");
     }
+}
+
+/// What came of two calls, of which one stopped.
+pub(crate) struct Met<M, O> {
+    pub(crate) mine: M,
+    pub(crate) others: O,
+    /// Whether those who waited had been woken when the other call had ended, before the stopped one went on.
+    pub(crate) all_woken: bool,
+    pub(crate) has_stopped: bool,
+}
+
+/// Makes a call that stops before a step, and beside it another, at whose end it goes on.
+pub(crate) fn beside_a_stop<M, O: 'static>(
+    (number, steps): (usize, Steps),
+    waits: Vec<Watched>,
+    mine: impl FnOnce() -> M,
+    others: impl FnOnce() -> O + 'static,
+) -> Met<M, O> {
+    let thread = loom::thread::spawn(move || {
+        let came = others();
+        let all_woken = waits.iter().all(Watched::is_woken);
+        stopped::resume();
+        (came, all_woken)
+    });
+    stopped::stop_before(number, steps);
+    let mine = mine();
+    let has_stopped = stopped::over();
+    let (others, all_woken) = thread.join().expect("the other thread ends");
+    Met { mine, others, all_woken, has_stopped }
 }
 
 /// The specification, part of the way through one order.
@@ -627,24 +688,23 @@ impl SpecRun {
 }
 
 /// The model of one execution.
-struct Stage {
-    cell: Cell,
-    platform: Arc<ModelPlatform>,
-    port: Arc<Port<ModelPlatform>>,
+pub(crate) struct Stage {
+    start: Start,
+    pub(crate) platform: Arc<ModelPlatform>,
+    pub(crate) port: Arc<Port<ModelPlatform>>,
     /// Given away to the thread that ends it.
-    pager: Option<Arc<Pager<ModelPlatform>>>,
-    vmo: Option<Arc<Vmo<ModelPlatform>>>,
-    waiters: Vec<Waiting>,
-    guard: Option<Guard>,
+    pub(crate) pager: Option<Arc<Pager<ModelPlatform>>>,
+    pub(crate) vmo: Option<Arc<Vmo<ModelPlatform>>>,
+    pub(crate) waiters: Vec<Waiting>,
+    pub(crate) guard: Option<Guard>,
 }
 
 /// What one thread has in its hands.
-struct Actor {
+pub(crate) struct Actor {
     op: Op,
     byte: u8,
     pages: u64,
-    platform: Arc<ModelPlatform>,
-    port: Arc<Port<ModelPlatform>>,
+    port: Option<Arc<Port<ModelPlatform>>>,
     pager: Option<Arc<Pager<ModelPlatform>>>,
     vmo: Option<Arc<Vmo<ModelPlatform>>>,
     waiter: Option<Waiting>,
@@ -653,14 +713,13 @@ struct Actor {
 // SAFETY: as for `Waiting`: loom's Arc lacks the declaration, not the reason.
 unsafe impl Send for Actor {}
 
-type Acted = Result<Came, Waiting>;
+pub(crate) type Acted = Result<Came, Waiting>;
 
 impl Stage {
-    fn new(cell: Cell) -> Self {
-        let start = cell.start;
-        let resizes = cell.ops.iter().any(|op| op.resizes());
+    /// So many waiters, where the state has any, and at least so many pages.
+    pub(crate) fn new(start: Start, resizes: bool, waiting: usize, pages: u64) -> Self {
         let options = u32::from(start.traps()) << 3 | u32::from(resizes) << 1;
-        let world = World::with(VmoOptions::from_bits(options).expect("options"), start.pages());
+        let world = World::with(VmoOptions::from_bits(options).expect("options"), start.pages().max(pages));
         let mut waiters = Vec::new();
         if start.is_zero() {
             world.zero(0, 2).expect("memory");
@@ -682,7 +741,7 @@ impl Stage {
             world.begin(0).expect("a page of the VMO");
         }
         if start.has_waiters() {
-            for _ in 0..cell.waiters() {
+            for _ in 0..waiting {
                 let mut waiter = if start.is_asked() { world.write(0, WAITED) } else { world.read(0) };
                 assert_eq!(waiter.poll(), None);
                 waiters.push(waiter);
@@ -700,26 +759,29 @@ impl Stage {
             guard
         });
         let World { platform, pager, port, vmo } = world;
-        Self { cell, platform, port, pager: Some(pager), vmo: Some(vmo), waiters, guard }
+        Self { start, platform, port, pager: Some(pager), vmo: Some(vmo), waiters, guard }
     }
 
-    fn actor(&mut self, side: usize) -> Actor {
-        let op = self.cell.ops[side];
+    pub(crate) fn actor(&mut self, op: Op, byte: u8) -> Actor {
         let pager = if op == Op::PagerClose { self.pager.take() } else { self.pager.clone() };
         let vmo = if op == Op::VmoDrop { self.vmo.take() } else { self.vmo.clone() };
         Actor {
             op,
-            byte: BYTES[side],
-            pages: self.cell.start.pages(),
-            platform: self.platform.clone(),
-            port: self.port.clone(),
+            byte,
+            pages: self.start.pages(),
+            port: (op == Op::PortTake).then(|| self.port.clone()),
             pager: pager.filter(|_| op.uses_pager() || op == Op::PagerClose),
             vmo: vmo.filter(|_| op.uses_vmo() || op == Op::VmoDrop),
             waiter: if op == Op::Leave { self.waiters.pop() } else { None },
         }
     }
 
-    fn observe(self, acted: Vec<Acted>) -> Observed {
+    /// Those who wait.
+    pub(crate) fn waits(&self) -> Vec<Watched> {
+        self.waiters.iter().map(Waiting::watched).collect()
+    }
+
+    fn observe(self, cell: &Cell, acted: Vec<Acted>) -> Observed {
         drop(self.guard);
         let mut all: Vec<Acted> = self.waiters.into_iter().map(Err).collect();
         all.extend(acted);
@@ -756,12 +818,12 @@ impl Stage {
             let counts = counts(vmo);
             counts.1 + counts.3
         });
-        let spared = self.vmo.as_ref().filter(|_| self.cell.has(Op::AlwaysNeed)).map(|vmo| {
+        let spared = self.vmo.as_ref().filter(|_| cell.has(Op::AlwaysNeed)).map(|vmo| {
             let (resident, dirty, ..) = counts(vmo);
             resident > dirty && vmo.evict(PageCount(1), Evict::Unused) == PageCount(0)
         });
         let all: Vec<Came> = all.into_iter().map(|one| one.unwrap_or(Came::StillWaits)).collect();
-        let (waiters, came) = all.split_at(all.len() - self.cell.ops.len());
+        let (waiters, came) = all.split_at(all.len() - cell.ops.len());
         let (came, waiters) = (came.to_vec(), waiters.to_vec());
         let observed = Observed { came, waiters, counts: before, packets, byte, dirty_after_end, spared };
         drop((self.vmo, self.pager, self.port));
@@ -771,13 +833,10 @@ impl Stage {
 }
 
 impl Actor {
-    fn act(self) -> Acted {
-        let Self { op, byte, pages, platform, port, pager, vmo, waiter } = self;
-        let world = |pager: Option<Arc<Pager<ModelPlatform>>>, vmo: Option<Arc<Vmo<ModelPlatform>>>| World {
-            platform: platform.clone(),
-            port: port.clone(),
-            pager: pager.expect("the operation has the pager"),
-            vmo: vmo.expect("the operation has the VMO"),
+    pub(crate) fn act(self) -> Acted {
+        let Self { op, byte, pages, port, pager, vmo, waiter } = self;
+        let both = |pager: Option<Arc<Pager<ModelPlatform>>>, vmo: Option<Arc<Vmo<ModelPlatform>>>| {
+            (pager.expect("the operation has the pager"), vmo.expect("the operation has the VMO"))
         };
         let poll = |mut waiting: Waiting| match waiting.poll() {
             Some(result) => Ok(result.map_or_else(Came::Failed, Came::Byte)),
@@ -790,26 +849,41 @@ impl Actor {
                 drop(waiter);
                 Ok(Came::Nothing)
             }
-            Op::Supply => Ok(world(pager, vmo).supply(0, byte).into()),
-            Op::Fail => Ok(world(pager, vmo).fail(0, Status::Io).into()),
-            Op::Dirty => Ok(world(pager, vmo).dirty(0, 1).into()),
+            Op::Supply => {
+                let (pager, vmo) = both(pager, vmo);
+                Ok(supply(&pager, &vmo, 0, byte).into())
+            }
+            Op::Fail => {
+                let (pager, vmo) = both(pager, vmo);
+                Ok(pager.op_range(&vmo, PagerOp::Fail(Status::Io), page(0)).into())
+            }
+            Op::Dirty => {
+                let (pager, vmo) = both(pager, vmo);
+                Ok(pager.dirty_range(&vmo, page(0)).into())
+            }
             Op::Zero => {
                 let all = ByteRange::new(0, pages * PAGE_SIZE);
                 Ok(zero_pages(&vmo.expect("the operation has the VMO"), all).into())
             }
             Op::Grow => Ok(vmo.expect("the operation has the VMO").set_size(GROWN * PAGE_SIZE).into()),
             Op::Shrink => Ok(vmo.expect("the operation has the VMO").set_size(0).into()),
-            Op::WritebackBegin => Ok(world(pager, vmo).begin(0).into()),
-            Op::WritebackEnd => Ok(world(pager, vmo).end(0).into()),
+            Op::WritebackBegin => {
+                let (pager, vmo) = both(pager, vmo);
+                Ok(pager.writeback_begin(&vmo, page(0), Writeback::All).into())
+            }
+            Op::WritebackEnd => {
+                let (pager, vmo) = both(pager, vmo);
+                Ok(pager.writeback_end(&vmo, page(0)).into())
+            }
             Op::Evict => {
                 let evicted = vmo.expect("the operation has the VMO").evict(PageCount(1), Evict::Any);
                 Ok(Came::Evicted(evicted.0))
             }
             Op::AlwaysNeed => poll(Waiting::always_need(vmo.expect("the operation has the VMO"), 0, 1)),
-            Op::PortTake => Ok(Came::Packets(take(&port))),
+            Op::PortTake => Ok(Came::Packets(take(&port.expect("the operation has the port")))),
             Op::Detach => {
-                let world = world(pager, vmo);
-                Ok(world.pager.detach_vmo(&world.vmo).map(drop).into())
+                let (pager, vmo) = both(pager, vmo);
+                Ok(pager.detach_vmo(&vmo).map(drop).into())
             }
             Op::PagerClose => {
                 drop(pager);

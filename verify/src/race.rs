@@ -2,7 +2,8 @@
 //!
 //! The races in `tests/` run with either reclamation: modelled, or, with `--cfg crossbeam_loom`, the
 //! real crossbeam-epoch, which costs more steps. `RACE_BOUND=4` sets another preemption bound than the
-//! race's own, `RACE_BOUND=+1` raises it, and `RACE_BOUND=none` explores without one.
+//! race's own, `RACE_BOUND=+1` raises it, `RACE_BOUND=2-` lets none go beyond 2, and `RACE_BOUND=none`
+//! explores without one. `RACE_LIMIT=1000` gives a race up after so many executions.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -123,11 +124,12 @@ impl Bounds {
     fn chosen(self) -> Option<usize> {
         let own = if cfg!(crossbeam_loom) { self.real } else { self.modelled };
         let Ok(asked) = std::env::var("RACE_BOUND") else { return Some(own) };
-        let number = |text: &str| text.parse::<usize>().expect("RACE_BOUND is a number, +number, or none");
-        match asked.strip_prefix('+') {
+        let number = |text: &str| text.parse::<usize>().expect("RACE_BOUND is a number, +number, number-, or none");
+        match (asked.strip_prefix('+'), asked.strip_suffix('-')) {
             _ if asked == "none" => None,
-            Some(more) => Some(own + number(more)),
-            None => Some(number(&asked)),
+            (Some(more), _) => Some(own + number(more)),
+            (None, Some(most)) => Some(own.min(number(most))),
+            (None, None) => Some(number(&asked)),
         }
     }
 }
@@ -152,6 +154,20 @@ pub fn explore_resizable(name: &'static str, bounds: Bounds, pages: u64, race: i
     explore_in(name, bounds, move || World::with(VmoOptions::RESIZABLE, pages), race);
 }
 
+/// Says in which execution a race failed.
+struct Verdict {
+    name: &'static str,
+    executions: Arc<AtomicU64>,
+}
+
+impl Drop for Verdict {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("race {}: failed in execution {}", self.name, self.executions.load(Ordering::Relaxed));
+        }
+    }
+}
+
 fn explore_in(
     name: &'static str,
     bounds: Bounds,
@@ -161,11 +177,14 @@ fn explore_in(
     let bound = bounds.chosen();
     let executions = Arc::new(AtomicU64::new(0));
     let counter = executions.clone();
+    let _verdict = Verdict { name, executions: executions.clone() };
     let parts = Arc::new((world, race));
     let begun = Instant::now();
     let mut model = loom::model::Builder::new();
     model.preemption_bound = bound;
     model.max_branches = 100_000;
+    let limit = std::env::var("RACE_LIMIT").ok().map(|limit| limit.parse().expect("RACE_LIMIT is a number"));
+    model.max_permutations = limit;
     model.check(move || {
         counter.fetch_add(1, Ordering::Relaxed);
         if cfg!(crossbeam_loom) {
@@ -179,6 +198,9 @@ fn explore_in(
             parts.1(parts.0());
         }
     });
+    if limit.is_some_and(|limit: usize| executions.load(Ordering::Relaxed) >= limit as u64) {
+        println!("race {name}: gave up");
+    }
     let bound = bound.map_or_else(|| "no bound".to_string(), |bound| format!("bound {bound}"));
     let reclamation = if cfg!(crossbeam_loom) { "real epoch" } else { "modelled" };
     println!(

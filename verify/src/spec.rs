@@ -128,6 +128,13 @@ impl Spec {
         Self { traps: true, ..Self::new(pages) }
     }
 
+    /// The same without its past: the outcomes and the numbers of requests that nobody waits for any
+    /// more. `None`: a request is in flight.
+    #[must_use]
+    pub fn at_rest(self) -> Option<Self> {
+        self.requests.is_empty().then(|| Self { outcomes: BTreeMap::new(), made: 0, ..self })
+    }
+
     /// The state of a page.
     #[must_use]
     pub fn page(&self, page: u64) -> Page {

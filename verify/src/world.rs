@@ -1,7 +1,7 @@
 //! A pager small enough to explore: one VMO of one or two pages, and a platform that notices
 //! every misuse of a frame.
 //!
-//! A frame holds one byte. Its memory is a loom atomic, read and written `Relaxed`: if the page
+//! A frame holds one byte. Its memory is an atomic of the explorer's, read and written `Relaxed`: if the page
 //! word fails to order a frame's bytes before their readers, loom hands a reader the old ones, and
 //! the model sees the wrong byte. Whether a frame is allocated is checked before and after each
 //! access.
@@ -13,15 +13,17 @@ use std::sync::{Arc as StdArc, Mutex, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use loom::sync::atomic::AtomicU8;
 use upager::sync::Arc;
+use upager::sync::explorer::sync::Mutex as ModelMutex;
+use upager::sync::explorer::sync::atomic::{AtomicU8, Ordering as ModelOrdering};
 use upager::{
     Access, AnonymousVmo, ByteOffset, ByteRange, Collector, Command, Event, Evict, Frame, Guard, OwnedFrame, PAGE_SIZE,
     Packet, PageCount, PageIndex, Pager, PagerOp, Platform, Port, Result, Status, Vmo, VmoId, VmoOptions, Watch,
     WatchLimits, Writeback,
 };
 
-const FRAMES: usize = 6;
+/// Loom pays for each, in every execution.
+const FRAMES: usize = if cfg!(loom) { 6 } else { 48 };
 
 /// The platform of the models.
 #[derive(Debug)]
@@ -31,7 +33,7 @@ pub struct ModelPlatform {
     allocated: Mutex<[bool; FRAMES]>,
     /// Whether stores go through a mapping, if there is one. A store looks at this and is made in one step,
     /// as a processor's does: hence the lock.
-    mapping: OnceLock<loom::sync::Mutex<Stores>>,
+    mapping: OnceLock<ModelMutex<Stores>>,
 }
 
 /// What a store to a mapped page does.
@@ -62,7 +64,7 @@ impl ModelPlatform {
         let mapping = self.mapping.get().expect("it is mapped");
         let mapping = mapping.lock().expect("no model panics here");
         if *mapping == Stores::GoThrough {
-            self.byte(frame).store(byte, loom::sync::atomic::Ordering::Relaxed);
+            self.byte(frame).store(byte, ModelOrdering::Relaxed);
         }
         *mapping == Stores::GoThrough
     }
@@ -125,7 +127,7 @@ pub(crate) fn leave_epoch() {
 }
 
 /// The modelled epoch knows guards only.
-#[cfg(not(crossbeam_loom))]
+#[cfg(all(loom, not(crossbeam_loom)))]
 pub(crate) const fn leave_epoch() {}
 
 impl Platform for ModelPlatform {
@@ -149,7 +151,7 @@ impl Platform for ModelPlatform {
         drop(allocated);
         // By a read-modify-write, so that what the frame held in an earlier life is not read any more: the
         // list above is no step that loom sees.
-        self.memory[number].swap(0, loom::sync::atomic::Ordering::AcqRel);
+        self.memory[number].swap(0, ModelOrdering::AcqRel);
         Frame::new(number as u64).ok_or(Status::NoMemory)
     }
 
@@ -159,12 +161,12 @@ impl Platform for ModelPlatform {
     }
 
     unsafe fn copy_out(&self, frame: Frame, _offset: usize, to: &mut [u8]) {
-        to[0] = self.byte(frame).load(loom::sync::atomic::Ordering::Relaxed);
+        to[0] = self.byte(frame).load(ModelOrdering::Relaxed);
         self.check(frame);
     }
 
     unsafe fn copy_in(&self, frame: Frame, _offset: usize, from: &[u8]) {
-        self.byte(frame).store(from[0], loom::sync::atomic::Ordering::Relaxed);
+        self.byte(frame).store(from[0], ModelOrdering::Relaxed);
         self.check(frame);
     }
 
@@ -245,6 +247,13 @@ impl Waiting {
         Self::new(async move { vmo.commit(range).await.map(|()| 0) })
     }
 
+    /// Begins to bring pages in, as far as it goes. Comes to 0, not a byte.
+    #[must_use]
+    pub fn prefetch(vmo: Arc<Vmo<ModelPlatform>>, page: u64, count: u64) -> Self {
+        let range = ByteRange::new(page * PAGE_SIZE, count * PAGE_SIZE);
+        Self::new(async move { vmo.prefetch(range).await.map(|()| 0) })
+    }
+
     /// Begins to write the first byte of a page.
     #[must_use]
     pub fn write(vmo: Arc<Vmo<ModelPlatform>>, page: u64, byte: u8) -> Self {
@@ -261,6 +270,12 @@ impl Waiting {
             Ok(packets[0].key as u8)
         });
         Self { looks: true, ..waiting }
+    }
+
+    /// For another thread, which wants to know whether it has been woken.
+    #[must_use]
+    pub fn watched(&self) -> Watched {
+        Watched { wakes: self.wakes.clone(), pending: self.pending }
     }
 
     fn check_wakes(&self) {
@@ -303,6 +318,21 @@ impl Waiting {
     pub fn settle(&mut self) -> Option<Result<u8>> {
         self.check_wakes();
         if self.wakes() >= self.pending { self.poll() } else { None }
+    }
+}
+
+/// An access that waits, as others see it.
+#[derive(Debug)]
+pub struct Watched {
+    wakes: StdArc<Wakes>,
+    pending: usize,
+}
+
+impl Watched {
+    /// Whether it was woken since it said that it waits.
+    #[must_use]
+    pub fn is_woken(&self) -> bool {
+        self.wakes.0.load(Ordering::Relaxed) >= self.pending
     }
 }
 
@@ -425,9 +455,7 @@ impl World {
 
     /// Supplies a page whose first byte is `byte`.
     pub fn supply(&self, at: u64, byte: u8) -> Result<()> {
-        let frame = OwnedFrame::new(&*self.platform)?;
-        frame.write(0, &[byte])?;
-        self.pager.supply_frames(&self.vmo, page(at), [frame])
+        supply(&self.pager, &self.vmo, at, byte)
     }
 
     /// Allocates the first frame that is free, and frees it: a step that loom sees in a frame that was freed
@@ -477,10 +505,7 @@ impl World {
     /// already. Returns how many requests it timed out.
     #[allow(clippy::must_use_candidate)] // how many may be of no interest
     pub fn time_out_all(&self) -> usize {
-        let limits = WatchLimits { warn_after: None, time_out: Some(Duration::ZERO) };
-        let mut watch = Watch::new(&self.pager, limits, Box::new(|_: &Event| {}));
-        watch.look(Duration::ZERO);
-        usize::try_from(watch.counts().timed_out).expect("a few")
+        time_out_all(&self.pager)
     }
 
     /// Everything that the port has now.
@@ -514,7 +539,7 @@ impl World {
     /// # Panics
     /// If it is mapped already.
     pub fn map(&self) {
-        self.platform.mapping.set(loom::sync::Mutex::new(Stores::GoThrough)).expect("mapped once");
+        self.platform.mapping.set(ModelMutex::new(Stores::GoThrough)).expect("mapped once");
     }
 
     /// Stores a byte through the mapping, and has its faults answered as whoever maps the page does.
@@ -585,6 +610,21 @@ impl World {
         drop((vmo, pager, port));
         platform.check_nothing_left();
     }
+}
+
+/// Supplies a page whose first byte is `byte`.
+pub(crate) fn supply(pager: &Pager<ModelPlatform>, vmo: &Vmo<ModelPlatform>, at: u64, byte: u8) -> Result<()> {
+    let frame = OwnedFrame::new(&**vmo.platform())?;
+    frame.write(0, &[byte])?;
+    pager.supply_frames(vmo, page(at), [frame])
+}
+
+/// One look of the watch on the service. Returns how many requests it timed out.
+pub(crate) fn time_out_all(pager: &Pager<ModelPlatform>) -> usize {
+    let limits = WatchLimits { warn_after: None, time_out: Some(Duration::ZERO) };
+    let mut watch = Watch::new(pager, limits, Box::new(|_: &Event| {}));
+    watch.look(Duration::ZERO);
+    usize::try_from(watch.counts().timed_out).expect("a few")
 }
 
 /// Everything that the port has now.

@@ -63,6 +63,23 @@ fn shrink_and_grow_against_a_supply() {
     });
 }
 
+/// The second of the threads, the one that makes the zeros, may have looked at the size before.
+#[test]
+fn shrink_against_zero() {
+    explore_resizable("shrink against zero", Bounds { modelled: 3, real: 1 }, 2, |world: World| {
+        world.supply(0, 5).expect("attached");
+        let shrink = world.spawn(|world| world.vmo.set_size(PAGE_SIZE));
+        let zeroed = world.zero(1, 1);
+        assert_eq!(shrink.join().expect("the shrink ends"), Ok(()));
+        assert!(matches!(zeroed, Ok(()) | Err(Status::OutOfRange)));
+        let counts = world.vmo.counts();
+        assert_eq!((counts.resident.0, counts.dirty.0, counts.zero.0), (1, 0, 0), "nothing past the end is counted");
+        world.vmo.set_size(2 * PAGE_SIZE).expect("nobody else resizes");
+        assert_eq!(world.vmo.counts().zero.0, 1, "what the VMO grows by, once");
+        world.end_of_the_world();
+    });
+}
+
 #[test]
 fn two_changes_exclude_each_other() {
     explore_resizable("resize against resize", Bounds { modelled: 3, real: 1 }, 2, |world: World| {

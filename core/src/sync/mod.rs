@@ -4,26 +4,38 @@
 //! names are loom's, so that the models in `verify/` explore the shipped source and not a copy of
 //! it. Reclamation has two forms there: the modelled one (`model.rs`), small enough to explore
 //! without bound and quick to notice a use after free, and, with `--cfg crossbeam_loom` besides,
-//! the real crossbeam-epoch.
+//! the real crossbeam-epoch. Under `--cfg shuttle` they are shuttle's, for random schedules of many
+//! threads, with the modelled reclamation. Under loom a thread may be stopped for ever at any step
+//! (`stopped.rs`).
 //!
 //! Under `--cfg accounting` they count who accesses which word how often (`accounting.rs`).
 //!
-//! No other module names `loom`.
+//! No other module names `loom` or `shuttle`.
 
 #[cfg(all(crossbeam_loom, not(loom)))]
 compile_error!("--cfg crossbeam_loom needs --cfg loom: without it the epoch would be modelled and the pager would not");
 
-#[cfg(all(accounting, loom))]
-compile_error!("--cfg accounting counts what an ordinary build does: it does not go with loom");
+#[cfg(all(loom, shuttle))]
+compile_error!("--cfg loom and --cfg shuttle are different models: choose one");
+
+#[cfg(all(accounting, any(loom, shuttle)))]
+compile_error!("--cfg accounting counts what an ordinary build does: it does not go with loom or shuttle");
+
+#[cfg(loom)]
+pub use loom as explorer;
+#[cfg(shuttle)]
+pub use shuttle as explorer;
 
 #[cfg(accounting)]
 pub mod accounting;
-#[cfg(all(loom, not(crossbeam_loom)))]
+#[cfg(any(all(loom, not(crossbeam_loom)), shuttle))]
 pub mod model;
+#[cfg(loom)]
+pub mod stopped;
 
-#[cfg(not(all(loom, not(crossbeam_loom))))]
+#[cfg(not(any(all(loom, not(crossbeam_loom)), shuttle)))]
 pub use crossbeam_epoch::{Collector, Guard, LocalHandle};
-#[cfg(all(loom, not(crossbeam_loom)))]
+#[cfg(any(all(loom, not(crossbeam_loom)), shuttle))]
 pub use model::{Collector, Guard, LocalHandle};
 
 #[cfg(accounting)]
@@ -31,13 +43,17 @@ use accounting::AtomicUsize;
 #[cfg(accounting)]
 pub(crate) use accounting::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Cell};
 #[cfg(not(accounting))]
-use core::sync::atomic::AtomicUsize; // under loom too: see `Hint`
-#[cfg(not(loom))]
+use core::sync::atomic::AtomicUsize; // under loom and shuttle too: see `Hint`
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) use core::sync::atomic::fence;
-#[cfg(not(any(loom, accounting)))]
+#[cfg(not(any(loom, shuttle, accounting)))]
 pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64};
+#[cfg(any(loom, shuttle))]
+pub(crate) use explorer::sync::atomic::fence;
+#[cfg(shuttle)]
+pub(crate) use explorer::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64};
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, fence};
+pub(crate) use stopped::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64};
 
 pub(crate) use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 
@@ -49,8 +65,8 @@ pub use loom::sync::Arc;
 /// Sizes that only the speed and the memory of a build depend on, never its meaning.
 ///
 /// Loom pays for every atomic that exists, so a model's tables are as small as they can be while
-/// each level, group and segment still occurs.
-#[cfg(not(loom))]
+/// each level, group and segment still occurs. Random schedules meet more of them with the same sizes.
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) mod size {
     /// log2 of the slots in a leaf: 512 slots are 2 MiB of pages and one 4 KiB leaf.
     pub(crate) const LEAF_BITS: u32 = 9;
@@ -63,7 +79,7 @@ pub(crate) mod size {
     /// log2 of the entries in a pool's first segment; each further segment doubles.
     pub(crate) const POOL_BITS: u32 = 3;
 }
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 pub(crate) mod size {
     pub(crate) const LEAF_BITS: u32 = 1;
     pub(crate) const NODE_BITS: u32 = 1;

@@ -5,19 +5,20 @@
 //! hardest case for the code under test: whatever still needs the object finds it gone. Real
 //! epochs run later, never sooner.
 //!
-//! The bookkeeping is a `std` mutex that loom does not see, so it adds no step to explore. What it
+//! The bookkeeping is a `std` mutex that the explorer does not see, so it adds no step to explore. What it
 //! must not add either is silence: a real epoch orders everything before the `defer` before the
 //! closure, and the end of a guard before the closure, and the closure before every later pin. One
-//! loom atomic carries that order: each unpin and defer writes it, each pin reads it. A pin that
+//! explored atomic carries that order: each unpin and defer writes it, each pin reads it. A pin that
 //! loom lets read an old value is a branch that the real one excludes (its fence does): it reads
 //! again by a write, which is never old, and that branch, a double of another, is not explored
 //! further. So two pins commute, and everything else about guards is a step to explore.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use loom::sync::atomic::{AtomicUsize, Ordering};
 extern crate std;
 use std::sync::{Arc, Mutex};
+
+use super::explorer::sync::atomic::{AtomicUsize, Ordering};
 
 type Deferred = Box<dyn FnOnce() + Send>;
 
@@ -95,6 +96,8 @@ impl Collector {
 
     /// A step that others see.
     fn order(&self) {
+        #[cfg(loom)]
+        super::stopped::before_change();
         self.0.order.fetch_add(1, Ordering::AcqRel);
         self.lock().steps += 1;
     }
@@ -103,6 +106,7 @@ impl Collector {
     fn follow(&self) {
         let seen = self.0.order.load(Ordering::Acquire);
         if seen != self.lock().steps {
+            #[cfg(loom)]
             loom::skip_branch();
             self.0.order.fetch_add(0, Ordering::AcqRel);
         }

@@ -6,23 +6,27 @@
 
 use std::sync::{Arc, OnceLock};
 
-use upager::{ByteOffset, HeapPlatform, PageCount, Pager, Port, Status, Vmo, VmoOptions, block_on};
+use upager::{ByteOffset, ByteRange, PageCount, Pager, Port, Status, Vmo, VmoOptions, block_on};
+use upager_linux::{LinuxPlatform, Mapper, MapperOptions, Mapping, Protection};
 
 use crate::args::Config;
 use crate::failure::Failure;
 use crate::plan::Plan;
 use crate::run::signals::{Signals, Throttle};
 use crate::run::tally::Tally;
+use crate::run::touch::{self, Refused};
 use crate::store::{Overlay, SourceFile};
 
 /// The key of the VMO's packets. There is one VMO, so any number would do.
 const KEY: u64 = 1;
 
 pub(crate) struct Engine {
-    pub(crate) platform: Arc<HeapPlatform>,
-    pub(crate) pager: Pager<HeapPlatform>,
-    pub(crate) port: Port<HeapPlatform>,
-    pub(crate) vmo: Vmo<HeapPlatform>,
+    pub(crate) platform: Arc<LinuxPlatform>,
+    pub(crate) pager: Pager<LinuxPlatform>,
+    pub(crate) port: Port<LinuxPlatform>,
+    pub(crate) vmo: Arc<Vmo<LinuxPlatform>>,
+    /// What readers and writers touch. `None`: they call the VMO.
+    pub(crate) mapping: Option<Mapping>,
     pub(crate) file: Arc<SourceFile>,
     /// FILE as the service knows it: with what was written back.
     pub(crate) copy: Overlay,
@@ -47,14 +51,47 @@ pub(crate) enum Access {
     Stop,
 }
 
+/// Why an access was refused.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    Status(Status),
+    /// By SIGBUS, which does not say why.
+    Signal,
+}
+
+impl From<Status> for Refusal {
+    fn from(status: Status) -> Self {
+        Self::Status(status)
+    }
+}
+
+impl From<Refused> for Refusal {
+    fn from(Refused: Refused) -> Self {
+        Self::Signal
+    }
+}
+
+/// Maps the VMO, with read-ahead that leaves room for the others.
+fn map(vmo: &Arc<Vmo<LinuxPlatform>>, config: &Config) -> Result<Mapping, Failure> {
+    if cfg!(not(target_arch = "x86_64")) {
+        return Err(Failure::Option("without --api it needs an x86-64 processor".into()));
+    }
+    let options = MapperOptions::default();
+    let most = (config.resident_pages / 16).clamp(1, options.read_ahead.0);
+    let mapper = Mapper::with(options.read_ahead(PageCount(most)))?;
+    Ok(mapper.map(vmo, ByteRange::new(0, vmo.size()), Protection::ReadWrite)?)
+}
+
 impl Engine {
     pub(crate) fn new(config: &Config) -> Result<Self, Failure> {
         let file = config.file.clone();
-        let platform = Arc::new(HeapPlatform::new().with_limit(PageCount(config.frame_limit())));
+        let platform = Arc::new(LinuxPlatform::new().with_limit(PageCount(config.frame_limit())));
         let pager = Pager::new(platform.clone());
         let port = Port::new(platform.clone());
         let vmo =
             pager.create_vmo(&port, KEY, VmoOptions::NONE, file.size()).map_err(Failure::pager("creating the VMO"))?;
+        let vmo = Arc::new(vmo);
+        let mapping = if config.api { None } else { Some(map(&vmo, config)?) };
         Ok(Self {
             copy: Overlay::new(file.clone())?,
             shadow: Overlay::new(file.clone())?,
@@ -69,6 +106,7 @@ impl Engine {
             pager,
             port,
             vmo,
+            mapping,
             file,
         })
     }
@@ -85,34 +123,46 @@ impl Engine {
 
     pub(crate) fn read(&self, offset: u64, to: &mut [u8]) -> Result<Access, Failure> {
         let before = self.signals.detaching.is_up();
-        let read = block_on(self.vmo.read(ByteOffset(offset), to));
+        let read = match &self.mapping {
+            Some(mapping) => touch::load(mapping, offset, to).map_err(Refusal::from),
+            None => block_on(self.vmo.read(ByteOffset(offset), to)).map_err(Refusal::from),
+        };
         self.tally.reads.add(1);
         self.judge(read, before, "a read of the VMO")
     }
 
-    pub(crate) fn write(&self, offset: u64, from: &[u8]) -> Result<Access, Failure> {
+    /// Writes whole words within one page. Returns also how many of its bytes were written: all or none by a call; but
+    /// stores that the detach interrupts may be some.
+    pub(crate) fn write(&self, offset: u64, from: &[u8]) -> Result<(Access, usize), Failure> {
         let before = self.signals.detaching.is_up();
-        let written = block_on(self.vmo.write(ByteOffset(offset), from));
+        let (bytes, written) = if let Some(mapping) = &self.mapping {
+            let (bytes, stored) = touch::store(mapping, offset, from);
+            (bytes, stored.map_err(Refusal::from))
+        } else {
+            let written = block_on(self.vmo.write(ByteOffset(offset), from)).map_err(Refusal::from);
+            (if written.is_ok() { from.len() } else { 0 }, written)
+        };
         self.tally.writes.add(1);
-        self.judge(written, before, "a write to the VMO")
+        Ok((self.judge(written, before, "a write to the VMO")?, bytes))
     }
 
     /// Tells the failures that must be from those that must not. `detaching`: whether the detach was
     /// about to come when the access began.
-    fn judge(&self, result: upager::Result<()>, detaching: bool, doing: &'static str) -> Result<Access, Failure> {
+    fn judge(&self, result: Result<(), Refusal>, detaching: bool, doing: &'static str) -> Result<Access, Failure> {
         match result {
             Ok(()) => {
                 self.tally.served_after_detach.add(self.signals.detached.is_up().into());
                 Ok(Access::Done)
             }
-            Err(Status::BadState) if self.signals.detaching.is_up() => {
+            Err(Refusal::Status(Status::BadState) | Refusal::Signal) if self.signals.detaching.is_up() => {
                 let figure = if detaching { &self.tally.refused_after_detach } else { &self.tally.failed_at_detach };
                 figure.add(1);
                 Ok(Access::Refused)
             }
             // The service fails a request only after it has noted why.
-            Err(Status::Io) if self.has_failed() => Ok(Access::Stop),
-            Err(status) => Err(Failure::Pager { doing, status }),
+            Err(Refusal::Status(Status::Io) | Refusal::Signal) if self.has_failed() => Ok(Access::Stop),
+            Err(Refusal::Status(status)) => Err(Failure::Pager { doing, status }),
+            Err(Refusal::Signal) => Err(Failure::Signal { doing }),
         }
     }
 }

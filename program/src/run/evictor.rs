@@ -7,7 +7,8 @@
 use std::thread;
 use std::time::Duration;
 
-use upager::{Evict, HeapPlatform, PageCount, Platform};
+use upager::{Evict, PageCount, Platform};
+use upager_linux::LinuxPlatform;
 
 use crate::failure::Failure;
 use crate::run::engine::Engine;
@@ -22,7 +23,7 @@ pub(crate) fn run(engine: &Engine) -> Result<(), Failure> {
     let mut heard = 0;
     let wish = engine.resident_pages;
     while !engine.signals.helpers_stop.is_up() {
-        let in_use = engine.platform.frames().0;
+        let in_use = engine.platform.counts().frames.0;
         engine.tally.most_frames.raise_to(in_use);
         if in_use <= wish {
             engine.signals.memory.wait(&mut heard, PATIENCE);
@@ -56,9 +57,9 @@ pub(crate) fn evict_all(engine: &Engine) {
 }
 
 /// Pushes the grace period along until at most `wish` frames are in use, for a while.
-pub(crate) fn free(platform: &HeapPlatform, wish: u64) {
+pub(crate) fn free(platform: &LinuxPlatform, wish: u64) {
     for _ in 0..PUSHES {
-        if platform.frames().0 <= wish {
+        if platform.counts().frames.0 <= wish {
             break;
         }
         platform.pin().flush();

@@ -19,6 +19,7 @@ mod reader;
 mod service;
 mod signals;
 mod tally;
+mod touch;
 mod verdict;
 mod writeback;
 mod writer;

@@ -96,7 +96,7 @@ fn answer(engine: &Engine, range: ByteRange, bytes: &mut [u8]) -> Result<(), Fai
         }
         page = PageIndex(page.0 + count as u64);
     }
-    let in_use = engine.platform.frames().0;
+    let in_use = engine.platform.counts().frames.0;
     engine.tally.most_frames.raise_to(in_use);
     if in_use > engine.resident_pages {
         engine.signals.memory.ring();

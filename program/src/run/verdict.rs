@@ -4,7 +4,8 @@
 
 use std::sync::Arc;
 
-use upager::{Detached, HeapPlatform, Packet, Port};
+use upager::{Detached, Packet, Port};
+use upager_linux::LinuxPlatform;
 
 use crate::args::Config;
 use crate::failure::Failure;
@@ -67,17 +68,18 @@ fn compare(engine: &Engine) -> Result<(), Failure> {
 
 /// Drops the VMO, takes what that sends, and sees whether every frame comes back.
 fn close(engine: Engine, report: &mut Report) -> Result<(), Failure> {
-    let Engine { platform, pager, port, vmo, tally, failure, .. } = engine;
+    let Engine { platform, pager, port, vmo, mapping, tally, failure, .. } = engine;
+    drop(mapping); // it has the VMO too
     drop(vmo);
     drain(&port, &tally);
     drop((pager, port));
     evictor::free(&platform, 0);
     report.count(&tally);
-    report.frames_left = platform.frames().0;
+    report.frames_left = platform.counts().frames.0;
     failure.into_inner().map_or(Ok(()), Err)
 }
 
-fn drain(port: &Port<HeapPlatform>, tally: &Tally) {
+fn drain(port: &Port<LinuxPlatform>, tally: &Tally) {
     let mut packets = [Packet::default(); 64];
     loop {
         let completed = tally.completed();

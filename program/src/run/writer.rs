@@ -1,7 +1,7 @@
 //! A writer: writes stamps to pages that it owns, notes what it wrote, and reads its pages back.
 //!
-//! Each write lies within one page, so it is done wholly or not at all, and the shadow is exact also
-//! about the write that the detach interrupts. Nobody else writes to the page, so what the owner reads
+//! Each write lies within one page. By a call it is done wholly or not at all; stores that the detach interrupts are counted. So
+//! the shadow is exact also about the last write. Nobody else writes to the page, so what the owner reads
 //! back must be what the shadow has, byte for byte, whatever was evicted, written back and supplied
 //! again in between.
 
@@ -51,9 +51,9 @@ fn write(engine: &Engine, page: PageIndex, number: u32, rng: &mut SmallRng) -> R
     let within = first * WORD;
     let signals = &engine.signals;
     engine.throttle.begin_write(|| signals.detached.is_up() || signals.workers_stop.is_up());
-    let ended = engine.write(page.offset().0 + within, &bytes)?;
-    if ended == Access::Done {
-        engine.shadow.patch(page, within as usize, &bytes)?;
+    let (ended, written) = engine.write(page.offset().0 + within, &bytes)?;
+    if written > 0 {
+        engine.shadow.patch(page, within as usize, &bytes[..written])?;
     }
     Ok(ended)
 }

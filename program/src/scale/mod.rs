@@ -10,8 +10,7 @@ mod load;
 mod plot;
 mod report;
 
-use std::sync::Barrier;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::Instant;
@@ -51,34 +50,45 @@ pub(crate) fn scale(config: &ScaleConfig) -> Result<ScaleReport, Failure> {
     Ok(ScaleReport::new(config, &points))
 }
 
+/// What the threads are to do.
+const WAIT: u8 = 0;
+const WORK: u8 = 1;
+const STOP: u8 = 2;
+
 /// Operations a second, of all threads together.
 fn measure(stage: &Stage, load: Load, threads: u16, config: &ScaleConfig) -> Result<f64, Failure> {
-    let (begin, stop) = (&Barrier::new(usize::from(threads) + 1), &AtomicBool::new(false));
     let workers = (0..threads).map(|nth| Worker::new(stage, load, nth)).collect::<Result<Vec<_>, _>>()?;
+    // Relaxed, all of it: it orders nothing, and the join does.
+    let phase = &AtomicU8::new(WAIT);
     thread::scope(|scope| {
         let mut running = Vec::new();
         for (nth, mut worker) in workers.into_iter().enumerate() {
-            // Not `Builder`, whose error would leave the others at the barrier.
-            running.push((
-                nth,
-                scope.spawn(move || {
-                    begin.wait();
-                    let mut operations = 0;
-                    // Relaxed: it orders nothing, and the join does.
-                    while !stop.load(Relaxed) {
-                        operations += worker.turn();
-                    }
-                    operations
-                }),
-            ));
+            let name = format!("worker {nth}");
+            let work = move || {
+                while phase.load(Relaxed) == WAIT {
+                    thread::yield_now();
+                }
+                let mut operations = 0;
+                while phase.load(Relaxed) == WORK {
+                    operations += worker.turn();
+                }
+                operations
+            };
+            match thread::Builder::new().name(name.clone()).spawn_scoped(scope, work) {
+                Ok(thread) => running.push((name, thread)),
+                Err(source) => {
+                    phase.store(STOP, Relaxed);
+                    return Err(Failure::Thread { name, source });
+                }
+            }
         }
-        begin.wait();
+        phase.store(WORK, Relaxed);
         let start = Instant::now();
         thread::sleep(config.time);
-        stop.store(true, Relaxed);
+        phase.store(STOP, Relaxed);
         let mut operations = 0_u64;
-        for (nth, thread) in running {
-            operations += thread.join().map_err(|_| Failure::Panicked { name: format!("worker {nth}") })?;
+        for (name, thread) in running {
+            operations += thread.join().map_err(|_| Failure::Panicked { name })?;
         }
         #[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]
         Ok(operations as f64 / start.elapsed().as_secs_f64())

@@ -17,18 +17,20 @@ fn main() -> std::process::ExitCode {
 #[cfg(loom)]
 #[allow(clippy::trivially_copy_pass_by_ref)] // as in the library
 mod explore {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, HashMap};
     use std::process::ExitCode;
-    use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::{Duration, Instant};
 
     use clap::Parser;
     use upager_verify::cell::{Cell, Op, Start};
+    use upager_verify::crew::{explore_all, said};
 
     /// Explores every pair of operations from every state of a page, or every pair and a detach, and
     /// holds each execution to the specification.
     #[derive(Parser)]
+    #[allow(clippy::struct_excessive_bools)] // the switches of a command
     struct Args {
         /// Three operations in each cell: every pair, and a detach.
         #[arg(long)]
@@ -52,6 +54,19 @@ mod explore {
         /// Explore every cell with this bound at once, but for those that `--slow` names.
         #[arg(long)]
         only_bound: Option<usize>,
+        /// A file that names cells, one a line: explore these only, in this order.
+        #[arg(long)]
+        cells: Option<std::path::PathBuf>,
+        /// Explore no more cells after one that fails.
+        #[arg(long)]
+        fail_fast: bool,
+        /// Give a cell with a bound up after so many executions, and say so. It counts as neither passed
+        /// nor failed.
+        #[arg(long)]
+        give_up: Option<usize>,
+        /// Say which cell comes next, for a run that may end at any moment.
+        #[arg(long)]
+        announce: bool,
         /// How many cells to explore at a time.
         #[arg(long, default_value_t = 2)]
         jobs: usize,
@@ -60,53 +75,58 @@ mod explore {
         json: Option<std::path::PathBuf>,
     }
 
-    #[derive(Clone)]
     enum Explored {
         Skipped(&'static str),
         Passed { executions: u64, bound: Option<usize>, seconds: f64 },
+        GaveUp { executions: u64, bound: Option<usize> },
         Failed(String),
+    }
+
+    impl Explored {
+        /// Why it failed, if it did.
+        fn failure(&self) -> Option<&str> {
+            match self {
+                Self::Failed(why) => Some(why),
+                Self::Skipped(_) | Self::Passed { .. } | Self::GaveUp { .. } => None,
+            }
+        }
     }
 
     pub(crate) fn main() -> ExitCode {
         let args = Args::parse();
         let cells = if args.triples { Cell::triples(Op::Detach) } else { Cell::pairs() };
-        let cells: Vec<Cell> = cells.into_iter().filter(|cell| cell.to_string().contains(&args.filter)).collect();
-        let slow = match args.slow.as_ref().map(std::fs::read_to_string).transpose() {
-            Ok(slow) => slow.unwrap_or_default(),
-            Err(error) => {
-                eprintln!("cannot read the list of slow cells: {error}");
+        let mut cells: Vec<Cell> = cells.into_iter().filter(|cell| cell.to_string().contains(&args.filter)).collect();
+        let read = |file: &Option<std::path::PathBuf>| file.as_ref().map(std::fs::read_to_string).transpose();
+        let (slow, named) = match (read(&args.slow), read(&args.cells)) {
+            (Ok(slow), Ok(named)) => (slow.unwrap_or_default(), named),
+            (Err(error), _) | (_, Err(error)) => {
+                eprintln!("cannot read a list of cells: {error}");
                 return ExitCode::from(2);
             }
         };
+        if let Some(named) = named {
+            let by_name: HashMap<String, Cell> = cells.into_iter().map(|cell| (cell.to_string(), cell)).collect();
+            cells = named.lines().filter_map(|name| by_name.get(name).copied()).collect();
+        }
         let is_slow = |cell: &Cell| slow.lines().any(|line| line == cell.to_string());
         let cells: Vec<Cell> = cells.into_iter().filter(|cell| !args.only_slow || is_slow(cell)).collect();
         let begun = Instant::now();
-        let next = AtomicUsize::new(0);
-        let done: Mutex<BTreeMap<usize, Explored>> = Mutex::default();
-        std::panic::set_hook(Box::new(|_| {})); // a failure is printed once, with its cell
-        std::thread::scope(|scope| {
-            for _ in 0..args.jobs {
-                scope.spawn(|| {
-                    loop {
-                        let at = next.fetch_add(1, Ordering::Relaxed);
-                        let Some(cell) = cells.get(at) else { return };
-                        let bounded = !args.only_slow && is_slow(cell);
-                        let explored = explore(cell, &args, bounded);
-                        if let Explored::Failed(why) = &explored {
-                            eprintln!("FAILED {cell}\n{why}");
-                        }
-                        if let Explored::Passed { seconds, .. } = &explored
-                            && *seconds > 10.0
-                        {
-                            eprintln!("{at}/{}: {cell} took {seconds:.0} s", cells.len());
-                        }
-                        done.lock().expect("no panic while held").insert(at, explored);
-                    }
-                });
+        let all = cells.len();
+        let one = |at, cell: &Cell| {
+            if args.announce && cell.skipped().is_none() {
+                eprintln!("exploring {cell}");
             }
-        });
-        let done: Vec<Explored> = done.into_inner().expect("no panic while held").into_values().collect();
-        let results: Vec<(Cell, Explored)> = cells.into_iter().zip(done).collect();
+            let bounded = !args.only_slow && is_slow(cell);
+            let explored = explore(cell, &args, bounded);
+            if let Explored::Passed { seconds, .. } = &explored
+                && *seconds > 10.0
+            {
+                eprintln!("{at}/{all}: {cell} took {seconds:.0} s");
+            }
+            explored
+        };
+        std::panic::set_hook(Box::new(|_| {})); // a failure is printed once, with its name
+        let results = explore_all(cells, args.jobs, args.fail_fast, one, Explored::failure);
         print(&results, args.triples);
         if let Some(file) = &args.json
             && let Err(error) = std::fs::write(file, json(&results, begun.elapsed()))
@@ -121,18 +141,29 @@ mod explore {
         if let Some(reason) = cell.skipped() {
             return Explored::Skipped(reason);
         }
+        let bounded_check = |bound| match check(cell, Some(bound), Limit::Executions(args.give_up)) {
+            Err(Explored::Passed { executions, bound, .. }) => Explored::GaveUp { executions, bound },
+            Ok(explored) | Err(explored) => explored,
+        };
         if let Some(bound) = bounded.then_some(args.bound).or(args.only_bound) {
-            return check(cell, Some(bound), None).unwrap_or_else(|explored| explored);
+            return bounded_check(bound);
         }
         let limit = (args.seconds > 0).then(|| Duration::from_secs(args.seconds));
-        match check(cell, None, limit) {
-            Err(Explored::Passed { .. }) => check(cell, Some(args.bound), None).unwrap_or_else(|explored| explored),
+        match check(cell, None, Limit::Time(limit)) {
+            Err(Explored::Passed { .. }) => bounded_check(args.bound),
             Ok(explored) | Err(explored) => explored,
         }
     }
 
-    /// Explores a cell. `Err` with `Passed`: time ran out.
-    fn check(cell: &Cell, bound: Option<usize>, limit: Option<Duration>) -> Result<Explored, Explored> {
+    /// When to stop, if ever.
+    #[derive(Clone, Copy)]
+    enum Limit {
+        Time(Option<Duration>),
+        Executions(Option<usize>),
+    }
+
+    /// Explores a cell. `Err` with `Passed`: the limit came first.
+    fn check(cell: &Cell, bound: Option<usize>, limit: Limit) -> Result<Explored, Explored> {
         let executions = Arc::new(AtomicU64::new(0));
         let (cell, counter) = (*cell, executions.clone());
         let begun = Instant::now();
@@ -141,7 +172,10 @@ mod explore {
             let mut model = loom::model::Builder::new();
             model.preemption_bound = bound;
             model.max_branches = 100_000;
-            model.max_duration = limit;
+            match limit {
+                Limit::Time(limit) => model.max_duration = limit,
+                Limit::Executions(limit) => model.max_permutations = limit,
+            }
             model.check(move || {
                 counter.fetch_add(1, Ordering::Relaxed);
                 cell.run(&allowed);
@@ -149,13 +183,15 @@ mod explore {
         });
         let executions = executions.load(Ordering::Relaxed);
         if let Err(panic) = ran {
-            let why = panic.downcast_ref::<String>().cloned();
-            let why = why.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
-            return Err(Explored::Failed(format!("in execution {executions}: {}", why.unwrap_or_default())));
+            return Err(Explored::Failed(format!("in execution {executions}: {}", said(&*panic))));
         }
         let seconds = begun.elapsed().as_secs_f64();
         let passed = Explored::Passed { executions, bound, seconds };
-        if limit.is_some_and(|limit| begun.elapsed() >= limit) { Err(passed) } else { Ok(passed) }
+        let over = match limit {
+            Limit::Time(limit) => limit.is_some_and(|limit| begun.elapsed() >= limit),
+            Limit::Executions(limit) => limit.is_some_and(|limit| executions >= limit as u64),
+        };
+        if over { Err(passed) } else { Ok(passed) }
     }
 
     fn print(results: &[(Cell, Explored)], triples: bool) {
@@ -181,6 +217,7 @@ mod explore {
                         None => String::new(),
                         Some((_, Explored::Skipped(_))) => "-".to_string(),
                         Some((_, Explored::Failed(_))) => "FAILED".to_string(),
+                        Some((_, Explored::GaveUp { .. })) => "gave up".to_string(),
                         Some((_, Explored::Passed { executions, bound, .. })) => match bound {
                             None => executions.to_string(),
                             Some(bound) => format!("{executions} b{bound}"),
@@ -214,6 +251,10 @@ mod explore {
                 match explored {
                     Explored::Skipped(reason) => value["skipped"] = (*reason).into(),
                     Explored::Failed(why) => value["failed"] = why.as_str().into(),
+                    Explored::GaveUp { executions, bound } => {
+                        value["gave_up"] = (*executions).into();
+                        value["bound"] = (*bound).into();
+                    }
                     Explored::Passed { executions, bound, seconds } => {
                         value["executions"] = (*executions).into();
                         value["bound"] = (*bound).into();
@@ -227,11 +268,15 @@ mod explore {
     }
 
     fn totals(results: &[(Cell, Explored)], elapsed: Duration) -> ExitCode {
-        let (mut passed, mut bounded, mut skipped, mut failed, mut all) = (0, 0, 0, 0, 0);
+        let (mut passed, mut bounded, mut skipped, mut failed, mut gave_up, mut all) = (0, 0, 0, 0, 0, 0);
         for (_, explored) in results {
             match explored {
                 Explored::Skipped(_) => skipped += 1,
                 Explored::Failed(_) => failed += 1,
+                Explored::GaveUp { executions, .. } => {
+                    gave_up += 1;
+                    all += executions;
+                }
                 Explored::Passed { executions, bound, .. } => {
                     passed += 1;
                     bounded += usize::from(bound.is_some());
@@ -240,6 +285,9 @@ mod explore {
             }
         }
         println!("\n{all} executions in {:.0} s; {bounded} cells explored with a bound", elapsed.as_secs_f64());
+        if gave_up > 0 {
+            println!("{gave_up} cells given up");
+        }
         println!("{passed} passed, {failed} failed, {skipped} skipped");
         ExitCode::from(u8::from(failed > 0 || passed == 0))
     }

@@ -69,7 +69,7 @@ const SWAPS: &str = "Each page is one compare-and-swap of its own word, which is
     Supply counts a group of 64 pages with one addition where it was one a page. To go below needs claims of 64 slots at once, with a protocol for whoever meets a claimed page, and its model.";
 const MARKS: &str = "A first mark is two read-modify-writes: the group's count, which a scan relies on, and the page's word. Marking again writes nothing.";
 /// Why a query is slower than a bitmap's.
-const WORDS: &str = "A query reads the word of each page in the groups that have a dirty one: 64 bits a page, where a bitmap reads one. \
+const WORDS: &str = "A query reads the word of each page in the groups that have a dirty one: 64 bits a page, where a bitmap reads one; eight words with nothing are told by one test. \
     Counts say which groups to look into, since they are safe where bits are not: a bit that is cleared late hides a page that was dirtied anew. A bitmap beside the counts needs a protocol for its clearing.";
 const FAULT: &str = "A fault, its packet and its answer are about 22 read-modify-writes and two full fences, see the table of shared memory, at 4 to 6 ns each: \
     the fault 7, the take 6, the supply 5 or more, each end 1 or more. They are what lets a waiter leave, a request fail and a taker stop in the middle, which the stacks do not have. It allocates nothing.";
@@ -79,7 +79,7 @@ const WAKE: &str = "Beside the futex's two system calls there is the work of the
 const SPARSE: &str =
     "A leaf has words for 512 pages, and is made for the first. A smaller leaf for sparse regions is not built.";
 const FAIR: &str = "A taker goes round the VMOs so that none waits for another, and looks at the mark of each; the peers are one queue for all.";
-const GRACE: &str = "An evicted page leaves in two steps, so that an access in between can have it back: a swap and a count here, and a swap after the grace period. The peers drop it at once.";
+const GRACE: &str = "An evicted page leaves in two steps, so that an access in between can have it back: a swap here and a count for each group of 64, and a swap after the grace period. The peers drop it at once.";
 
 pub(crate) const ROWS: &[Row] = &[
     row("lookup, in order, in the caller's pin", "resident/in_order", PINNED).floor("flat").missed(LOADS),

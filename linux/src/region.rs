@@ -1,0 +1,362 @@
+//! One mapping of pages of a VMO, as those see it who change how its pages are mapped.
+//!
+//! Two kinds of threads do so. Whoever takes a page back from the mappings (eviction, BEGIN, zeros) only
+//! ever unmaps and protects, at any time. The fault loops map, lift the protection, and poison; for one page,
+//! one of them at a time does, who has [claimed](Region::claim) it. A claim that fails is tried again later.
+//!
+//! # What is mapped when
+//!
+//! - A page is mapped for reading from a frame that was found in the pager's word, and the word is looked at
+//!   once more *after* that. If the frame has left by then, the page is unmapped again. So who takes a page out of the
+//!   word, and then out of every mapping, misses none.
+//! - A page is mapped for writing while it is [held](upager::Vmo::hold) dirty, and while its frame counts us as
+//!   a writer, so that its place is not another frame's before we have looked at the word once more.
+//! - So whatever is not dirty is write-protected in every mapping, but for the moment within a BEGIN of
+//!   which [`Vmo::hold`](upager::Vmo::hold) tells.
+//!
+//! Nobody waits for a loop that is between its mapping of a page and its second look. If the page has left its word before,
+//! and has got its next content, the old one can be loaded through this mapping until the look takes it out, and what is stored to it is
+//! lost. For that, the page must have been evicted, supplied and written to as bytes, or replaced by zeros, after the loop's first look, and another thread must
+//! touch it at that instant. An eviction that waited for the loop would rule it out, and be a lock.
+//!
+//! # The end of the addresses
+//!
+//! Threads that look at a region may be late, and an address that the process has meanwhile put to other use must
+//! not be changed. So when a mapping is closed, its addresses are not given back but made to raise SIGBUS,
+//! and they are given back with the last reference to the region.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, fence};
+
+use rustix::io::Errno;
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
+use upager::{Frame, Guard, PageCount, PageIndex, Platform, Status, Vmo};
+
+use crate::bytes::PAGE;
+use crate::error::{Error, Result, is_gone};
+use crate::platform::LinuxPlatform;
+use crate::sequence::Sequences;
+use crate::space::{Hindrance, Space};
+use crate::stage::page_at;
+use crate::uffd::{Stopped, Stores, Uffd, Wake};
+
+#[derive(Debug)]
+pub(crate) struct Region {
+    space: Arc<Space>,
+    vmo: Arc<Vmo<LinuxPlatform>>,
+    uffd: Arc<Uffd>,
+    addresses: Range<usize>,
+    first: PageIndex,
+    /// Pages whose mapping a loop is changing, by their number modulo 64.
+    claimed: AtomicU64,
+    closed: AtomicBool,
+    pub(crate) sequences: Sequences,
+}
+
+/// The right to change how pages are mapped, but for taking them back.
+pub(crate) struct Claim<'a> {
+    region: &'a Region,
+    bits: u64,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.region.claimed.fetch_and(!self.bits, Release); // Release: our changes come before the next claim
+    }
+}
+
+/// What became of mapping pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Mapped {
+    /// So many are mapped, from the first on.
+    Pages(u64),
+    /// The first is not there: the pager must be asked.
+    Absent,
+    /// Another thread is at work there: try again.
+    Busy,
+    /// It cannot be.
+    Failed(Status),
+    /// The mapping is gone.
+    Gone,
+}
+
+impl Region {
+    /// Maps `count` pages of a VMO from `first` on. Nobody knows the addresses but the caller.
+    pub(crate) fn new(
+        vmo: &Arc<Vmo<LinuxPlatform>>,
+        uffd: &Arc<Uffd>,
+        first: PageIndex,
+        count: PageCount,
+        prot: ProtFlags,
+    ) -> Result<Arc<Self>> {
+        let space = vmo.platform().space(vmo)?;
+        if first.0 + count.0 > space.pages().0 {
+            return Err(Status::OutOfRange.into());
+        }
+        let len = count.0 as usize * PAGE;
+        let flags = MapFlags::SHARED | MapFlags::NORESERVE;
+        // SAFETY: a new mapping at an address of the system's choice touches no other.
+        let at = unsafe { mmap(std::ptr::null_mut(), len, prot, flags, space.file(), first.offset().0) };
+        let at = at.map_err(Error::system("mapping a VMO"))?.expose_provenance();
+        let region = Self {
+            space,
+            vmo: vmo.clone(),
+            uffd: uffd.clone(),
+            addresses: at..at + len,
+            first,
+            claimed: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+            sequences: Sequences::default(),
+        };
+        // From here on the region's drop gives the addresses back.
+        region
+            .advise(&region.addresses, Advice::LinuxDontFork)
+            .map_err(Error::system("keeping a mapping from children"))?;
+        // SAFETY: a shared mapping of a memfd, ours alone.
+        unsafe { uffd.register(&region.addresses) }?;
+        let region = Arc::new(region);
+        region.space.add(&region);
+        Ok(region)
+    }
+
+    pub(crate) const fn vmo(&self) -> &Arc<Vmo<LinuxPlatform>> {
+        &self.vmo
+    }
+
+    pub(crate) const fn addresses(&self) -> &Range<usize> {
+        &self.addresses
+    }
+
+    pub(crate) const fn first(&self) -> PageIndex {
+        self.first
+    }
+
+    pub(crate) const fn count(&self) -> PageCount {
+        PageCount(((self.addresses.end - self.addresses.start) / PAGE) as u64)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Acquire) // Acquire: pairs with `close`
+    }
+
+    /// The page that is mapped at an address of the region.
+    pub(crate) const fn page_of(&self, address: usize) -> PageIndex {
+        PageIndex(self.first.0 + ((address - self.addresses.start) / PAGE) as u64)
+    }
+
+    /// The addresses of those of the pages that the region has.
+    fn range(&self, first: PageIndex, count: PageCount) -> Option<Range<usize>> {
+        let start = first.0.max(self.first.0);
+        let end = (first.0 + count.0).min(self.first.0 + self.count().0);
+        let at = |page: u64| self.addresses.start + (page - self.first.0) as usize * PAGE;
+        (start < end).then(|| at(start)..at(end))
+    }
+
+    fn address_of(&self, page: PageIndex) -> usize {
+        self.addresses.start + (page.0 - self.first.0) as usize * PAGE
+    }
+
+    fn advise(&self, range: &Range<usize>, advice: Advice) -> rustix::io::Result<()> {
+        debug_assert!(
+            self.addresses.start <= range.start && range.end <= self.addresses.end,
+            "addresses of the region"
+        );
+        let at = std::ptr::with_exposed_provenance_mut(range.start);
+        // SAFETY: addresses of a mapping that is the region's as long as it lives. Whatever of it a page
+        // loses by advice, it gets again by a fault.
+        unsafe { madvise(at, range.len(), advice) }
+    }
+
+    /// Takes a page out of this mapping, if it is in it. The next access to it faults.
+    pub(crate) fn unmap(&self, page: PageIndex) {
+        if let Some(range) = self.range(page, PageCount(1)) {
+            let unmapped = self.advise(&range, Advice::LinuxDontNeed);
+            debug_assert!(unmapped.is_ok(), "a mapping of ours: {unmapped:?}");
+        }
+    }
+
+    /// Has the first store to each of the pages fault.
+    pub(crate) fn protect_pages(&self, first: PageIndex, count: PageCount, stores: Stores) {
+        let Some(range) = self.range(first, count) else { return };
+        match self.uffd.protect(&range, stores, Wake::No) {
+            Ok(()) => {}
+            Err(errno) if is_gone(errno) => {}
+            // For want of memory for page tables. A page that is not mapped faults too, and needs none.
+            Err(_) => {
+                let unmapped = self.advise(&range, Advice::LinuxDontNeed);
+                debug_assert!(unmapped.is_ok(), "a mapping of ours: {unmapped:?}");
+            }
+        }
+    }
+
+    /// Claims pages, `None`: one of them is claimed already, or one that shares its bit.
+    pub(crate) fn claim(&self, first: PageIndex, count: u64) -> Option<Claim<'_>> {
+        let bits = if count >= 64 { u64::MAX } else { ((1 << count) - 1_u64).rotate_left((first.0 % 64) as u32) };
+        // Acquire: pairs with the end of the last claim
+        let before = self.claimed.fetch_or(bits, Acquire);
+        let claim = Claim { region: self, bits: bits & !before };
+        (before & bits == 0).then_some(claim)
+    }
+
+    /// Has the threads that are stopped at pages try again.
+    pub(crate) fn wake(&self, first: PageIndex, count: u64) {
+        if let Some(range) = self.range(first, PageCount(count)) {
+            self.uffd.wake(&range);
+        }
+    }
+
+    /// Maps those of the pages from `first` on that are there, for reading, as far as they follow one another.
+    pub(crate) fn map_for_reading(&self, _: &Claim<'_>, first: PageIndex, count: u64) -> Mapped {
+        let guard = self.vmo.platform().pin();
+        let pages = first.0..(first.0 + count).min(self.first.0 + self.count().0);
+        let found: Vec<Frame> = pages.map_while(|page| self.vmo.lookup(&guard, PageIndex(page))).collect();
+        if found.is_empty() {
+            return Mapped::Absent;
+        }
+        let (home, hindrance) = self.bring_home(&guard, first, &found);
+        if home == 0 {
+            return hindered(hindrance);
+        }
+        let mapped = self.map(first, home as u64, Stores::Fault);
+        // Pairs with the fence in `Space::unmap`: either it sees our region, or we see that the page has moved.
+        fence(SeqCst);
+        // All of them, also if not all could be mapped.
+        for (n, frame) in found[..home].iter().enumerate() {
+            let page = PageIndex(first.0 + n as u64);
+            if self.vmo.lookup(&guard, page) != Some(*frame) {
+                self.unmap(page);
+            }
+        }
+        mapped.map_or_else(|why| why, |()| Mapped::Pages(home as u64))
+    }
+
+    /// Maps a page for writing, or lifts its protection. It becomes dirty by that.
+    pub(crate) fn map_for_writing(&self, _: &Claim<'_>, page: PageIndex, stopped: Stopped) -> Mapped {
+        let platform = self.vmo.platform();
+        let guard = platform.pin();
+        let held = match self.vmo.hold(&guard, page) {
+            Ok(Some(held)) => held,
+            Ok(None) => return Mapped::Absent,
+            Err(Status::NoResources) => return Mapped::Busy, // many writers of bytes, who are about to end
+            Err(status) => return Mapped::Failed(status),
+        };
+        let frame = held.frame();
+        let (home, hindrance) = self.bring_home(&guard, page, &[frame]);
+        if home == 0 {
+            return hindered(hindrance);
+        }
+        let record = platform.frames().record(frame);
+        if !record.begin_map() {
+            return Mapped::Busy;
+        }
+        let mapped = if stopped == Stopped::Protected { self.lift(page) } else { self.map(page, 1, Stores::GoThrough) };
+        fence(SeqCst); // as in `map_for_reading`
+        if self.vmo.lookup(&guard, page) != Some(frame) {
+            self.unmap(page);
+        }
+        record.end_write();
+        // Only now the thread goes on: a writeback that it begins after its store is not to find the page held.
+        drop(held);
+        self.wake(page, 1);
+        mapped.map_or_else(|why| why, |()| Mapped::Pages(1))
+    }
+
+    /// Has the threads that are stopped at a page get SIGBUS, and those that touch it later. False: the page is there
+    /// now, and they try again.
+    pub(crate) fn fail(&self, _: &Claim<'_>, page: PageIndex) -> bool {
+        let guard = self.vmo.platform().pin();
+        let range = page_at(self.address_of(page));
+        // A mark of write-protection stands in the way of poison. With the page unmapped, and nobody else mapping it, to lift
+        // the protection lets nothing through.
+        self.unmap(page);
+        let lifted = self.uffd.protect(&range, Stores::GoThrough, Wake::No);
+        let poisoned = lifted.and_then(|()| self.uffd.poison(&range));
+        drop(guard);
+        if poisoned.is_err() {
+            self.uffd.wake(&range);
+        }
+        poisoned.is_ok()
+    }
+
+    /// Has the next touch of a page that was failed ask the pager again.
+    pub(crate) fn heal(&self, _: &Claim<'_>, page: PageIndex) {
+        self.unmap(page);
+    }
+
+    fn bring_home(&self, guard: &Guard, first: PageIndex, found: &[Frame]) -> (usize, Option<Hindrance>) {
+        self.space.bring_home(self.vmo.platform().frames(), guard, &self.vmo, first, found)
+    }
+
+    /// Maps pages that are home. Those that are mapped already stay as they are, but for a protection that is in the
+    /// way. For reading, wakes who waits for them; for writing, nobody.
+    fn map(&self, first: PageIndex, count: u64, stores: Stores) -> Result<(), Mapped> {
+        let wake = if stores == Stores::Fault { Wake::Yes } else { Wake::No };
+        let mut at = self.address_of(first);
+        let end = at + count as usize * PAGE;
+        while at < end {
+            match self.uffd.map(&(at..end), stores, wake) {
+                Ok(bytes) => at += bytes,
+                Err(Errno::EXIST) if stores == Stores::GoThrough => {
+                    self.lift(self.page_of(at))?;
+                    at += PAGE;
+                }
+                Err(Errno::EXIST) => {
+                    self.uffd.wake(&page_at(at));
+                    at += PAGE;
+                }
+                Err(Errno::NOMEM) => return Err(Mapped::Failed(Status::NoMemory)),
+                Err(_) => {
+                    self.uffd.wake(&(at..end));
+                    return Err(if self.is_closed() { Mapped::Gone } else { Mapped::Busy });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives write access back to a page that may be mapped. Wakes nobody.
+    fn lift(&self, page: PageIndex) -> Result<(), Mapped> {
+        let lifted = self.uffd.protect(&page_at(self.address_of(page)), Stores::GoThrough, Wake::No);
+        lifted.map_err(|errno| if is_gone(errno) { Mapped::Gone } else { Mapped::Busy })
+    }
+
+    /// Ends the mapping: its addresses raise SIGBUS from now on, and threads that are stopped there get it too.
+    /// `nothing` is an empty file.
+    pub(crate) fn close(self: &Arc<Self>, nothing: &std::os::fd::OwnedFd) {
+        if self.closed.swap(true, AcqRel) {
+            return; // AcqRel: one closes it
+        }
+        let (prot, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED | MapFlags::FIXED);
+        let at = std::ptr::with_exposed_provenance_mut(self.addresses.start);
+        // SAFETY: the addresses are the region's, which nobody may use any more as memory: who still touches
+        // them gets SIGBUS, as the file has no pages.
+        let replaced = unsafe { mmap(at, self.addresses.len(), prot, flags, nothing, 0) };
+        if replaced.is_err() {
+            // Without memory for it. The region stays among those of the space, so that what it maps is
+            // protected and unmapped as ever.
+            self.closed.store(false, Relaxed); // Relaxed: as if it had not been tried
+            return;
+        }
+        self.space.remove(self);
+        self.uffd.wake(&self.addresses);
+    }
+}
+
+fn hindered(why: Option<Hindrance>) -> Mapped {
+    match why {
+        Some(Hindrance::NoMemory) => Mapped::Failed(Status::NoMemory),
+        Some(Hindrance::Elsewhere) => Mapped::Failed(Status::NotSupported),
+        Some(Hindrance::Busy | Hindrance::Moved) | None => Mapped::Busy,
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        let at = std::ptr::with_exposed_provenance_mut(self.addresses.start);
+        // SAFETY: the addresses are the region's, and nobody has it any more.
+        let unmapped = unsafe { munmap(at, self.addresses.len()) };
+        debug_assert!(unmapped.is_ok(), "a mapping of ours: {unmapped:?}");
+    }
+}

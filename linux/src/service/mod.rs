@@ -1,0 +1,497 @@
+//! A pager that is ready to use: it serves VMOs from [sources](crate::source), writes dirty pages back, and keeps
+//! memory under a limit.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::time::Duration;
+//! use upager::{ByteOffset, block_on};
+//! use upager_linux::service::{MemoryLimit, Service, Writes};
+//! use upager_linux::source::Memory;
+//!
+//! let service = Service::builder().memory(MemoryLimit::bytes(64 << 20)).start()?;
+//! let source = Arc::new(Memory::new(b"hello".to_vec()));
+//! let vmo = service.open(source.clone(), Writes::WriteBack)?; // to be mapped: `Mapper::map`
+//!
+//! let mut bytes = [0; 5];
+//! block_on(vmo.read(ByteOffset(0), &mut bytes))?;
+//! block_on(vmo.write(ByteOffset(0), b"j"))?;
+//!
+//! let end = service.shutdown(Duration::from_secs(5)); // takes the pager away, and writes back
+//! assert!(end.unwritten.is_empty());
+//! assert_eq!(source.to_vec(), b"jello");
+//! # Ok::<(), upager_linux::Error>(())
+//! ```
+//!
+//! # Nobody hangs
+//!
+//! - A source that fails has its readers get an error, after [retries](Builder::retry). One that panics has its VMO detached.
+//! - A source that never answers has its readers wait, unless there is a [watch](Builder::watch), or somebody
+//!   [detaches](Service::detach) the VMO or drops the service. None of that waits for the source.
+//! - If the limit is reached and nothing can be evicted, reads go on above it: at once if nothing is to be written back
+//!   either, else after a second in which nothing was.
+//! - If all threads of the service are stuck or gone, detaching, dropping and shutting down work still: they are done by who calls them.
+//!
+//! # How it hangs together
+//!
+//! | file | idea |
+//! | --- | --- |
+//! | builder | how it is set up |
+//! | served | one VMO and its source |
+//! | supply | READ: from the source into the VMO |
+//! | order | no read brings back what a write has replaced |
+//! | writeback, pace | dirty pages, back to the source; not more than so many bytes a second |
+//! | memory | evicting under a limit |
+
+mod builder;
+mod memory;
+mod order;
+mod pace;
+mod served;
+mod supply;
+mod writeback;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use async_executor::Executor;
+use async_io::Timer;
+use event_listener::Event;
+use futures_util::FutureExt;
+use futures_util::future::{join_all, select};
+use upager::{ByteRange, Command, DirtyRange, Packet, PageCount, Pager, Port, Status, Vmo, VmoOptions, Watch, Watcher};
+
+use self::builder::Options;
+pub use self::builder::{Builder, MemoryLimit, SyncPolicy, WritebackPolicy};
+use self::pace::Pace;
+use self::served::Served;
+use self::writeback::Round;
+use crate::error::Result;
+use crate::platform::LinuxPlatform;
+use crate::source::{PageSource, SourceError};
+
+/// What becomes of writes to a VMO.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Writes {
+    /// They are written back to the source.
+    WriteBack,
+    /// They stay in memory, and are never evicted; they go with the VMO. So a snapshot is used without being
+    /// changed.
+    Keep,
+    /// They fail, as does mapping for writing. Only [zeros](upager::Vmo::zero) are not asked about, and are kept.
+    Refuse,
+}
+
+/// A page range that was not written back. It is dirty still, and can be read from the VMO.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Unwritten {
+    /// The VMO.
+    pub vmo: Arc<Vmo<LinuxPlatform>>,
+    /// The bytes.
+    pub range: ByteRange,
+    /// Why. `None`: there was no time.
+    pub error: Option<Arc<SourceError>>,
+}
+
+/// What a [shutdown](Service::shutdown) came to.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Shutdown {
+    /// Pages that were written back meanwhile.
+    pub written: PageCount,
+    /// What it could not.
+    pub unwritten: Vec<Unwritten>,
+}
+
+/// Figures of a [`Service`], of all its VMOs since it was started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct ServiceCounts {
+    /// Pages that were read and supplied.
+    pub read: u64,
+    /// Pages that were written back.
+    pub written: u64,
+    /// Pages that were evicted to keep the limit.
+    pub evicted: u64,
+    /// Reads that failed, after all retries.
+    pub read_errors: u64,
+    /// Writes and syncs that failed, after all retries.
+    pub write_errors: u64,
+    /// Reads that went on above the limit.
+    pub over_limit: u64,
+}
+
+/// Relaxed: it orders nothing.
+#[derive(Debug, Default)]
+struct Figure(AtomicU64);
+
+impl Figure {
+    fn add(&self, count: u64) {
+        self.0.fetch_add(count, Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Figures {
+    read: Figure,
+    written: Figure,
+    evicted: Figure,
+    read_errors: Figure,
+    write_errors: Figure,
+    over_limit: Figure,
+}
+
+/// What the service's tasks share.
+struct Inner {
+    platform: Arc<LinuxPlatform>,
+    pager: Pager<LinuxPlatform>,
+    port: Port<LinuxPlatform>,
+    options: Options,
+    /// The VMOs, by their keys.
+    served: ArcSwap<HashMap<u64, Arc<Served>>>,
+    next_key: AtomicU64,
+    /// Weak: its tasks have this.
+    executor: Weak<Executor<'static>>,
+    pace: Pace,
+    /// Pages that are being read.
+    coming: AtomicU64,
+    trimming: Mutex<()>,
+    /// No packet is taken any more.
+    over: AtomicBool,
+    figures: Figures,
+}
+
+/// The end of the threads.
+#[derive(Debug, Default)]
+struct Stop {
+    asked: AtomicBool,
+    event: Event,
+}
+
+impl Stop {
+    fn ask(&self) {
+        self.asked.store(true, SeqCst); // SeqCst: with the event's own fence, either a thread sees it or is notified
+        self.event.notify(usize::MAX);
+    }
+
+    async fn wait(&self) {
+        loop {
+            let asked = self.event.listen();
+            if self.asked.load(SeqCst) {
+                return;
+            }
+            asked.await;
+        }
+    }
+}
+
+/// A pager with its threads. See [the module](self).
+///
+/// Dropping it detaches all its VMOs at once, and writes nothing back: what is dirty stays in the VMOs. [`shutdown`](Self::shutdown)
+/// writes it back.
+pub struct Service {
+    inner: Arc<Inner>,
+    stop: Arc<Stop>,
+    _watcher: Option<Watcher>,
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service").field("counts", &self.counts()).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    /// Runs a task for a VMO. If it panics, which is the source's doing, the VMO is detached.
+    fn spawn(self: &Arc<Self>, served: &Arc<Served>, task: impl Future<Output = ()> + Send + 'static) {
+        let Some(executor) = self.executor.upgrade() else { return }; // the service is over, and all is detached
+        let (inner, served) = (self.clone(), served.clone());
+        executor
+            .spawn(async move {
+                if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+                    served.broken.store(true, SeqCst);
+                    inner.detach(&served.vmo);
+                }
+            })
+            .detach();
+    }
+
+    fn detach(&self, vmo: &Vmo<LinuxPlatform>) {
+        let detached = self.pager.detach_vmo(vmo);
+        debug_assert!(detached.is_ok(), "a VMO of this pager: {detached:?}");
+    }
+
+    fn detach_all(&self) {
+        for served in self.served.load().values() {
+            self.detach(&served.vmo);
+        }
+    }
+
+    fn refuse(&self, served: &Served, range: ByteRange, why: Status) {
+        let refused = self.pager.fail_range(&served.vmo, range, why);
+        debug_assert!(refused.is_ok(), "pages of the VMO, and a status that may be given: {refused:?}");
+    }
+
+    /// Takes packets, for ever.
+    async fn serve(self: Arc<Self>) {
+        let mut packets = [Packet::default(); 32];
+        loop {
+            let taken = self.port.wait(&mut packets).await;
+            let served = self.served.load_full();
+            for packet in &packets[..taken] {
+                let Some(served) = served.get(&packet.key) else { continue }; // nobody has it any more
+                match packet.command() {
+                    Some(Command::Read) => {
+                        self.spawn(served, supply::supply(self.clone(), served.clone(), packet.range()));
+                    }
+                    // Only a VMO that refuses writes asks.
+                    Some(Command::Dirty) => self.refuse(served, packet.range(), Status::BadState),
+                    Some(Command::Complete) => {
+                        served.wanted.store(true, Relaxed); // Relaxed: the event orders it
+                        served.kick.notify(1);
+                    }
+                    None => {}
+                }
+            }
+        }
+    }
+
+    /// Keeps the limit for pages that come without being read, and has old frames freed.
+    async fn trim_now_and_then(self: Arc<Self>) {
+        loop {
+            Timer::after(writeback::TICK).await;
+            self.trim();
+        }
+    }
+
+    fn forget(&self, served: &Served) {
+        self.served.rcu(|all| {
+            let mut all = HashMap::clone(all);
+            all.remove(&served.vmo.key());
+            all
+        });
+    }
+}
+
+impl Service {
+    /// To set one up.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    fn start(builder: Builder) -> std::io::Result<Self> {
+        let platform = Arc::new(LinuxPlatform::new());
+        let executor = Arc::new(Executor::new());
+        let inner = Arc::new(Inner {
+            pager: Pager::new(platform.clone()),
+            port: Port::new(platform.clone()),
+            platform,
+            pace: Pace::new(builder.options.writeback.rate),
+            options: builder.options,
+            served: ArcSwap::default(),
+            next_key: AtomicU64::new(0),
+            executor: Arc::downgrade(&executor),
+            coming: AtomicU64::new(0),
+            trimming: Mutex::new(()),
+            over: AtomicBool::new(false),
+            figures: Figures::default(),
+        });
+        let serve = AssertUnwindSafe(inner.clone().serve()).catch_unwind();
+        let of = inner.clone();
+        executor
+            .spawn(async move {
+                let _: thread::Result<()> = serve.await;
+                // It has panicked: nobody would take packets any more.
+                of.over.store(true, SeqCst); // SeqCst: see `Service::open`
+                of.detach_all();
+            })
+            .detach();
+        if inner.options.limit.is_some() {
+            executor.spawn(inner.clone().trim_now_and_then()).detach();
+        }
+        let watcher = match builder.watch {
+            None => None,
+            Some((limits, observer)) => {
+                let shortest = [limits.warn_after, limits.time_out].into_iter().flatten().min();
+                let period =
+                    shortest.map_or(Duration::from_secs(1), |shortest| shortest / 10).max(Duration::from_millis(1));
+                let watcher = Watch::new(&inner.pager, limits, observer).spawn(period);
+                Some(watcher.map_err(|_| std::io::Error::from(std::io::ErrorKind::WouldBlock))?)
+            }
+        };
+        // Made before the threads: dropped, it ends those that are there.
+        let service = Self { inner, stop: Arc::new(Stop::default()), _watcher: watcher };
+        for number in 0..builder.threads {
+            let (executor, stop) = (executor.clone(), service.stop.clone());
+            let run = move || async_io::block_on(executor.run(stop.wait()));
+            thread::Builder::new().name(format!("upager-service-{number}")).spawn(run)?;
+        }
+        Ok(service)
+    }
+
+    /// A VMO of the source's pages. It is served as long as the service lives; when nobody has it any more, what is dirty is
+    /// written back, and it goes.
+    ///
+    /// Errors: [`NotSupported`](Status::NotSupported): the source cannot be written to, and is to be; those of
+    /// [`Pager::create_vmo`].
+    pub fn open(&self, source: impl PageSource + 'static, writes: Writes) -> Result<Arc<Vmo<LinuxPlatform>>> {
+        let inner = &self.inner;
+        if writes == Writes::WriteBack && !source.capabilities().writable {
+            return Err(Status::NotSupported.into());
+        }
+        let options = if writes == Writes::Refuse { VmoOptions::TRAP_DIRTY } else { VmoOptions::NONE };
+        let key = inner.next_key.fetch_add(1, Relaxed); // Relaxed: only uniqueness matters
+        let vmo = Arc::new(inner.pager.create_vmo(&inner.port, key, options, source.len())?);
+        let served = Arc::new(Served::new(vmo.clone(), Arc::new(source), writes, inner.options.retry));
+        inner.served.rcu(|all| {
+            let mut all = HashMap::clone(all);
+            all.insert(key, served.clone());
+            all
+        });
+        // After it was added: either we see that the service is over, or its end sees the VMO.
+        if inner.over.load(SeqCst) {
+            inner.detach(&vmo);
+        }
+        inner.spawn(&served, inner.clone().tend(served.clone()));
+        Ok(vmo)
+    }
+
+    fn served(&self, vmo: &Vmo<LinuxPlatform>) -> Result<Arc<Served>> {
+        let served = self.inner.served.load().get(&vmo.key()).filter(|served| served.vmo.id() == vmo.id()).cloned();
+        Ok(served.ok_or(Status::InvalidArgs)?)
+    }
+
+    /// Writes back what is dirty now, and makes it safe. Returns how many pages that were, and what could not be.
+    ///
+    /// Errors: [`InvalidArgs`](Status::InvalidArgs): the VMO is not this service's.
+    pub async fn flush(&self, vmo: &Vmo<LinuxPlatform>) -> Result<(PageCount, Vec<Unwritten>)> {
+        let served = self.served(vmo)?;
+        if served.writes != Writes::WriteBack {
+            return Ok((PageCount(0), Vec::new()));
+        }
+        let outcome = self.inner.round(&served, Round::Flush).await;
+        let unwritten = |(range, error)| Unwritten { vmo: served.vmo.clone(), range, error: Some(error) };
+        Ok((PageCount(outcome.written), outcome.failed.into_iter().map(unwritten).collect()))
+    }
+
+    /// Detaches a VMO, at once: [`Pager::detach_vmo`]. What is dirty is written back then.
+    ///
+    /// Errors: [`InvalidArgs`](Status::InvalidArgs): the VMO is not this service's.
+    pub fn detach(&self, vmo: &Vmo<LinuxPlatform>) -> Result<()> {
+        self.inner.detach(&self.served(vmo)?.vmo);
+        Ok(())
+    }
+
+    /// Why a call of the VMO's source failed last.
+    #[must_use]
+    pub fn last_error(&self, vmo: &Vmo<LinuxPlatform>) -> Option<Arc<SourceError>> {
+        self.served(vmo).ok()?.last_error()
+    }
+
+    /// The platform that has the frames.
+    #[must_use]
+    pub fn platform(&self) -> &Arc<LinuxPlatform> {
+        &self.inner.platform
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub fn counts(&self) -> ServiceCounts {
+        let figures = &self.inner.figures;
+        ServiceCounts {
+            read: figures.read.get(),
+            written: figures.written.get(),
+            evicted: figures.evicted.get(),
+            read_errors: figures.read_errors.get(),
+            write_errors: figures.write_errors.get(),
+            over_limit: figures.over_limit.get(),
+        }
+    }
+
+    /// Detaches all VMOs, so that nobody waits any more, and writes back what is dirty. Ends when all is safe, or the sources
+    /// fail, or after `patience`; and says what is not written.
+    ///
+    /// It writes by itself, also if the service's threads are stuck.
+    #[must_use = "it says what was lost"]
+    pub fn shutdown(self, patience: Duration) -> Shutdown {
+        let inner = &self.inner;
+        let all: Vec<_> = inner.served.load().values().cloned().collect();
+        for served in &all {
+            inner.detach(&served.vmo);
+        }
+        let before = inner.figures.written.get();
+        let unsafe_yet = Mutex::new(Vec::new());
+        let finish = join_all(all.iter().filter(|served| served.writes == Writes::WriteBack).map(|served| {
+            let unsafe_yet = &unsafe_yet;
+            async move {
+                // Again, while stores to pages that are there still make them dirty.
+                loop {
+                    let outcome = inner.round(served, Round::Flush).await;
+                    let counts = served.vmo.counts();
+                    if counts.dirty.0 + counts.zero.0 == 0 {
+                        // Written, and clean, but not synced.
+                        let unsynced = outcome.failed.into_iter();
+                        let unwritten = unsynced.map(|(range, error)| Unwritten {
+                            vmo: served.vmo.clone(),
+                            range,
+                            error: Some(error),
+                        });
+                        unsafe_yet.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(unwritten);
+                        return;
+                    }
+                    if !outcome.failed.is_empty() {
+                        return;
+                    }
+                }
+            }
+        }));
+        let until = Timer::at(Instant::now() + patience);
+        async_io::block_on(async { drop(select(Box::pin(finish), until).await) });
+        let mut unwritten = unsafe_yet.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for served in all.iter().filter(|served| served.writes == Writes::WriteBack) {
+            inner.report_dirty(served, &mut unwritten);
+        }
+        Shutdown { written: PageCount(inner.figures.written.get() - before), unwritten }
+    }
+}
+
+impl Inner {
+    /// Reports what is dirty still.
+    fn report_dirty(&self, served: &Served, unwritten: &mut Vec<Unwritten>) {
+        let (mut from, size) = (0, served.vmo.size());
+        let mut ranges = [DirtyRange::default(); 64];
+        while from < size {
+            let found = self.pager.query_dirty_ranges(&served.vmo, ByteRange::new(from, size - from), &mut ranges);
+            let found = &ranges[..found.map_or(0, |found| found.actual)];
+            let Some(last) = found.last() else { break };
+            from = last.offset + last.length;
+            let (vmo, error) = (&served.vmo, served.write_error());
+            unwritten.extend(found.iter().map(|range| Unwritten {
+                vmo: vmo.clone(),
+                range: range.range(),
+                error: error.clone(),
+            }));
+        }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // First this, so that nobody waits for threads that have ended.
+        self.inner.detach_all();
+        self.inner.served.store(Arc::default());
+        self.stop.ask();
+    }
+}

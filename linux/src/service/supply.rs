@@ -1,0 +1,70 @@
+//! READ: from the source into the VMO.
+
+use std::sync::Arc;
+
+use upager::{ByteOffset, ByteRange, OwnedFrame, PAGE_SIZE, PageCount, Status};
+
+use super::Inner;
+use super::served::Served;
+use crate::platform::LinuxPlatform;
+use crate::source::{PageBuf, PageSource, merge_ranges};
+
+/// Answers a request: reads its pieces, several at a time.
+pub(super) async fn supply(inner: Arc<Inner>, served: Arc<Served>, asked: ByteRange) {
+    let around = inner.options.read_around.0 * PAGE_SIZE;
+    let start = asked.offset - asked.offset % around;
+    let end = (asked.offset + asked.length).next_multiple_of(around).min(served.vmo.size());
+    let most = served.pages_a_read().min(inner.pages_at_once());
+    for piece in merge_ranges([ByteRange::new(start, end - start)], PageCount(0), most) {
+        let turn = served.reads.acquire_arc().await;
+        let (on, of) = (inner.clone(), served.clone());
+        inner.spawn(&served, async move {
+            read(&on, &of, piece).await;
+            drop(turn);
+        });
+    }
+}
+
+async fn read(inner: &Inner, served: &Served, piece: ByteRange) {
+    let pages = PageCount(piece.length / PAGE_SIZE);
+    let _room = inner.room_for(pages).await;
+    let mut buffer = PageBuf::new(pages);
+    loop {
+        let reading = match served.order.begin_read(piece) {
+            Ok(reading) => reading,
+            Err(write) => {
+                write.await;
+                continue;
+            }
+        };
+        buffer = match served.source.read_pages(ByteOffset(piece.offset).page(), buffer).await {
+            Ok(buffer) => buffer,
+            Err(error) => {
+                inner.figures.read_errors.add(1);
+                let error = served.note(error);
+                return inner.refuse(served, piece, error.status());
+            }
+        };
+        // The frames first: what is done under the order's lock is only to move them in.
+        let Some(frames) = frames(&inner.platform, &buffer) else {
+            return inner.refuse(served, piece, Status::Io);
+        };
+        match reading.end(|| inner.pager.supply_frames(&served.vmo, piece, frames)) {
+            Some(Ok(())) => return inner.figures.read.add(pages.0),
+            // Detached meanwhile: who waited has been told.
+            Some(Err(Status::BadState)) => return,
+            Some(Err(_)) => return inner.refuse(served, piece, Status::Io),
+            None => {} // void
+        }
+    }
+}
+
+/// Frames with these bytes. None: there is no memory.
+fn frames<'a>(platform: &'a LinuxPlatform, pages: &PageBuf) -> Option<Vec<OwnedFrame<'a, LinuxPlatform>>> {
+    let filled = |page: &[u8]| {
+        let frame = OwnedFrame::new(platform)?;
+        frame.write(0, page)?;
+        Ok::<_, Status>(frame)
+    };
+    pages.chunks_exact(PageBuf::PAGE).map(filled).collect::<Result<_, _>>().ok()
+}

@@ -1,0 +1,144 @@
+//! One fault on its way: from the message to the page that is mapped, or to SIGBUS.
+//!
+//! A task is about a run of pages of one region. It maps what is there; for the first page that is not, it asks
+//! the pager, by one request for the rest of the run, and goes on when that is answered. It never
+//! blocks: each step either ends it, or says what wakes it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use upager::{Access, PageCount, PageIndex, Platform, Result, Status};
+
+use crate::region::{Mapped, Region};
+use crate::uffd::Stopped;
+
+/// Turns of one step. More would let a task that is under pressure of eviction keep the others from theirs.
+const TURNS: usize = 8;
+
+type Fault = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+
+pub(crate) struct Task {
+    region: Arc<Region>,
+    /// The next page, and how many from there on somebody waits for.
+    page: PageIndex,
+    wanted: u64,
+    /// How many from there on are mapped with it, at most.
+    run: u64,
+    stopped: Stopped,
+    fault: Option<Fault>,
+    /// The pager said no, and the page could not be failed yet.
+    refused: Option<Status>,
+}
+
+/// What a step came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Step {
+    /// It has ended.
+    Done,
+    /// Its waker wakes it.
+    Waits,
+    /// It is to be tried again soon.
+    Again,
+}
+
+/// What a task has its loop note.
+pub(crate) trait Notes {
+    fn mapped(&mut self, pages: u64);
+    fn asked(&mut self);
+    fn failed(&mut self, region: &Arc<Region>, page: PageIndex);
+}
+
+impl Task {
+    pub(crate) fn new(region: Arc<Region>, page: PageIndex, wanted: u64, run: u64, stopped: Stopped) -> Self {
+        Self { region, page, wanted, run: run.max(wanted), stopped, fault: None, refused: None }
+    }
+
+    pub(crate) fn is_of_closed(&self) -> bool {
+        self.region.is_closed()
+    }
+
+    pub(crate) fn step(&mut self, waker: &Waker, notes: &mut impl Notes) -> Step {
+        for _ in 0..TURNS {
+            if self.region.is_closed() {
+                self.region.wake(self.page, self.wanted);
+                return Step::Done;
+            }
+            if let Some(fault) = &mut self.fault {
+                match fault.as_mut().poll(&mut Context::from_waker(waker)) {
+                    Poll::Pending => return Step::Waits,
+                    Poll::Ready(result) => {
+                        self.fault = None;
+                        self.refused = result.err();
+                    }
+                }
+            }
+            if self.refused.is_some() {
+                if self.wanted == 0 {
+                    return Step::Done; // what is read ahead fails when somebody wants it
+                }
+                if !self.fail(notes) {
+                    return Step::Again;
+                }
+            } else {
+                match self.map() {
+                    Mapped::Pages(pages) => {
+                        notes.mapped(pages);
+                        self.advance(pages);
+                    }
+                    Mapped::Absent if self.run > 0 => {
+                        notes.asked();
+                        self.ask();
+                        continue;
+                    }
+                    Mapped::Failed(status) => {
+                        self.refused = Some(status);
+                        continue;
+                    }
+                    Mapped::Busy => return Step::Again,
+                    Mapped::Absent | Mapped::Gone => return Step::Done,
+                }
+            }
+            if self.run == 0 || (self.wanted == 0 && self.stopped != Stopped::Reading) {
+                return Step::Done;
+            }
+        }
+        Step::Again
+    }
+
+    fn advance(&mut self, pages: u64) {
+        self.page.0 += pages;
+        self.wanted = self.wanted.saturating_sub(pages);
+        self.run = self.run.saturating_sub(pages);
+    }
+
+    fn map(&self) -> Mapped {
+        let count = if self.stopped == Stopped::Reading { self.run } else { 1 };
+        let Some(claim) = self.region.claim(self.page, count) else { return Mapped::Busy };
+        match self.stopped {
+            Stopped::Reading => self.region.map_for_reading(&claim, self.page, count),
+            stopped => self.region.map_for_writing(&claim, self.page, stopped),
+        }
+    }
+
+    fn ask(&mut self) {
+        let (vmo, page) = (self.region.vmo().clone(), self.page);
+        // Leave to make pages dirty is asked for those only that somebody writes to.
+        let dirties = self.stopped != Stopped::Reading && vmo.lookup(&vmo.platform().pin(), page).is_some();
+        let (run, access) = if dirties { (self.wanted, Access::Write) } else { (self.run, Access::Read) };
+        self.fault = Some(Box::pin(async move { vmo.fault_run(page, PageCount(run), access).await }));
+    }
+
+    /// Fails the first page. False: not now.
+    fn fail(&mut self, notes: &mut impl Notes) -> bool {
+        let Some(claim) = self.region.claim(self.page, 1) else { return false };
+        if self.region.fail(&claim, self.page) {
+            notes.failed(&self.region, self.page);
+        }
+        drop(claim);
+        self.refused = None;
+        self.advance(1);
+        true
+    }
+}

@@ -1,0 +1,303 @@
+//! Makes the mutants of a file: finds the places in the syntax tree, and edits the text there, so that
+//! all the rest of the file stays as it is.
+//!
+//! A mutant's name is its file, function, kind, and which one of that kind in that function it is. So
+//! it stays the same when other functions change.
+
+mod atomics;
+mod statements;
+mod tags;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use proc_macro2::Span;
+use syn::spanned::Spanned;
+use syn::visit::{self, Visit};
+use syn::{Block, Expr, ImplItemFn, Item, ItemFn, ItemImpl, ItemMod, Stmt, TraitItemFn};
+
+use crate::failure::Failure;
+use crate::source::{Source, is_compiled};
+
+/// One mistake.
+#[derive(Clone, Debug)]
+pub(crate) struct Mutant {
+    /// `slot.rs/Slot::change/success-to-Acquire/1`
+    pub(crate) id: String,
+    pub(crate) file: String,
+    pub(crate) function: String,
+    pub(crate) kind: String,
+    pub(crate) line: usize,
+    /// The statement or expression as it is, and as it becomes; on one line each.
+    pub(crate) before: String,
+    pub(crate) after: String,
+    edits: Vec<Edit>,
+}
+
+#[derive(Clone, Debug)]
+struct Edit {
+    at: Range<usize>,
+    to: String,
+}
+
+impl Mutant {
+    /// Whether it only weakens an order.
+    pub(crate) fn is_an_order(&self) -> bool {
+        self.kind == "as-a-load"
+            || ["Acquire", "Release", "AcqRel", "Relaxed"].iter().any(|order| self.kind.ends_with(order))
+    }
+
+    /// The text of its file with the mistake in it.
+    pub(crate) fn apply(&self, text: &str) -> String {
+        apply(text, &self.edits, 0..text.len())
+    }
+}
+
+/// `text[within]` with the edits that lie in it.
+fn apply(text: &str, edits: &[Edit], within: Range<usize>) -> String {
+    let mut edits: Vec<&Edit> = edits.iter().collect();
+    edits.sort_by_key(|edit| edit.at.start);
+    let (mut result, mut at) = (String::new(), within.start);
+    for edit in edits {
+        result.push_str(&text[at..edit.at.start]);
+        result.push_str(&edit.to);
+        at = edit.at.end;
+    }
+    result.push_str(&text[at..within.end]);
+    result
+}
+
+/// All mutants of a file, in the order of their lines.
+pub(crate) fn mutants(source: &Source) -> Result<Vec<Mutant>, Failure> {
+    let file = syn::parse_file(&source.text).map_err(|error| Failure::new(format!("{}: {error}", source.path)))?;
+    let mut maker = Maker {
+        source,
+        function: Vec::new(),
+        owner: String::new(),
+        tags: tags::Tags::of(&file),
+        ordinals: BTreeMap::new(),
+        made: Vec::new(),
+    };
+    maker.visit_file(&file);
+    let mut made = maker.made;
+    made.sort_by_key(|mutant| mutant.line);
+    Ok(made)
+}
+
+struct Maker<'a> {
+    source: &'a Source,
+    /// The functions around, outermost first.
+    function: Vec<String>,
+    /// The type whose `impl` is around.
+    owner: String,
+    tags: tags::Tags,
+    ordinals: BTreeMap<(String, String), usize>,
+    made: Vec<Mutant>,
+}
+
+impl Maker<'_> {
+    fn text(&self, at: &Range<usize>) -> &str {
+        &self.source.text[at.clone()]
+    }
+
+    fn text_of(&self, node: &impl Spanned) -> &str {
+        self.text(&range(node.span()))
+    }
+
+    /// Adds a mutant. `shown` is what its description shows.
+    fn add(&mut self, kind: impl Into<String>, shown: &impl Spanned, edits: Vec<(Range<usize>, String)>) {
+        let (Some(function), kind) = (self.function.last(), kind.into()) else { return };
+        let edits: Vec<Edit> = edits.into_iter().map(|(at, to)| Edit { at, to }).collect();
+        // The description is about the whole that is shown, or about more, if the edits reach further.
+        let mut whole = range(shown.span());
+        for edit in &edits {
+            whole = whole.start.min(edit.at.start)..whole.end.max(edit.at.end);
+        }
+        let before = self.text(&whole).to_string();
+        let after = apply(&self.source.text, &edits, whole);
+        if before == after {
+            return;
+        }
+        let function = if self.owner.is_empty() { function.clone() } else { format!("{}::{function}", self.owner) };
+        let ordinal = self.ordinals.entry((function.clone(), kind.clone())).or_default();
+        *ordinal += 1;
+        let path = &self.source.path;
+        self.made.push(Mutant {
+            id: format!("{path}/{function}/{kind}/{ordinal}"),
+            file: path.clone(),
+            function,
+            kind,
+            line: shown.span().start().line,
+            before: on_one_line(&before),
+            after: on_one_line(&after),
+            edits,
+        });
+    }
+
+    fn in_function(&mut self, name: String, walk: impl FnOnce(&mut Self)) {
+        self.function.push(name);
+        walk(self);
+        self.function.pop();
+    }
+}
+
+/// Where a node is in the text.
+fn range(span: Span) -> Range<usize> {
+    span.byte_range()
+}
+
+/// A description, without comments and line ends.
+fn on_one_line(text: &str) -> String {
+    let lines = text.lines().map(|line| line.split("//").next().unwrap_or_default().trim());
+    lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+impl<'ast> Visit<'ast> for Maker<'_> {
+    fn visit_item(&mut self, item: &'ast Item) {
+        let attributes: &[_] = match item {
+            Item::Fn(item) => &item.attrs,
+            Item::Impl(item) => &item.attrs,
+            Item::Mod(item) => &item.attrs,
+            Item::Struct(item) => &item.attrs,
+            Item::Trait(item) => &item.attrs,
+            _ => &[],
+        };
+        if is_compiled(attributes) {
+            visit::visit_item(self, item);
+        }
+    }
+
+    fn visit_item_mod(&mut self, module: &'ast ItemMod) {
+        visit::visit_item_mod(self, module);
+    }
+
+    fn visit_item_impl(&mut self, item: &'ast ItemImpl) {
+        let owner = match &*item.self_ty {
+            syn::Type::Path(path) => path.path.segments.last().map(|last| last.ident.to_string()).unwrap_or_default(),
+            _ => String::new(),
+        };
+        // What `Debug` prints is nobody's order.
+        let is_debug = |path: &syn::Path| path.segments.last().is_some_and(|last| last.ident == "Debug");
+        if item.trait_.as_ref().is_some_and(|(_, path, _)| is_debug(path)) {
+            return;
+        }
+        let before = std::mem::replace(&mut self.owner, owner);
+        visit::visit_item_impl(self, item);
+        self.owner = before;
+    }
+
+    fn visit_item_fn(&mut self, item: &'ast ItemFn) {
+        self.in_function(item.sig.ident.to_string(), |maker| visit::visit_item_fn(maker, item));
+    }
+
+    fn visit_impl_item_fn(&mut self, item: &'ast ImplItemFn) {
+        if is_compiled(&item.attrs) {
+            self.in_function(item.sig.ident.to_string(), |maker| visit::visit_impl_item_fn(maker, item));
+        }
+    }
+
+    fn visit_trait_item_fn(&mut self, item: &'ast TraitItemFn) {
+        if is_compiled(&item.attrs) {
+            self.in_function(item.sig.ident.to_string(), |maker| visit::visit_trait_item_fn(maker, item));
+        }
+    }
+
+    fn visit_block(&mut self, block: &'ast Block) {
+        self.statements(&block.stmts);
+        visit::visit_block(self, block);
+    }
+
+    fn visit_stmt(&mut self, statement: &'ast Stmt) {
+        visit::visit_stmt(self, statement);
+    }
+
+    fn visit_expr(&mut self, expression: &'ast Expr) {
+        match expression {
+            Expr::MethodCall(call) => self.atomic(call),
+            Expr::Call(call) => self.fence(call),
+            Expr::Path(path) => self.tag(path),
+            _ => {}
+        }
+        visit::visit_expr(self, expression);
+    }
+
+    /// Patterns name tags too, but are no transitions.
+    fn visit_pat(&mut self, _: &'ast syn::Pat) {}
+
+    fn visit_type(&mut self, _: &'ast syn::Type) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(path: &str, text: &str) -> Vec<(String, String)> {
+        let source = Source { path: path.to_string(), text: text.to_string() };
+        let after = |mutant: &Mutant| (mutant.id.clone(), mutant.apply(text));
+        mutants(&source).unwrap().iter().map(after).collect()
+    }
+
+    fn applied(made: &[(String, String)], id: &str) -> String {
+        let names: Vec<_> = made.iter().map(|(name, _)| name).collect();
+        made.iter().find(|(name, _)| name == id).unwrap_or_else(|| panic!("no {id} in {names:#?}")).1.clone()
+    }
+
+    #[test]
+    fn an_order_is_weakened_by_every_step() {
+        let made =
+            made("a.rs", "impl A { fn f(&self) -> u64 { self.0.compare_exchange(1, 2, AcqRel, Acquire).unwrap() } }");
+        for (kind, call) in [
+            ("success-to-Acquire", "compare_exchange(1, 2, Acquire, Acquire)"),
+            ("success-to-Release", "compare_exchange(1, 2, Release, Acquire)"),
+            ("success-to-Relaxed", "compare_exchange(1, 2, Relaxed, Acquire)"),
+            ("failure-to-Relaxed", "compare_exchange(1, 2, AcqRel, Relaxed)"),
+            ("in-two-steps", "place.store(to, Release); Ok(now)"),
+        ] {
+            assert!(applied(&made, &format!("a.rs/A::f/{kind}/1")).contains(call), "{kind}");
+        }
+        assert_eq!(made.len(), 5);
+    }
+
+    #[test]
+    fn what_is_not_compiled_has_no_mutants() {
+        let text = "#[cfg(test)] mod tests { fn f() { X.store(1, Release); } }\n\
+                    impl A { #[cfg(feature = \"std\")] fn f(&self) { self.0.store(1, Release); } }";
+        assert_eq!(made("a.rs", text), []);
+    }
+
+    #[test]
+    fn statements_go_and_change_places() {
+        let made = made("a.rs", "fn f(a: &A) { a.mark(); fence(SeqCst); if a.is_closed() { return; } a.wake(); }");
+        assert!(!applied(&made, "a.rs/f/without-mark/1").contains("a.mark()"));
+        assert!(!applied(&made, "a.rs/f/without-fence/1").contains("fence"));
+        assert!(!applied(&made, "a.rs/f/without-recheck/1").contains("is_closed"));
+        assert!(applied(&made, "a.rs/f/mark-after-fence/1").contains("fence(SeqCst); a.mark();"));
+        assert!(applied(&made, "a.rs/f/fence-to-AcqRel/1").contains("fence(AcqRel)"));
+    }
+
+    #[test]
+    fn a_statement_does_not_pass_what_it_needs() {
+        let made = made("a.rs", "fn f(a: &A) { let b = a.claim(); b.open(); }");
+        assert!(made.iter().all(|(id, _)| !id.contains("after")), "{made:#?}");
+    }
+
+    #[test]
+    fn a_pin_holds_for_one_use_or_not_at_all() {
+        let made =
+            made("a.rs", "fn f(a: &A) { let guard = a.pin(); a.look(&guard); let _pinned = a.pin(); a.look_too(); }");
+        let each = applied(&made, "a.rs/f/pin-for-each-use/1");
+        assert!(each.contains("a.look(&a.pin());") && !each.contains("guard"), "{each}");
+        assert!(applied(&made, "a.rs/f/pin-ends-at-once/1").contains("drop(a.pin());"));
+    }
+
+    #[test]
+    fn tags_and_flags_are_those_of_the_page_word() {
+        let text = "const TAG: u64 = 0xf; const EMPTY: u64 = 0; const DIRTY: u64 = 8; const CLEAN: u64 = 4;\n\
+                    const PIN: u64 = 1 << 6; fn f(w: u64) -> u64 { (w & !TAG) | DIRTY | PIN }";
+        let made = made("slot.rs", text);
+        assert!(applied(&made, "slot.rs/f/DIRTY-is-CLEAN/1").contains("| CLEAN | PIN"));
+        assert!(applied(&made, "slot.rs/f/DIRTY-is-EMPTY/1").contains("| EMPTY | PIN"));
+        assert!(applied(&made, "slot.rs/f/without-PIN/1").contains("| DIRTY | 0"));
+        assert_eq!(made.len(), 3);
+    }
+}

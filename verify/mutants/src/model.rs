@@ -1,0 +1,247 @@
+//! The models that may notice a mistake, and what they say.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::failure::Failure;
+use crate::tree::Tree;
+
+/// A cell of the matrix or a test of the named races. Or, where no model noticed, a behaviour test.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub(crate) enum Model {
+    Cell(String),
+    Race(String),
+    Test(String),
+}
+
+impl fmt::Display for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cell(name) => write!(f, "cell {name}"),
+            Self::Race(name) => write!(f, "race {name}"),
+            Self::Test(name) => write!(f, "test {name}"),
+        }
+    }
+}
+
+impl Model {
+    /// What [`Display`](fmt::Display) has written.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (kind, name) = text.split_once(' ')?;
+        match kind {
+            "cell" => Some(Self::Cell(name.to_string())),
+            "race" => Some(Self::Race(name.to_string())),
+            "test" => Some(Self::Test(name.to_string())),
+            _ => None,
+        }
+    }
+}
+
+/// A mistake was noticed.
+#[derive(Clone, Debug)]
+pub(crate) struct Kill {
+    pub(crate) by: Model,
+    pub(crate) bound: usize,
+    /// In which execution of the model. `None`: the process ended before it could say so.
+    pub(crate) execution: Option<u64>,
+    /// The model's words, in a line.
+    pub(crate) why: String,
+}
+
+/// What a run of models came to.
+#[derive(Clone, Debug)]
+pub(crate) enum Verdict {
+    Passed,
+    Killed(Kill),
+    /// So far this model had come.
+    TimedOut(Model),
+}
+
+/// The memory that a model may take: a mistake that allocates for ever must not end the run.
+const MEMORY_KIB: u64 = 6 << 20;
+/// A processor explores more executions than this in a second. Limits are in processor time, so that
+/// they mean the same beside other work.
+const RATE: usize = 1000;
+/// So many seconds more, for a process that has hung without using its processor.
+const IDLE: u64 = 1200;
+
+/// How a process ended.
+#[derive(PartialEq, Eq)]
+enum Ended {
+    Well,
+    Badly,
+    TimedOut,
+}
+
+/// Runs a program for so many seconds of processor time, and returns how it ended and what it said.
+fn run(
+    program: &Path,
+    arguments: &[&str],
+    log: &Path,
+    seconds: u64,
+    variables: &[(&str, &str)],
+) -> Result<(Ended, String), Failure> {
+    let failed = |error| Failure::file(log, &error);
+    let file = File::create(log).map_err(failed)?;
+    let both = file.try_clone().map_err(failed)?;
+    let limits = format!("ulimit -c 0; ulimit -v {MEMORY_KIB}; ulimit -t {seconds}; exec \"$0\" \"$@\"");
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(limits).arg(program).args(arguments).envs(variables.iter().copied());
+    command.env("RUST_BACKTRACE", "0").stdin(Stdio::null()).stdout(file).stderr(both);
+    let mut child = command.spawn().map_err(failed)?;
+    let begun = Instant::now();
+    let ended = loop {
+        match child.try_wait().map_err(failed)? {
+            Some(status) if status.success() => break Ended::Well,
+            // SIGXCPU, or SIGKILL where that was not enough.
+            Some(status) if matches!(status.signal(), Some(24 | 9)) => break Ended::TimedOut,
+            Some(_) => break Ended::Badly,
+            None if begun.elapsed() > Duration::from_secs(seconds * 10 + IDLE) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                break Ended::TimedOut;
+            }
+            None => thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    let said = fs::read(log).map_err(failed)?;
+    let said = String::from_utf8_lossy(&said).into_owned();
+    let no_memory = ended == Ended::Badly && said.contains("memory allocation of");
+    Ok((if no_memory { Ended::TimedOut } else { ended }, said))
+}
+
+/// How many executions a model may have that has `usual` without a mistake.
+const fn patience(usual: usize) -> usize {
+    usual * 20 + 2000
+}
+
+/// The processor time for so many executions, in seconds.
+const fn time(executions: usize) -> u64 {
+    (executions / RATE + 10) as u64
+}
+
+/// Explores cells, one after the other, until one fails.
+pub(crate) fn cells(tree: &Tree, cells: &[Measured], bound: usize) -> Result<Verdict, Failure> {
+    let Some(most) = cells.iter().map(|(_, usual)| *usual).max() else { return Ok(Verdict::Passed) };
+    let list = tree.scratch("cells.txt");
+    let names: Vec<&str> = cells.iter().map(|(name, _)| name.as_str()).collect();
+    fs::write(&list, names.join("\n")).map_err(|error| Failure::file(&list, &error))?;
+    let (bound_text, most, list) = (bound.to_string(), patience(most).to_string(), list.to_string_lossy());
+    let arguments =
+        ["--jobs", "1", "--fail-fast", "--announce", "--only-bound", &bound_text, "--give-up", &most, "--cells", &list];
+    let all = cells.iter().map(|(_, usual)| usual).sum::<usize>();
+    let (ended, said) = run(&tree.matrix(), &arguments, &tree.scratch("model.log"), time(all * 4), &[])?;
+    let announced = said.lines().rev().find_map(|line| line.strip_prefix("exploring "));
+    let running = Model::Cell(announced.unwrap_or_default().to_string());
+    Ok(match ended {
+        Ended::Well if said.contains("cells given up") => Verdict::TimedOut(running),
+        Ended::Well => Verdict::Passed,
+        Ended::TimedOut => Verdict::TimedOut(running),
+        Ended::Badly if announced.is_none() => return Err(Failure::new(format!("the matrix says: {said}"))),
+        Ended::Badly => {
+            let mut lines = said.lines().skip_while(|line| !line.starts_with("FAILED "));
+            let by = lines.next().and_then(|line| line.strip_prefix("FAILED "));
+            let by = by.map_or(running, |name| Model::Cell(name.to_string()));
+            let why = lines.next().unwrap_or("the process ended").to_string();
+            let execution = why.strip_prefix("in execution ").and_then(|rest| rest.split(':').next()?.parse().ok());
+            let why = why.split_once(": ").map_or(why.clone(), |(_, why)| why.to_string());
+            Verdict::Killed(Kill { by, bound, execution, why })
+        }
+    })
+}
+
+/// What the test harness says of a race that must fail, and did not.
+const MUST_FAIL: &str = "did not panic as expected";
+
+/// Explores one race, no further than `bound`.
+pub(crate) fn race(tree: &Tree, (name, usual): &Measured, bound: usize) -> Result<Verdict, Failure> {
+    let (program, log) = (tree.races()?, tree.scratch("model.log"));
+    let arguments = ["--exact", name, "--test-threads", "1", "--nocapture"];
+    let (bound_text, limit) = (format!("{bound}-"), patience(*usual));
+    let limit_text = limit.to_string();
+    let variables = [("RACE_BOUND", bound_text.as_str()), ("RACE_LIMIT", limit_text.as_str())];
+    let (ended, said) = run(&program, &arguments, &log, time(limit), &variables)?;
+    let by = Model::Race(name.clone());
+    Ok(match ended {
+        Ended::Well if said.contains(": gave up") => Verdict::TimedOut(by),
+        Ended::Well => Verdict::Passed,
+        Ended::TimedOut => Verdict::TimedOut(by),
+        Ended::Badly => {
+            let execution = said.split("failed in execution ").nth(1);
+            let execution = execution.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+            let mut lines = said.lines().skip_while(|line| !line.contains("panicked at"));
+            let silent = if said.contains(MUST_FAIL) { MUST_FAIL } else { "the process ended" };
+            let why = lines.nth(1).unwrap_or(silent).to_string();
+            Verdict::Killed(Kill { by, bound, execution, why })
+        }
+    })
+}
+
+/// Runs the behaviour tests.
+pub(crate) fn tests(tree: &Tree) -> Result<Verdict, Failure> {
+    let arguments = ["--test-threads", "1"];
+    let (program, log) = (tree.tests()?, tree.scratch("model.log"));
+    let (ended, said) = run(&program, &arguments, &log, 120, &[("PROPTEST_CASES", "32")])?;
+    let failed = said.lines().find_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"));
+    let unfinished = said.lines().rev().find_map(|line| line.strip_prefix("test ")?.split(" ... ").next());
+    let by = Model::Test(failed.or(unfinished).unwrap_or_default().to_string());
+    Ok(match ended {
+        Ended::Well => Verdict::Passed,
+        Ended::TimedOut => Verdict::TimedOut(by),
+        Ended::Badly => {
+            Verdict::Killed(Kill { by, bound: 0, execution: None, why: "a behaviour test fails".to_string() })
+        }
+    })
+}
+
+/// A model, and how many executions it has without a mistake.
+pub(crate) type Measured = (String, usize);
+
+/// All cells that have something to explore.
+pub(crate) fn all_cells(tree: &Tree, bound: usize, jobs: usize) -> Result<Vec<Measured>, Failure> {
+    let json = tree.scratch("cells.json");
+    let (bound, jobs, file) = (bound.to_string(), jobs.to_string(), json.to_string_lossy());
+    let arguments = ["--only-bound", &bound, "--jobs", &jobs, "--json", &file];
+    let (ended, said) = run(&tree.matrix(), &arguments, &tree.scratch("model.log"), 3600, &[])?;
+    if ended != Ended::Well {
+        return Err(Failure::new(format!("without a mistake the matrix fails: {said}")));
+    }
+    let text = fs::read_to_string(&json).map_err(|error| Failure::file(&json, &error))?;
+    let value: serde_json::Value =
+        serde_json::from_str(&text).map_err(|error| Failure::new(format!("{}: {error}", json.display())))?;
+    let cells = value["cells"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let sized = |cell: &serde_json::Value| {
+        let ops: Vec<&str> = cell["ops"].as_array()?.iter().filter_map(serde_json::Value::as_str).collect();
+        let executions = usize::try_from(cell["executions"].as_u64()?).ok()?;
+        Some((format!("{}: {}", cell["start"].as_str()?, ops.join(" / ")), executions))
+    };
+    Ok(cells.iter().filter_map(sized).collect())
+}
+
+/// All races that have no more executions than `most`.
+pub(crate) fn all_races(tree: &Tree, bound: usize, most: usize) -> Result<Vec<Measured>, Failure> {
+    let (program, log) = (tree.races()?, tree.scratch("model.log"));
+    let (_, said) = run(&program, &["--list", "--format", "terse"], &log, 60, &[])?;
+    let names: Vec<String> = said.lines().filter_map(|line| line.strip_suffix(": test")).map(String::from).collect();
+    let mut all = Vec::new();
+    for name in names {
+        let arguments = ["--exact", &name, "--test-threads", "1", "--nocapture"];
+        let (bound, most) = (format!("{bound}-"), (most + 1).to_string());
+        let variables = [("RACE_BOUND", bound.as_str()), ("RACE_LIMIT", most.as_str())];
+        let (ended, said) = run(&program, &arguments, &log, 3600, &variables)?;
+        let executions = said.split(" executions, ").next().and_then(|before| before.rsplit(' ').next()?.parse().ok());
+        match (ended, executions) {
+            (Ended::Well, _) if said.contains(": gave up") => {}
+            (Ended::Well, executions) => all.push((name, executions.unwrap_or(1000))),
+            // It fails at its own bound only.
+            _ if said.contains(MUST_FAIL) => {}
+            _ => return Err(Failure::new(format!("without a mistake race {name} fails: {said}"))),
+        }
+    }
+    Ok(all)
+}

@@ -1,0 +1,177 @@
+//! What is known already: one line of JSON for each mutant that was run, in one file that only grows.
+//!
+//! A line holds for the core that it was made from. That a mutant survived holds for the models
+//! besides. Lines of other cores still tell which models noticed mistakes in which functions.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+use std::sync::Mutex;
+
+use serde_json::{Value, json};
+
+use crate::failure::Failure;
+use crate::make::Mutant;
+use crate::model::{Kill, Model};
+
+/// What became of a mutant.
+#[derive(Clone, Debug)]
+pub(crate) enum Outcome {
+    Killed(Kill),
+    Survived,
+    NotCompiled,
+    /// No model noticed it, and this one did not end.
+    TimedOut(Model),
+}
+
+impl Outcome {
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Killed(_) => "killed",
+            Self::Survived => "survived",
+            Self::NotCompiled => "not compiled",
+            Self::TimedOut(_) => "timed out",
+        }
+    }
+}
+
+/// One mutant that was run.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    pub(crate) outcome: Outcome,
+    /// Building and running.
+    pub(crate) seconds: f64,
+}
+
+impl Run {
+    /// In the record, and in the report.
+    pub(crate) fn json(&self, mutant: &Mutant) -> Value {
+        let mut value = json!({
+            "id": mutant.id, "file": mutant.file, "line": mutant.line, "function": mutant.function,
+            "kind": mutant.kind, "before": mutant.before, "after": mutant.after,
+            "outcome": self.outcome.name(), "seconds": self.seconds,
+        });
+        match &self.outcome {
+            Outcome::Killed(kill) => {
+                value["by"] = kill.by.to_string().into();
+                value["bound"] = kill.bound.into();
+                value["execution"] = kill.execution.into();
+                value["why"] = kill.why.as_str().into();
+            }
+            Outcome::TimedOut(model) => value["by"] = model.to_string().into(),
+            Outcome::Survived | Outcome::NotCompiled => {}
+        }
+        value
+    }
+
+    fn parse(value: &Value) -> Option<Self> {
+        let by = || Model::parse(value["by"].as_str()?);
+        let outcome = match value["outcome"].as_str()? {
+            "killed" => Outcome::Killed(Kill {
+                by: by()?,
+                bound: usize::try_from(value["bound"].as_u64()?).ok()?,
+                execution: value["execution"].as_u64(),
+                why: value["why"].as_str().unwrap_or_default().to_string(),
+            }),
+            "survived" => Outcome::Survived,
+            "not compiled" => Outcome::NotCompiled,
+            "timed out" => Outcome::TimedOut(by()?),
+            _ => return None,
+        };
+        Some(Self { outcome, seconds: value["seconds"].as_f64()? })
+    }
+}
+
+/// Which version of what a record is about.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Versions {
+    pub(crate) core: String,
+    pub(crate) models: String,
+}
+
+/// The record.
+#[derive(Debug)]
+pub(crate) struct Record {
+    versions: Versions,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    file: File,
+    /// Of these versions.
+    known: HashMap<String, Run>,
+    /// How often a model has noticed something in a function, and in a file.
+    kills: HashMap<String, HashMap<(Model, usize), usize>>,
+}
+
+impl Record {
+    pub(crate) fn open(path: &Path, versions: Versions) -> Result<Self, Failure> {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        let file = file.map_err(|error| Failure::file(path, &error))?;
+        let mut inner = Inner { file, known: HashMap::new(), kills: HashMap::new() };
+        for line in text.lines() {
+            // A line that was cut off by the end of a run is none.
+            let Ok(value) = serde_json::from_str::<Value>(line) else { continue };
+            let Some(run) = Run::parse(&value) else { continue };
+            let (Some(id), Some(file), Some(function)) =
+                (value["id"].as_str(), value["file"].as_str(), value["function"].as_str())
+            else {
+                continue;
+            };
+            inner.learn(file, function, &run);
+            let same_models = value["models"] == versions.models.as_str();
+            let holds = same_models || matches!(run.outcome, Outcome::Killed(_) | Outcome::NotCompiled);
+            if value["core"] == versions.core.as_str() && holds {
+                inner.known.insert(id.to_string(), run);
+            }
+        }
+        Ok(Self { versions, inner: Mutex::new(inner) })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// What is known of a mutant.
+    pub(crate) fn known(&self, id: &str) -> Option<Run> {
+        self.lock().known.get(id).cloned()
+    }
+
+    pub(crate) fn add(&self, mutant: &Mutant, run: &Run) -> Result<(), Failure> {
+        let mut value = run.json(mutant);
+        value["core"] = self.versions.core.as_str().into();
+        value["models"] = self.versions.models.as_str().into();
+        let mut inner = self.lock();
+        inner.learn(&mutant.file, &mutant.function, run);
+        inner.known.insert(mutant.id.clone(), run.clone());
+        writeln!(inner.file, "{value}").map_err(|error| Failure::new(format!("cannot write the record: {error}")))
+    }
+
+    /// The models that have noticed most in the same function, then those in the same file; with the
+    /// bounds at which they did.
+    pub(crate) fn likely(&self, mutant: &Mutant, most: usize) -> Vec<(Model, usize)> {
+        let inner = self.lock();
+        let mut scores: HashMap<&(Model, usize), usize> = HashMap::new();
+        for (scope, weight) in [(format!("{}/{}", mutant.file, mutant.function), 8), (mutant.file.clone(), 1)] {
+            for (model, times) in inner.kills.get(&scope).into_iter().flatten() {
+                *scores.entry(model).or_default() += times * weight;
+            }
+        }
+        let mut all: Vec<_> = scores.into_iter().collect();
+        all.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(b.0)));
+        all.into_iter().take(most).map(|(model, _)| model.clone()).collect()
+    }
+}
+
+impl Inner {
+    fn learn(&mut self, file: &str, function: &str, run: &Run) {
+        if let Outcome::Killed(kill) = &run.outcome {
+            for scope in [file.to_string(), format!("{file}/{function}")] {
+                *self.kills.entry(scope).or_default().entry((kill.by.clone(), kill.bound)).or_default() += 1;
+            }
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Builds mutants and shows them to the models, several at a time.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use serde_json::json;
+
+use crate::failure::Failure;
+use crate::hash;
+use crate::make::Mutant;
+use crate::model::{self, Measured, Model, Verdict};
+use crate::record::{Outcome, Record, Run, Versions};
+use crate::source::Source;
+use crate::tree::Tree;
+
+/// To which preemption bound the second round goes.
+const BOUND: usize = 2;
+/// A cell takes part in the second round if it has no more executions without a mistake, and more than
+/// in the first.
+const CELL_MOST: usize = 300;
+/// A race takes part in the second round if it has no more executions.
+const RACE_MOST: usize = 10_000;
+/// So many models are tried first, because they noticed other mistakes in the same place.
+const LIKELY: usize = 12;
+
+/// The models, with the executions that each has without a mistake.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// All of them, to bound 1.
+    first_cells: Vec<Measured>,
+    first_races: Vec<Measured>,
+    /// Those that are quick enough, to bound [`BOUND`].
+    second_cells: Vec<Measured>,
+    second_races: Vec<Measured>,
+}
+
+impl Plan {
+    /// Has every model run once without a mistake, unless that is on record.
+    pub(crate) fn new(tree: &Tree, file: &Path, versions: &Versions, jobs: usize) -> Result<Self, Failure> {
+        let version = json!([versions.core, versions.models]);
+        if let Some(plan) = Self::read(file, &version) {
+            return Ok(plan);
+        }
+        eprintln!("running every model without a mistake");
+        let mut plan = Self {
+            first_cells: model::all_cells(tree, 1, jobs)?,
+            first_races: model::all_races(tree, 1, RACE_MOST)?,
+            second_cells: model::all_cells(tree, BOUND, jobs)?,
+            second_races: model::all_races(tree, BOUND, RACE_MOST)?,
+        };
+        let explored: HashMap<&str, usize> =
+            plan.first_cells.iter().map(|(name, executions)| (name.as_str(), *executions)).collect();
+        plan.second_cells.retain(|(name, executions)| {
+            *executions <= CELL_MOST && explored.get(name.as_str()).is_none_or(|first| executions > first)
+        });
+        // Neighbours in the matrix are alike. In this order each stretch is a sample of all.
+        for cells in [&mut plan.first_cells, &mut plan.second_cells] {
+            cells.sort_by_cached_key(|(name, _)| scattered(name));
+        }
+        let value = json!({
+            "version": version,
+            "cells": [plan.first_cells, plan.second_cells],
+            "races": [plan.first_races, plan.second_races],
+        });
+        fs::write(file, value.to_string()).map_err(|error| Failure::file(file, &error))?;
+        Ok(plan)
+    }
+
+    fn read(file: &Path, version: &serde_json::Value) -> Option<Self> {
+        let value: serde_json::Value = serde_json::from_str(&fs::read_to_string(file).ok()?).ok()?;
+        let models = |kind: &str, round: usize| -> Option<Vec<Measured>> {
+            let all = value[kind][round].as_array()?.iter();
+            all.map(|one| Some((one[0].as_str()?.to_string(), usize::try_from(one[1].as_u64()?).ok()?))).collect()
+        };
+        (value["version"] == *version).then_some(())?;
+        Some(Self {
+            first_cells: models("cells", 0)?,
+            first_races: models("races", 0)?,
+            second_cells: models("cells", 1)?,
+            second_races: models("races", 1)?,
+        })
+    }
+
+    /// How many models there are in each round, and how many executions they have.
+    pub(crate) fn describe(&self) -> String {
+        let round = |cells: &[Measured], races: &[Measured], bound: usize| {
+            let all: usize = cells.iter().chain(races).map(|(_, executions)| executions).sum();
+            format!("{} cells and {} races to bound {bound}, {all} executions", cells.len(), races.len())
+        };
+        format!(
+            "first {}; then {}",
+            round(&self.first_cells, &self.first_races, 1),
+            round(&self.second_cells, &self.second_races, BOUND)
+        )
+    }
+
+    /// How many executions a model has without a mistake.
+    fn usual(&self, name: &str, bound: usize) -> usize {
+        let first = self.first_cells.iter().chain(&self.first_races);
+        let second = self.second_cells.iter().chain(&self.second_races);
+        let mut all: Box<dyn Iterator<Item = &Measured>> = if bound == 1 { Box::new(first) } else { Box::new(second) };
+        all.find(|(found, _)| found == name).map_or(CELL_MOST, |(_, executions)| *executions)
+    }
+}
+
+/// A number without a pattern, the same in every run.
+pub(crate) fn scattered(name: &str) -> u64 {
+    hash::with(hash::NOTHING, name.as_bytes())
+}
+
+/// Shows one mutant to the models, in the order in which they are likely to notice it.
+struct Trial<'a> {
+    tree: &'a Tree,
+    plan: &'a Plan,
+    timed_out: Option<Model>,
+}
+
+impl Trial<'_> {
+    /// The outcome, once it is clear.
+    fn heard(&mut self, verdict: Verdict) -> Option<Outcome> {
+        match verdict {
+            Verdict::Passed => None,
+            Verdict::Killed(kill) => Some(Outcome::Killed(kill)),
+            Verdict::TimedOut(model) => {
+                self.timed_out.get_or_insert(model);
+                None
+            }
+        }
+    }
+
+    fn round(&mut self, cells: &[Measured], races: &[Measured], bound: usize) -> Result<Option<Outcome>, Failure> {
+        let verdict = model::cells(self.tree, cells, bound)?;
+        if let Some(outcome) = self.heard(verdict) {
+            return Ok(Some(outcome));
+        }
+        for race in races {
+            let verdict = model::race(self.tree, race, bound)?;
+            if let Some(outcome) = self.heard(verdict) {
+                return Ok(Some(outcome));
+            }
+        }
+        Ok(None)
+    }
+
+    fn likely(&mut self, likely: &[(Model, usize)]) -> Result<Option<Outcome>, Failure> {
+        for bound in 1..=BOUND {
+            let (mut cells, mut races) = (Vec::new(), Vec::new());
+            for (model, _) in likely.iter().filter(|(_, at)| *at == bound) {
+                match model {
+                    Model::Cell(name) => cells.push((name.clone(), self.plan.usual(name, bound))),
+                    Model::Race(name) => races.push((name.clone(), self.plan.usual(name, bound))),
+                    Model::Test(_) => {}
+                }
+            }
+            if let Some(outcome) = self.round(&cells, &races, bound)? {
+                return Ok(Some(outcome));
+            }
+        }
+        Ok(None)
+    }
+
+    /// An accepted mutant is shown to the first round only: that it is none need not be found anew each
+    /// time, but a model that notices it all the same is news.
+    fn run(mut self, likely: &[(Model, usize)], mutant: &Mutant, accepted: bool) -> Result<Outcome, Failure> {
+        let plan = self.plan;
+        if let Some(outcome) = self.likely(likely)? {
+            return Ok(outcome);
+        }
+        if let Some(outcome) = self.round(&plan.first_cells, &plan.first_races, 1)? {
+            return Ok(outcome);
+        }
+        if !accepted && let Some(outcome) = self.round(&plan.second_cells, &plan.second_races, BOUND)? {
+            return Ok(outcome);
+        }
+        // One thread is enough to notice many a statement that is missing, but no order.
+        if !accepted && !mutant.is_an_order() && self.tree.build_tests()? {
+            let verdict = model::tests(self.tree)?;
+            if let Some(outcome) = self.heard(verdict) {
+                return Ok(outcome);
+            }
+        }
+        Ok(self.timed_out.map_or(Outcome::Survived, Outcome::TimedOut))
+    }
+}
+
+/// What all jobs share.
+pub(crate) struct Work<'a> {
+    pub(crate) sources: &'a [Source],
+    pub(crate) plan: &'a Plan,
+    pub(crate) record: &'a Record,
+    /// Each with whether it is accepted.
+    pub(crate) mutants: &'a [(&'a Mutant, bool)],
+}
+
+impl Work<'_> {
+    fn one(&self, tree: &Tree, mutant: &Mutant, accepted: bool) -> Result<Run, Failure> {
+        let begun = Instant::now();
+        let source = self.sources.iter().find(|source| source.path == mutant.file);
+        let text = &source.ok_or_else(|| Failure::new(format!("no file {}", mutant.file)))?.text;
+        tree.write(&mutant.file, &mutant.apply(text))?;
+        let built = tree.build();
+        let outcome = if built? {
+            let likely = self.record.likely(mutant, LIKELY);
+            Trial { tree, plan: self.plan, timed_out: None }.run(&likely, mutant, accepted)
+        } else {
+            Ok(Outcome::NotCompiled)
+        };
+        tree.write(&mutant.file, text)?;
+        Ok(Run { outcome: outcome?, seconds: begun.elapsed().as_secs_f64() })
+    }
+
+    /// Runs all mutants, with a job for each tree.
+    pub(crate) fn all(&self, trees: &[Tree]) -> Result<(), Failure> {
+        let next = AtomicUsize::new(0);
+        let done = AtomicUsize::new(0);
+        let stop = AtomicBool::new(false);
+        let failure: Mutex<Option<Failure>> = Mutex::new(None);
+        let begun = Instant::now();
+        std::thread::scope(|scope| {
+            for tree in trees {
+                scope.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        let Some((mutant, accepted)) = self.mutants.get(next.fetch_add(1, Ordering::Relaxed)) else {
+                            return;
+                        };
+                        let run = self.one(tree, mutant, *accepted);
+                        match run.and_then(|run| self.record.add(mutant, &run).map(|()| run)) {
+                            Ok(run) => self.say(mutant, &run, done.fetch_add(1, Ordering::Relaxed) + 1, begun),
+                            Err(error) => {
+                                stop.store(true, Ordering::Relaxed);
+                                failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(error);
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        let failure = failure.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        failure.map_or(Ok(()), Err)
+    }
+
+    #[allow(clippy::cast_precision_loss)] // some hundred mutants
+    fn say(&self, mutant: &Mutant, run: &Run, done: usize, begun: Instant) {
+        let all = self.mutants.len();
+        let left = begun.elapsed().as_secs_f64() / done as f64 * (all - done) as f64 / 60.0;
+        let how = match &run.outcome {
+            Outcome::Killed(kill) => match kill.execution {
+                Some(execution) => format!("killed by {} in execution {execution}", kill.by),
+                None => format!("killed by {}", kill.by),
+            },
+            Outcome::TimedOut(model) => format!("timed out in {model}"),
+            other => other.name().to_string(),
+        };
+        eprintln!("{done}/{all}, {left:.0} min left: {}: {how}, {:.1} s", mutant.id, run.seconds);
+    }
+}
