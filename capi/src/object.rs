@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, LazyLock};
 
 use arc_swap::ArcSwapOption;
-use upager::{AnonymousVmo, HeapPlatform, Pager, Port, Result, Status, Vmo};
+use upager::{AnonymousVmo, Pager, Port, Result, Status, Vmo};
+use upager_linux::LinuxPlatform;
 
 use crate::in_use::Record;
 use crate::table::{BadHandle, Call, Full, Place, Table};
@@ -16,10 +17,10 @@ use crate::types::{
     zx_rights_t,
 };
 
-/// Where the frames of this process's VMOs come from. Mappings will bring another one.
-pub(crate) type Host = HeapPlatform;
+/// Where the frames of this process's VMOs come from: the platform that can map them.
+pub(crate) type Host = LinuxPlatform;
 
-pub(crate) static PLATFORM: LazyLock<Arc<Host>> = LazyLock::new(|| Arc::new(HeapPlatform::new()));
+pub(crate) static PLATFORM: LazyLock<Arc<Host>> = LazyLock::new(|| Arc::new(Host::new()));
 static TABLE: LazyLock<Table<Object>> = LazyLock::new(|| Table::new(RandomState::new().hash_one(std::process::id())));
 /// Zircon's first; those below are reserved.
 static NEXT_KOID: AtomicU64 = AtomicU64::new(1024);
@@ -34,7 +35,7 @@ pub(crate) enum Kind {
 
 /// The two kinds of VMO, which are one to who has handles.
 pub(crate) enum Memory {
-    Paged { vmo: Vmo<Host>, resizable: bool },
+    Paged { vmo: Arc<Vmo<Host>>, resizable: bool },
     Anonymous(AnonymousVmo<Host>),
 }
 

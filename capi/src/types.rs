@@ -2,6 +2,8 @@
 
 #![allow(non_camel_case_types)] // the names are C's
 
+use std::mem::offset_of;
+
 pub type zx_status_t = i32;
 pub type zx_handle_t = u32;
 pub type zx_rights_t = u32;
@@ -54,7 +56,16 @@ pub const ZX_MAX_NAME_LEN: usize = 32;
 pub const ZX_CACHE_POLICY_CACHED: u32 = 0;
 
 pub const ZX_VMO_RESIZABLE: u32 = 1 << 1;
+pub const ZX_VMO_DISCARDABLE: u32 = 1 << 2;
 pub const ZX_VMO_TRAP_DIRTY: u32 = 1 << 3;
+pub const ZX_VMO_UNBOUNDED: u32 = 1 << 4;
+pub const ZX_VMO_CHILD_SNAPSHOT: u32 = 1 << 0;
+pub const ZX_VMO_CHILD_RESIZABLE: u32 = 1 << 2;
+pub const ZX_VMO_CHILD_SLICE: u32 = 1 << 3;
+pub const ZX_VMO_CHILD_SNAPSHOT_AT_LEAST_ON_WRITE: u32 = 1 << 4;
+pub const ZX_VMO_CHILD_NO_WRITE: u32 = 1 << 5;
+pub const ZX_VMO_CHILD_REFERENCE: u32 = 1 << 6;
+pub const ZX_VMO_CHILD_SNAPSHOT_MODIFIED: u32 = 1 << 7;
 pub const ZX_VMO_OP_COMMIT: u32 = 1;
 pub const ZX_VMO_OP_DECOMMIT: u32 = 2;
 pub const ZX_VMO_OP_ZERO: u32 = 10;
@@ -89,6 +100,13 @@ pub struct zx_info_handle_basic_t {
     pub padding1: [u8; 4],
 }
 
+const _: () = {
+    assert!(size_of::<zx_info_handle_basic_t>() == 32 && align_of::<zx_info_handle_basic_t>() == 8);
+    assert!(offset_of!(zx_info_handle_basic_t, rights) == 8);
+    assert!(offset_of!(zx_info_handle_basic_t, r#type) == 12);
+    assert!(offset_of!(zx_info_handle_basic_t, related_koid) == 16);
+};
+
 /// `ZX_INFO_VMO`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -115,3 +133,34 @@ pub struct zx_info_vmo_t {
     pub committed_fractional_scaled_bytes: u64,
     pub populated_fractional_scaled_bytes: u64,
 }
+
+// Where the public documentation has them, on machines of 64 bits. tests/capi/layout.h says the same of the headers.
+const _: () = {
+    assert!(size_of::<zx_info_vmo_t>() == 176 && align_of::<zx_info_vmo_t>() == 8);
+    assert!(offset_of!(zx_info_vmo_t, name) == 8);
+    assert!(offset_of!(zx_info_vmo_t, size_bytes) == 40);
+    assert!(offset_of!(zx_info_vmo_t, parent_koid) == 48);
+    assert!(offset_of!(zx_info_vmo_t, num_children) == 56);
+    assert!(offset_of!(zx_info_vmo_t, num_mappings) == 64);
+    assert!(offset_of!(zx_info_vmo_t, share_count) == 72);
+    assert!(offset_of!(zx_info_vmo_t, flags) == 80);
+    assert!(offset_of!(zx_info_vmo_t, committed_bytes) == 88);
+    assert!(offset_of!(zx_info_vmo_t, handle_rights) == 96);
+    assert!(offset_of!(zx_info_vmo_t, cache_policy) == 100);
+    assert!(offset_of!(zx_info_vmo_t, metadata_bytes) == 104);
+    assert!(offset_of!(zx_info_vmo_t, committed_change_events) == 112);
+    assert!(offset_of!(zx_info_vmo_t, populated_bytes) == 120);
+    assert!(offset_of!(zx_info_vmo_t, committed_private_bytes) == 128);
+    assert!(offset_of!(zx_info_vmo_t, populated_private_bytes) == 136);
+    assert!(offset_of!(zx_info_vmo_t, committed_scaled_bytes) == 144);
+    assert!(offset_of!(zx_info_vmo_t, populated_scaled_bytes) == 152);
+    assert!(offset_of!(zx_info_vmo_t, committed_fractional_scaled_bytes) == 160);
+    assert!(offset_of!(zx_info_vmo_t, populated_fractional_scaled_bytes) == 168);
+};
+
+// Types of the core, as C lays them out.
+const _: () = {
+    assert!(size_of::<zx_port_packet_t>() == 48 && align_of::<zx_port_packet_t>() == 8);
+    assert!(size_of::<zx_vmo_dirty_range_t>() == 24 && align_of::<zx_vmo_dirty_range_t>() == 8);
+    assert!(size_of::<zx_pager_vmo_stats_t>() == 4 && align_of::<zx_pager_vmo_stats_t>() == 4);
+};

@@ -47,13 +47,16 @@ zx_status_t zx_pager_query_vmo_stats(zx_handle_t pager, zx_handle_t pager_vmo, u
                                      size_t buffer_size);
 
 // VMOs. A call that needs pages of a pager's VMO blocks until the service has answered, or the VMO is detached.
-// One that was not made by a pager has a fixed size: options must be 0.
+// One that was not made by a pager has a fixed size, and is never discarded: options must be 0.
 zx_status_t zx_vmo_create(uint64_t size, uint32_t options, zx_handle_t* out);
 zx_status_t zx_vmo_read(zx_handle_t handle, void* buffer, uint64_t offset, size_t buffer_size);
 // When it fails, a part may have been written.
 zx_status_t zx_vmo_write(zx_handle_t handle, const void* buffer, uint64_t offset, size_t buffer_size);
 zx_status_t zx_vmo_get_size(zx_handle_t handle, uint64_t* size);
 zx_status_t zx_vmo_set_size(zx_handle_t handle, uint64_t size);
+// There are no children: ZX_ERR_NOT_SUPPORTED.
+zx_status_t zx_vmo_create_child(zx_handle_t handle, uint32_t options, uint64_t offset, uint64_t size,
+                                zx_handle_t* out);
 // No operation uses the buffer.
 zx_status_t zx_vmo_op_range(zx_handle_t handle, uint32_t op, uint64_t offset, uint64_t size, void* buffer,
                             size_t buffer_size);

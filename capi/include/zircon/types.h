@@ -38,9 +38,21 @@ typedef uint32_t zx_obj_type_t;
 
 #define ZX_MAX_NAME_LEN ((size_t)32u)
 
-// zx_vmo_create(), zx_pager_create_vmo()
+// zx_pager_create_vmo() takes ZX_VMO_RESIZABLE and ZX_VMO_TRAP_DIRTY; zx_vmo_create() takes none of these:
+// ZX_ERR_NOT_SUPPORTED, and ZX_ERR_INVALID_ARGS for ZX_VMO_TRAP_DIRTY.
 #define ZX_VMO_RESIZABLE ((uint32_t)1u << 1)
+#define ZX_VMO_DISCARDABLE ((uint32_t)1u << 2)
 #define ZX_VMO_TRAP_DIRTY ((uint32_t)1u << 3)
+#define ZX_VMO_UNBOUNDED ((uint32_t)1u << 4)
+
+// zx_vmo_create_child(), which gives none
+#define ZX_VMO_CHILD_SNAPSHOT ((uint32_t)1u << 0)
+#define ZX_VMO_CHILD_RESIZABLE ((uint32_t)1u << 2)
+#define ZX_VMO_CHILD_SLICE ((uint32_t)1u << 3)
+#define ZX_VMO_CHILD_SNAPSHOT_AT_LEAST_ON_WRITE ((uint32_t)1u << 4)
+#define ZX_VMO_CHILD_NO_WRITE ((uint32_t)1u << 5)
+#define ZX_VMO_CHILD_REFERENCE ((uint32_t)1u << 6)
+#define ZX_VMO_CHILD_SNAPSHOT_MODIFIED ((uint32_t)1u << 7)
 
 // zx_vmo_op_range()
 #define ZX_VMO_OP_COMMIT ((uint32_t)1u)

@@ -2,6 +2,7 @@
 
 use std::ffi::c_void;
 use std::ptr;
+use std::sync::Arc;
 
 use upager::{
     ByteOffset, ByteRange, DirtyRange, PAGE_SIZE, Pager, PagerOp, Result, Status, VmoOptions, VmoStatsOptions,
@@ -52,7 +53,7 @@ pub unsafe extern "C" fn zx_pager_create_vmo(
         let options = VmoOptions::from_bits(options)?;
         let out = Out::new(out)?;
         let handle = NewHandle::reserve()?;
-        let vmo = pager.create_vmo(port, key, options, size)?;
+        let vmo = Arc::new(pager.create_vmo(port, key, options, size)?);
         let rights = ZX_DEFAULT_VMO_RIGHTS | if resizable { ZX_RIGHT_RESIZE } else { 0 };
         out.set(handle.fill(Kind::Vmo(Memory::Paged { vmo, resizable }), rights));
         Ok(())

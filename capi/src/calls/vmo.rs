@@ -6,20 +6,40 @@ use upager::{AnonymousVmo, ByteOffset, ByteRange, MAX_VMO_SIZE, PAGE_SIZE, Resul
 
 use crate::boundary::{Out, boundary, items, items_mut};
 use crate::object::{Handles, Host, Kind, Memory, NewHandle, PLATFORM, has};
-use crate::types::{ZX_DEFAULT_VMO_RIGHTS, ZX_RIGHT_READ, ZX_RIGHT_RESIZE, ZX_RIGHT_WRITE, zx_handle_t, zx_status_t};
+use crate::types::{
+    ZX_DEFAULT_VMO_RIGHTS, ZX_RIGHT_DUPLICATE, ZX_RIGHT_READ, ZX_RIGHT_RESIZE, ZX_RIGHT_WRITE, ZX_VMO_CHILD_NO_WRITE,
+    ZX_VMO_CHILD_REFERENCE, ZX_VMO_CHILD_RESIZABLE, ZX_VMO_CHILD_SLICE, ZX_VMO_CHILD_SNAPSHOT,
+    ZX_VMO_CHILD_SNAPSHOT_AT_LEAST_ON_WRITE, ZX_VMO_CHILD_SNAPSHOT_MODIFIED, ZX_VMO_DISCARDABLE, ZX_VMO_RESIZABLE,
+    ZX_VMO_UNBOUNDED, zx_handle_t, zx_status_t,
+};
 
-/// `zx_vmo_create()`: zeros, of a fixed size. No option is known here; those of Zircon's that make sense only for a VMO that
-/// can change its size or lose its pages are INVALID_ARGS like any other.
+/// Zircon's options for a VMO without a pager, which none has here.
+const ANONYMOUS_OPTIONS: u32 = ZX_VMO_RESIZABLE | ZX_VMO_DISCARDABLE | ZX_VMO_UNBOUNDED;
+const CHILD_OPTIONS: u32 = ZX_VMO_CHILD_SNAPSHOT
+    | ZX_VMO_CHILD_RESIZABLE
+    | ZX_VMO_CHILD_SLICE
+    | ZX_VMO_CHILD_SNAPSHOT_AT_LEAST_ON_WRITE
+    | ZX_VMO_CHILD_NO_WRITE
+    | ZX_VMO_CHILD_REFERENCE
+    | ZX_VMO_CHILD_SNAPSHOT_MODIFIED;
+
+/// No option is to be had: NOT_SUPPORTED for those of Zircon's, INVALID_ARGS for what is none of them.
+const fn refuse(options: u32, known: u32) -> Status {
+    if options & !known == 0 { Status::NotSupported } else { Status::InvalidArgs }
+}
+
+/// `zx_vmo_create()`: zeros, of a fixed size, never discarded. Options: `ZX_VMO_RESIZABLE`, `_DISCARDABLE` and `_UNBOUNDED`
+/// are NOT_SUPPORTED here, any other is INVALID_ARGS (`ZX_VMO_TRAP_DIRTY` too: there is no pager to ask).
 ///
 /// # Safety
 /// `out` is null or misaligned, or a handle can be written there.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zx_vmo_create(size: u64, options: u32, out: *mut zx_handle_t) -> zx_status_t {
     boundary("zx_vmo_create", || {
-        if options != 0 {
-            return Err(Status::InvalidArgs);
-        }
         let out = Out::new(out)?;
+        if options != 0 {
+            return Err(refuse(options, ANONYMOUS_OPTIONS));
+        }
         let handle = NewHandle::reserve()?;
         let vmo = AnonymousVmo::new(PLATFORM.clone(), size)?;
         out.set(handle.fill(Kind::Vmo(Memory::Anonymous(vmo)), ZX_DEFAULT_VMO_RIGHTS));
@@ -155,6 +175,29 @@ pub unsafe extern "C" fn zx_vmo_op_range(
             Memory::Paged { vmo, .. } => block_on(vmo.op_range(op, range)),
             Memory::Anonymous(vmo) => op_anonymous(vmo, op, range),
         }
+    })
+}
+
+/// `zx_vmo_create_child()`. There are no children here: NOT_SUPPORTED, when all that can be checked is right.
+///
+/// # Safety
+/// None is needed: `out` is not written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zx_vmo_create_child(
+    handle: zx_handle_t,
+    options: u32,
+    offset: u64,
+    _size: u64,
+    out: *mut zx_handle_t,
+) -> zx_status_t {
+    boundary("zx_vmo_create_child", || {
+        let handles = Handles::new([handle]);
+        handles.vmo(0, ZX_RIGHT_DUPLICATE | ZX_RIGHT_READ)?;
+        Out::new(out)?;
+        if options == 0 || !offset.is_multiple_of(PAGE_SIZE) {
+            return Err(Status::InvalidArgs);
+        }
+        Err(refuse(options, CHILD_OPTIONS))
     })
 }
 
