@@ -4,6 +4,7 @@
 #define UPAGER_H_
 
 #include <zircon/errors.h>
+#include <zircon/process.h>
 #include <zircon/rights.h>
 #include <zircon/status.h>
 #include <zircon/syscalls.h>

@@ -11,6 +11,7 @@
 //! | `object` | what a handle names |
 //! | `boundary` | panics stop here, and pointers are checked |
 //! | `types` | types and numbers |
+//! | `mappings` | the mappings of the process |
 //! | `calls` | the calls, a file an object |
 //!
 //! # Processes
@@ -30,6 +31,8 @@ mod value;
 mod boundary;
 #[cfg(not(loom))]
 pub mod calls;
+#[cfg(not(loom))]
+mod mappings;
 #[cfg(not(loom))]
 mod object;
 #[cfg(not(loom))]

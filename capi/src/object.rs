@@ -13,8 +13,8 @@ use upager_linux::LinuxPlatform;
 use crate::in_use::Record;
 use crate::table::{BadHandle, Call, Full, Place, Table};
 use crate::types::{
-    ZX_MAX_NAME_LEN, ZX_OBJ_TYPE_PAGER, ZX_OBJ_TYPE_PORT, ZX_OBJ_TYPE_VMO, zx_handle_t, zx_koid_t, zx_obj_type_t,
-    zx_rights_t,
+    ZX_MAX_NAME_LEN, ZX_OBJ_TYPE_PAGER, ZX_OBJ_TYPE_PORT, ZX_OBJ_TYPE_VMAR, ZX_OBJ_TYPE_VMO, ZX_ROOT_VMAR_RIGHTS,
+    zx_handle_t, zx_koid_t, zx_obj_type_t, zx_rights_t,
 };
 
 /// Where the frames of this process's VMOs come from: the platform that can map them.
@@ -31,6 +31,8 @@ pub(crate) enum Kind {
     Pager(Pager<Host>),
     Port(Port<Host>),
     Vmo(Memory),
+    /// The address space of the process. What is mapped in it, [`mappings`](crate::mappings) has.
+    RootVmar,
 }
 
 /// The two kinds of VMO, which are one to who has handles.
@@ -60,6 +62,7 @@ impl Object {
             Kind::Pager(_) => ZX_OBJ_TYPE_PAGER,
             Kind::Port(_) => ZX_OBJ_TYPE_PORT,
             Kind::Vmo(_) => ZX_OBJ_TYPE_VMO,
+            Kind::RootVmar => ZX_OBJ_TYPE_VMAR,
         }
     }
 }
@@ -153,6 +156,12 @@ impl<const N: usize> Handles<N> {
         Ok(memory)
     }
 
+    pub(crate) fn vmar(&self, nth: usize, needed: zx_rights_t) -> Result<()> {
+        let (object, rights) = self.object(nth)?;
+        let Kind::RootVmar = object.kind else { return Err(Status::WrongType) };
+        has(rights, needed)
+    }
+
     /// The VMO, for a call of its pager.
     ///
     /// # Errors
@@ -200,6 +209,13 @@ impl NewHandle {
         let koid = NEXT_KOID.fetch_add(1, Relaxed); // Relaxed: that no two get the same is all
         self.0.fill(Object { koid, name: ArcSwapOption::empty(), kind }, rights)
     }
+}
+
+/// The handle of the root VMAR, made when somebody asks for it first; 0 if there was no room for it then.
+pub(crate) fn root_vmar() -> zx_handle_t {
+    static ROOT: LazyLock<zx_handle_t> =
+        LazyLock::new(|| NewHandle::reserve().map_or(0, |place| place.fill(Kind::RootVmar, ZX_ROOT_VMAR_RIGHTS)));
+    *ROOT
 }
 
 pub(crate) fn close(handle: zx_handle_t) -> Result<()> {

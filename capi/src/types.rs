@@ -11,6 +11,8 @@ pub type zx_obj_type_t = u32;
 pub type zx_koid_t = u64;
 pub type zx_time_t = i64;
 pub type zx_duration_t = i64;
+pub type zx_vaddr_t = usize;
+pub type zx_vm_option_t = u32;
 pub type zx_port_packet_t = upager::Packet;
 pub type zx_vmo_dirty_range_t = upager::DirtyRange;
 pub type zx_pager_vmo_stats_t = upager::VmoStats;
@@ -28,6 +30,7 @@ pub const ZX_RIGHT_SET_PROPERTY: zx_rights_t = 1 << 7;
 pub const ZX_RIGHT_SIGNAL: zx_rights_t = 1 << 12;
 pub const ZX_RIGHT_WAIT: zx_rights_t = 1 << 14;
 pub const ZX_RIGHT_INSPECT: zx_rights_t = 1 << 15;
+pub const ZX_RIGHT_OP_CHILDREN: zx_rights_t = 1 << 21;
 pub const ZX_RIGHT_RESIZE: zx_rights_t = 1 << 22;
 pub const ZX_RIGHT_ATTACH_VMO: zx_rights_t = 1 << 23;
 pub const ZX_RIGHT_MANAGE_VMO: zx_rights_t = 1 << 24;
@@ -38,11 +41,16 @@ pub const ZX_RIGHTS_PROPERTY: zx_rights_t = ZX_RIGHT_GET_PROPERTY | ZX_RIGHT_SET
 pub const ZX_DEFAULT_PORT_RIGHTS: zx_rights_t = (ZX_RIGHTS_BASIC & !ZX_RIGHT_WAIT) | ZX_RIGHTS_IO;
 pub const ZX_DEFAULT_VMO_RIGHTS: zx_rights_t =
     ZX_RIGHTS_BASIC | ZX_RIGHTS_IO | ZX_RIGHTS_PROPERTY | ZX_RIGHT_MAP | ZX_RIGHT_SIGNAL;
+/// Those of the root: code cannot be mapped.
+pub const ZX_ROOT_VMAR_RIGHTS: zx_rights_t = (ZX_RIGHTS_BASIC & !ZX_RIGHT_WAIT) | ZX_RIGHTS_IO | ZX_RIGHT_OP_CHILDREN;
+/// More than Zircon gives, which by some of its pages gives neither DUPLICATE nor TRANSFER. No call asks for
+/// ATTACH_VMO or MANAGE_VMO: the page of `zx_pager_detach_vmo()` knows no ACCESS_DENIED.
 pub const ZX_DEFAULT_PAGER_RIGHTS: zx_rights_t =
     (ZX_RIGHTS_BASIC & !ZX_RIGHT_WAIT) | ZX_RIGHTS_PROPERTY | ZX_RIGHT_ATTACH_VMO | ZX_RIGHT_MANAGE_VMO;
 
 pub const ZX_OBJ_TYPE_VMO: zx_obj_type_t = 3;
 pub const ZX_OBJ_TYPE_PORT: zx_obj_type_t = 6;
+pub const ZX_OBJ_TYPE_VMAR: zx_obj_type_t = 18;
 pub const ZX_OBJ_TYPE_PAGER: zx_obj_type_t = 28;
 
 pub const ZX_INFO_HANDLE_BASIC: u32 = 2;
@@ -72,6 +80,28 @@ pub const ZX_VMO_OP_ZERO: u32 = 10;
 pub const ZX_VMO_OP_DONT_NEED: u32 = 12;
 pub const ZX_VMO_OP_ALWAYS_NEED: u32 = 13;
 pub const ZX_VMO_OP_PREFETCH: u32 = 14;
+pub const ZX_VM_PERM_READ: zx_vm_option_t = 1 << 0;
+pub const ZX_VM_PERM_WRITE: zx_vm_option_t = 1 << 1;
+pub const ZX_VM_PERM_EXECUTE: zx_vm_option_t = 1 << 2;
+pub const ZX_VM_COMPACT: zx_vm_option_t = 1 << 3;
+pub const ZX_VM_SPECIFIC: zx_vm_option_t = 1 << 4;
+pub const ZX_VM_SPECIFIC_OVERWRITE: zx_vm_option_t = 1 << 5;
+pub const ZX_VM_CAN_MAP_SPECIFIC: zx_vm_option_t = 1 << 6;
+pub const ZX_VM_CAN_MAP_READ: zx_vm_option_t = 1 << 7;
+pub const ZX_VM_CAN_MAP_WRITE: zx_vm_option_t = 1 << 8;
+pub const ZX_VM_CAN_MAP_EXECUTE: zx_vm_option_t = 1 << 9;
+pub const ZX_VM_MAP_RANGE: zx_vm_option_t = 1 << 10;
+pub const ZX_VM_REQUIRE_NON_RESIZABLE: zx_vm_option_t = 1 << 11;
+pub const ZX_VM_ALLOW_FAULTS: zx_vm_option_t = 1 << 12;
+pub const ZX_VM_OFFSET_IS_UPPER_LIMIT: zx_vm_option_t = 1 << 13;
+pub const ZX_VM_PERM_READ_IF_XOM_UNSUPPORTED: zx_vm_option_t = 1 << 14;
+pub const ZX_VMAR_OP_COMMIT: u32 = 1;
+pub const ZX_VMAR_OP_DECOMMIT: u32 = 2;
+pub const ZX_VMAR_OP_MAP_RANGE: u32 = 3;
+pub const ZX_VMAR_OP_ZERO: u32 = 10;
+pub const ZX_VMAR_OP_DONT_NEED: u32 = 12;
+pub const ZX_VMAR_OP_ALWAYS_NEED: u32 = 13;
+pub const ZX_VMAR_OP_PREFETCH: u32 = 14;
 pub const ZX_PAGER_OP_FAIL: u32 = 1;
 pub const ZX_PAGER_OP_DIRTY: u32 = 2;
 pub const ZX_PAGER_OP_WRITEBACK_BEGIN: u32 = 3;

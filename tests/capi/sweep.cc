@@ -90,6 +90,19 @@ class Scene {
     CHECK_OK(zx_object_set_property(vmo.get(), ZX_PROP_NAME, "scene", 5));
   }
 
+  ~Scene() {
+    if (mapping_ != 0) zx_vmar_unmap(zx_vmar_root_self(), mapping_, 2 * kPage);  // a call may have done so
+  }
+
+  // Where the first pages of a VMO are mapped.
+  zx_vaddr_t mapping() {
+    if (mapping_ == 0) {
+      CHECK_OK(zx_vmar_map(zx_vmar_root_self(), ZX_VM_PERM_READ | ZX_VM_PERM_WRITE, 0, vmo.get(), 0, 2 * kPage,
+                           &mapping_));
+    }
+    return mapping_;
+  }
+
   // Everything that can be asked of the objects without changing them, but for the bytes of their pages.
   std::string figures() const {
     std::string state;
@@ -123,6 +136,8 @@ class Scene {
   }
 
  private:
+  zx_vaddr_t mapping_ = 0;
+
   static void append(std::string& state, const void* at, size_t size) {
     state.append(static_cast<const char*>(at), size);
   }
@@ -147,7 +162,8 @@ std::vector<Named> kinds(const Scene& scene) {
   return {{"a pager", ZX_OBJ_TYPE_PAGER, scene.world.pager.get()},
           {"a port", ZX_OBJ_TYPE_PORT, scene.world.port.get()},
           {"a pager's VMO", ZX_OBJ_TYPE_VMO, scene.vmo.get()},
-          {"an anonymous VMO", ZX_OBJ_TYPE_VMO, scene.aux.get()}};
+          {"an anonymous VMO", ZX_OBJ_TYPE_VMO, scene.aux.get()},
+          {"the root VMAR", ZX_OBJ_TYPE_VMAR, zx_vmar_root_self()}};
 }
 
 // A handle of a type, or of any (NONE), which must have the rights.
@@ -513,6 +529,76 @@ std::vector<Call> port_calls(Scene& s) {
   };
 }
 
+// The mapping is made by the scene's first call that asks for it, and ends with it.
+std::vector<Call> vmar_calls(Scene& s) {
+  const auto root = [&](zx_rights_t needed) { return handle(s, zx_vmar_root_self(), ZX_OBJ_TYPE_VMAR, needed); };
+  const zx_vaddr_t at = s.mapping(), far = 0x1000;  // which nobody has
+  Argument mapped = of({at, 2 * kPage}, {bad("no length", {at, 0}, ZX_ERR_INVALID_ARGS),
+                                         bad("address misaligned", {at + 8, 2 * kPage}, ZX_ERR_INVALID_ARGS),
+                                         bad("length misaligned", {at, 100}, ZX_ERR_INVALID_ARGS),
+                                         bad("overflowing", {at, UINT64_MAX - kPage + 1}, ZX_ERR_INVALID_ARGS)});
+  Argument whole = mapped, any = mapped;
+  whole.wrong.push_back(bad("a part", {at, kPage}, ZX_ERR_NOT_SUPPORTED));
+  whole.wrong.push_back(bad("another part", {at + kPage, kPage}, ZX_ERR_NOT_SUPPORTED));
+  whole.wrong.push_back(bad("nothing mapped", {far, kPage}, ZX_ERR_NOT_FOUND));
+  any.wrong.push_back(bad("nothing mapped", {far, kPage}, ZX_ERR_BAD_STATE));
+  // With the same permissions, by which the rights go.
+  const auto protections = [](zx_vm_option_t good) {
+    return of({good}, {bad("unknown options", {0x80000000u | good}, ZX_ERR_INVALID_ARGS),
+                       bad("executable", {ZX_VM_PERM_EXECUTE | good}, ZX_ERR_NOT_SUPPORTED)});
+  };
+  std::vector<Call> calls{
+      {"zx_vmar_unmap", {root(0), whole},
+       [](const auto& a) { return zx_vmar_unmap(static_cast<zx_handle_t>(a[0]), a[1], a[2]); }},
+      {"zx_vmar_destroy", {root(0)}, [](const auto& a) { return zx_vmar_destroy(static_cast<zx_handle_t>(a[0])); },
+       ZX_ERR_NOT_SUPPORTED},
+      {"zx_vmar_allocate",
+       {root(0), of({0}, {bad("unknown option", {0x80000000u}, ZX_ERR_INVALID_ARGS)}),
+        of({0, kPage}, {bad("no size", {0, 0}, ZX_ERR_INVALID_ARGS)}), out(s, 4), out(s, 8)},
+       [](const auto& a) {
+         return zx_vmar_allocate(static_cast<zx_handle_t>(a[0]), static_cast<zx_vm_option_t>(a[1]), a[2], a[3],
+                                 pointer<zx_handle_t>(a[4]), pointer<zx_vaddr_t>(a[5]));
+       },
+       ZX_ERR_NOT_SUPPORTED},
+  };
+  for (const zx_vm_option_t options : {ZX_VM_PERM_READ, ZX_VM_PERM_READ | ZX_VM_PERM_WRITE}) {
+    const bool writes = (options & ZX_VM_PERM_WRITE) != 0;
+    const zx_rights_t rights = ZX_RIGHT_READ | (writes ? ZX_RIGHT_WRITE : 0);
+    const std::string name = writes ? "(writable)" : "(readable)";
+    Argument target = vmo(s, s.fixed, rights | ZX_RIGHT_MAP);
+    target.wrong.push_back(bad("an anonymous VMO", {s.aux.get()}, ZX_ERR_NOT_SUPPORTED));
+    calls.push_back({"zx_vmar_map" + name,
+                     {root(rights),
+                      of({0}, {bad("SPECIFIC", {ZX_VM_SPECIFIC}, ZX_ERR_NOT_SUPPORTED),
+                               bad("an alignment", {uint64_t{12} << 24}, ZX_ERR_NOT_SUPPORTED),
+                               bad("an unknown option", {0x80000000u}, ZX_ERR_INVALID_ARGS)}),
+                      of({0}, {bad("a place", {kPage}, ZX_ERR_INVALID_ARGS)}), target,
+                      of({0, kPage}, {bad("no length", {0, 0}, ZX_ERR_INVALID_ARGS),
+                                      bad("misaligned", {1, kPage}, ZX_ERR_INVALID_ARGS),
+                                      bad("over the end", {0, 64 * kPage}, ZX_ERR_BUFFER_TOO_SMALL),
+                                      bad("overflowing", {kPage, UINT64_MAX - kPage + 1}, ZX_ERR_OUT_OF_RANGE),
+                                      bad("too long", {0, UINT64_MAX}, ZX_ERR_OUT_OF_RANGE)}),
+                      out(s, 8)},
+                     [options](const auto& a) {
+                       return zx_vmar_map(static_cast<zx_handle_t>(a[0]), options | static_cast<zx_vm_option_t>(a[1]),
+                                          a[2], static_cast<zx_handle_t>(a[3]), a[4], a[5], pointer<zx_vaddr_t>(a[6]));
+                     }});
+    calls.push_back({"zx_vmar_protect" + name, {root(rights), protections(options), whole}, [](const auto& a) {
+                       return zx_vmar_protect(static_cast<zx_handle_t>(a[0]), static_cast<zx_vm_option_t>(a[1]), a[2],
+                                              a[3]);
+                     }});
+  }
+  for (const uint32_t op : {ZX_VMAR_OP_COMMIT, ZX_VMAR_OP_MAP_RANGE, ZX_VMAR_OP_ZERO, ZX_VMAR_OP_DONT_NEED,
+                            ZX_VMAR_OP_ALWAYS_NEED, ZX_VMAR_OP_PREFETCH, uint32_t{77}}) {
+    calls.push_back({"zx_vmar_op_range(" + std::to_string(op) + ")", {root(0), any},
+                     [op](const auto& a) {
+                       return zx_vmar_op_range(static_cast<zx_handle_t>(a[0]), op, a[1], a[2], nullptr, 0);
+                     },
+                     op == 77 ? ZX_ERR_INVALID_ARGS : ZX_OK});
+  }
+  return calls;
+}
+
 // Makes the call with every combination in which something is wrong.
 uint64_t sweep(const Scene& scene, const Call& call) {
   const std::string figures = scene.figures(), before = scene.state();
@@ -590,7 +676,9 @@ CASE(sweep, wrong_arguments_of_handle_and_object_calls) { sweep_all(handle_calls
 CASE(sweep, wrong_arguments_of_pager_calls) { sweep_all(pager_calls, 5000); }
 CASE(sweep, wrong_arguments_of_vmo_calls) { sweep_all(vmo_calls, 500); }
 CASE(sweep, wrong_arguments_of_port_calls) { sweep_all(port_calls, 100); }
+CASE(sweep, wrong_arguments_of_mapping_calls) { sweep_all(vmar_calls, 500); }
 CASE(sweep, handle_and_object_calls_need_no_more_rights) { least_rights(handle_calls); }
 CASE(sweep, pager_calls_need_no_more_rights) { least_rights(pager_calls); }
 CASE(sweep, vmo_calls_need_no_more_rights) { least_rights(vmo_calls); }
 CASE(sweep, port_calls_need_no_more_rights) { least_rights(port_calls); }
+CASE(sweep, mapping_calls_need_no_more_rights) { least_rights(vmar_calls); }

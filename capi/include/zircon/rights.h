@@ -43,6 +43,8 @@ typedef uint32_t zx_rights_t;
 #define ZX_DEFAULT_PORT_RIGHTS ((ZX_RIGHTS_BASIC & ~ZX_RIGHT_WAIT) | ZX_RIGHTS_IO)
 #define ZX_DEFAULT_VMO_RIGHTS \
   (ZX_RIGHTS_BASIC | ZX_RIGHTS_IO | ZX_RIGHTS_PROPERTY | ZX_RIGHT_MAP | ZX_RIGHT_SIGNAL)
+// Of zx_vmar_root_self(). Code cannot be mapped.
+#define ZX_ROOT_VMAR_RIGHTS ((ZX_RIGHTS_BASIC & ~ZX_RIGHT_WAIT) | ZX_RIGHTS_IO | ZX_RIGHT_OP_CHILDREN)
 // A pager can be duplicated and named here. No call of it asks for a right.
 #define ZX_DEFAULT_PAGER_RIGHTS \
   ((ZX_RIGHTS_BASIC & ~ZX_RIGHT_WAIT) | ZX_RIGHTS_PROPERTY | ZX_RIGHT_ATTACH_VMO | ZX_RIGHT_MANAGE_VMO)

@@ -5,6 +5,7 @@
 #ifndef ZIRCON_SYSCALLS_H_
 #define ZIRCON_SYSCALLS_H_
 
+#include <zircon/process.h>
 #include <zircon/syscalls/object.h>
 #include <zircon/syscalls/pager.h>
 #include <zircon/syscalls/port.h>
@@ -60,6 +61,26 @@ zx_status_t zx_vmo_create_child(zx_handle_t handle, uint32_t options, uint64_t o
 // No operation uses the buffer.
 zx_status_t zx_vmo_op_range(zx_handle_t handle, uint32_t op, uint64_t offset, uint64_t size, void* buffer,
                             size_t buffer_size);
+
+// Mappings, of pagers' VMOs only. A mapped access that fails raises SIGBUS: the service has failed the page, the VMO is
+// detached, its pager closed, or it has become smaller. For 20 ms after that so does any access to the page through the
+// mapping; then the service is asked again.
+// The rest of Zircon's calls is not there: ZX_ERR_NOT_SUPPORTED for VMOs that were not made by a pager, for addresses
+// of the caller's choice (vmar_offset must be 0), for code, for mappings past the end of the VMO, for parts of
+// mappings, for VMARs besides the root; and for everything where Linux gives the process no userfaultfd.
+zx_status_t zx_vmar_map(zx_handle_t handle, zx_vm_option_t options, uint64_t vmar_offset, zx_handle_t vmo,
+                        uint64_t vmo_offset, uint64_t len, zx_vaddr_t* mapped_addr);
+// The mappings in the range, each of them whole. Threads that are stopped in one get SIGBUS.
+zx_status_t zx_vmar_unmap(zx_handle_t handle, zx_vaddr_t addr, uint64_t len);
+zx_status_t zx_vmar_protect(zx_handle_t handle, zx_vm_option_t options, zx_vaddr_t addr, uint64_t len);
+// As zx_vmo_op_range(), by address, also for a part of a mapping. No operation uses the buffer.
+zx_status_t zx_vmar_op_range(zx_handle_t handle, uint32_t op, zx_vaddr_t address, uint64_t size, void* buffer,
+                             size_t buffer_size);
+// ZX_ERR_NOT_SUPPORTED.
+zx_status_t zx_vmar_allocate(zx_handle_t parent_vmar, zx_vm_option_t options, uint64_t offset, uint64_t size,
+                             zx_handle_t* child_vmar, zx_vaddr_t* child_addr);
+// ZX_ERR_NOT_SUPPORTED.
+zx_status_t zx_vmar_destroy(zx_handle_t handle);
 
 // Ports.
 zx_status_t zx_port_create(uint32_t options, zx_handle_t* out);

@@ -5,6 +5,7 @@ use std::ffi::c_void;
 use upager::{PAGE_SIZE, Result, Status};
 
 use crate::boundary::{Out, boundary, items, items_mut};
+use crate::mappings;
 use crate::object::{Handles, Kind, Memory, Name, Object, has};
 use crate::types::{
     ZX_CACHE_POLICY_CACHED, ZX_INFO_HANDLE_BASIC, ZX_INFO_VMO, ZX_INFO_VMO_PAGER_BACKED, ZX_INFO_VMO_RESIZABLE,
@@ -14,12 +15,12 @@ use crate::types::{
 };
 
 fn vmo_info(object: &Object, memory: &Memory, rights: zx_rights_t) -> zx_info_vmo_t {
-    let (size, pages, flags) = match memory {
+    let (size, pages, mappings, flags) = match memory {
         Memory::Paged { vmo, resizable } => {
             let flags = ZX_INFO_VMO_PAGER_BACKED | if *resizable { ZX_INFO_VMO_RESIZABLE } else { 0 };
-            (vmo.size(), vmo.counts().resident, flags)
+            (vmo.size(), vmo.counts().resident, mappings::count(vmo), flags)
         }
-        Memory::Anonymous(vmo) => (vmo.size(), vmo.committed(), 0),
+        Memory::Anonymous(vmo) => (vmo.size(), vmo.committed(), 0, 0),
     };
     let bytes = pages.0 * PAGE_SIZE;
     zx_info_vmo_t {
@@ -27,6 +28,7 @@ fn vmo_info(object: &Object, memory: &Memory, rights: zx_rights_t) -> zx_info_vm
         name: object.name(),
         size_bytes: size,
         flags: flags | ZX_INFO_VMO_TYPE_PAGED | ZX_INFO_VMO_VIA_HANDLE,
+        num_mappings: mappings,
         share_count: 1,
         committed_bytes: bytes,
         handle_rights: rights,
