@@ -311,7 +311,9 @@ CASE(threads, a_stale_handle_never_names_another_object) {
       const zx_status_t status =
           zx_object_get_info(handle, ZX_INFO_HANDLE_BASIC, &info, sizeof(info), nullptr, nullptr);
       CHECK(status == ZX_OK || status == ZX_ERR_BAD_HANDLE);
-      if (status == ZX_OK && shared.load() == handle) CHECK_EQ(info.koid, koid.load());
+      // If it was shared all the while, so was its number.
+      const zx_koid_t was = koid.load();
+      if (status == ZX_OK && shared.load() == handle) CHECK_EQ(info.koid, was);
     }
   });
   std::map<zx_handle_t, zx_koid_t> all;
