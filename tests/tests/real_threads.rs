@@ -8,11 +8,11 @@
 //! The pages are written in words of eight bytes, each by one thread only, with numbers that grow.
 //! A reader may thus check a page without knowing how far its writers are.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use upager::{
     Access, ByteOffset, ByteRange, Command, DirtyRange, Evict, HeapPlatform, OwnedFrame, PAGE_SIZE, Packet, PageCount,
     PageIndex, Pager, Port, Result, Status, Vmo, VmoOptions, Writeback, block_on, block_on_until,
@@ -34,7 +34,7 @@ impl Store {
     }
 
     fn word(&self, page: u64, word: u64) -> u64 {
-        word_of(&self.page(page).lock().unwrap(), word)
+        word_of(&self.page(page).lock(), word)
     }
 }
 
@@ -123,7 +123,7 @@ impl<'a> Round<'a> {
     fn give_leave(&self, asked: ByteRange) {
         let first = asked.offset / PAGE_SIZE;
         let all = first..first + asked.length / PAGE_SIZE;
-        let _locked: Vec<_> = all.clone().map(|page| self.store.page(page).lock().unwrap()).collect();
+        let _locked: Vec<_> = all.clone().map(|page| self.store.page(page).lock()).collect();
         match self.world.pager.dirty_range(self.vmo, asked) {
             Ok(()) => all.for_each(|page| {
                 self.leave(page).store(true, Ordering::SeqCst);
@@ -163,7 +163,7 @@ impl<'a> Round<'a> {
                 for page in first..first + asked.length / PAGE_SIZE {
                     // The store's page is locked until it is supplied: a writeback that came in
                     // between would have its bytes overtaken by older ones.
-                    let stored = self.store.page(page).lock().unwrap();
+                    let stored = self.store.page(page).lock();
                     let frame = OwnedFrame::new(&*self.world.platform).unwrap();
                     frame.write(0, &stored).unwrap();
                     let supplied = self.world.pager.supply_frames(self.vmo, pages(page, 1), [frame]);
@@ -181,7 +181,7 @@ impl<'a> Round<'a> {
         for run in &runs[..found.actual] {
             let first = run.offset / PAGE_SIZE;
             for page in first..first + run.length / PAGE_SIZE {
-                let mut stored = self.store.page(page).lock().unwrap();
+                let mut stored = self.store.page(page).lock();
                 if !self.is_dirty(page) {
                     continue; // another writeback came first
                 }

@@ -2,7 +2,8 @@
 
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+
+use parking_lot::{Mutex, RwLock};
 
 use crate::run::Count;
 use crate::soak::ledger::Ledger;
@@ -10,11 +11,6 @@ use crate::soak::op::WEIGHTS;
 
 /// Findings beyond these are only counted.
 const MOST_FINDINGS: usize = 8;
-
-/// Locks; what a mutex guards here is right whoever panicked, and a panic is found otherwise.
-pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 #[derive(Default)]
 pub(crate) struct Books {
@@ -65,7 +61,7 @@ impl Books {
     /// Notes what must not be, for whoever has to find out why. It ends the soak.
     pub(crate) fn find(&self, finding: impl Into<String>) {
         self.violations.add(1);
-        let mut findings = lock(&self.findings);
+        let mut findings = self.findings.lock();
         if findings.len() < MOST_FINDINGS {
             findings.push(finding.into());
         }
@@ -77,6 +73,6 @@ impl Books {
     }
 
     pub(crate) fn findings(&self) -> Vec<String> {
-        lock(&self.findings).clone()
+        self.findings.lock().clone()
     }
 }

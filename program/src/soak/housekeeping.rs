@@ -1,7 +1,6 @@
 //! Who keeps the house: evicts, watches the service, queues and cancels; detaches, closes, and
 //! replaces what has been closed.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering::SeqCst;
 
 use rand::RngExt;
@@ -33,7 +32,7 @@ pub(crate) fn evict_of_all(worker: &mut Worker) {
     let max = worker.rng.random_range(0..=8);
     let which = if worker.rng.random_bool(0.5) { Evict::Any } else { Evict::Unused };
     let books = &worker.soak.books;
-    let _not_at_an_end = books.strangers.read().unwrap_or_else(PoisonError::into_inner);
+    let _not_at_an_end = books.strangers.read();
     let evicted = worker.soak.offices[office].pager().pager.evict(PageCount(max), which);
     if evicted.0 > max {
         books.find(format!("{evicted:?} were evicted of all VMOs, and {max} wanted"));

@@ -5,13 +5,13 @@
 //! packets come once, and in the end all have, with the same exceptions.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex};
+
+use parking_lot::Mutex;
 
 use upager::{Command, PAGE_SIZE, Packet};
-
-use crate::soak::books::lock;
 
 /// The keys of user packets have this bit, those of VMOs have not.
 pub(crate) const USER: u64 = 1 << 63;
@@ -77,7 +77,7 @@ impl Account {
 impl Ledger {
     /// Opens the account of a key, which none has had.
     pub(crate) fn open(&self, key: u64, account: Account) {
-        lock(&self.vmos).insert(key, account);
+        self.vmos.lock().insert(key, account);
     }
 
     /// Asked for before a call to a port, for [`note`](Self::note).
@@ -92,7 +92,7 @@ impl Ledger {
             let noted = match packet.user_payload() {
                 Some(payload) => self.note_user(packet.key, &payload),
                 None if completed.contains(&packet.key) => Err("came after COMPLETE"),
-                None => match lock(&self.vmos).get_mut(&packet.key) {
+                None => match self.vmos.lock().get_mut(&packet.key) {
                     Some(account) => account.note(packet, since, &self.clock),
                     None => Err("is of no VMO"),
                 },
@@ -109,7 +109,7 @@ impl Ledger {
 
     fn note_user(&self, key: u64, payload: &[u8; 32]) -> Result<(), &'static str> {
         let Some((number, rest)) = payload.split_first_chunk() else { return Err("has no payload") };
-        let queued = lock(&self.user).remove(&u64::from_ne_bytes(*number));
+        let queued = self.user.lock().remove(&u64::from_ne_bytes(*number));
         match queued {
             Some(queued) if queued.key == key && rest.iter().all(|byte| *byte == 0xee) => Ok(()),
             Some(_) => Err("is not as it was queued"),
@@ -122,29 +122,29 @@ impl Ledger {
         let number = self.payloads.fetch_add(1, SeqCst); // SeqCst: any order would do
         let mut payload = [0xee; 32];
         payload[..8].copy_from_slice(&number.to_ne_bytes());
-        lock(&self.user).insert(number, Queued { key, closed });
+        self.user.lock().insert(number, Queued { key, closed });
         (Packet::user(key, payload), number)
     }
 
     /// The packet could not be queued.
     pub(crate) fn take_back(&self, number: u64) {
-        lock(&self.user).remove(&number);
+        self.user.lock().remove(&number);
     }
 
     /// What is queued under this key, or will be, need not come.
     pub(crate) fn cancel(&self, key: u64) {
-        lock(&self.cancelled).insert(key);
+        self.cancelled.lock().insert(key);
     }
 
     /// When every VMO has been dropped and every port emptied: what has not come.
     pub(crate) fn missing(&self) -> Vec<String> {
-        let cancelled = lock(&self.cancelled);
+        let cancelled = self.cancelled.lock();
         let is_up = |flag: &Arc<AtomicBool>| flag.load(SeqCst); // SeqCst: as all flags of the program
-        let vmos = lock(&self.vmos);
+        let vmos = self.vmos.lock();
         let vmos = vmos.iter().filter(|(key, account)| {
             account.completes == 0 && !cancelled.contains(key) && !account.excuses.iter().any(is_up)
         });
-        let user = lock(&self.user);
+        let user = self.user.lock();
         let user = user.values().filter(|queued| !cancelled.contains(&queued.key) && !is_up(&queued.closed));
         vmos.map(|(key, _)| format!("the COMPLETE of key {key} never came"))
             .chain(user.map(|queued| format!("a user packet of key {:#x} never came", queued.key)))

@@ -11,15 +11,17 @@
 
 use std::cell::Cell;
 use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+
 use upager::{Frame, Guard, HeapPlatform, PageCount, PageIndex, Platform, Result, VmoId};
 
-use crate::soak::books::{Books, lock};
+use crate::soak::books::Books;
 use crate::soak::lanes::mix;
 use crate::store::PAGE;
 
@@ -83,7 +85,7 @@ impl Memory {
 
     /// Frames in use, those included that wait for a grace period.
     pub(crate) fn frames(&self) -> u64 {
-        self.live.iter().map(|shard| lock(shard).len() as u64).sum()
+        self.live.iter().map(|shard| shard.lock().len() as u64).sum()
     }
 
     /// Waits until every frame has come back, and returns how many have not.
@@ -93,7 +95,7 @@ impl Memory {
             self.pin().flush();
             thread::sleep(Duration::from_micros(100));
         }
-        let freed: Vec<_> = lock(&self.freed).drain(..).collect();
+        let freed: Vec<_> = self.freed.lock().drain(..).collect();
         for frame in freed {
             self.release(frame);
         }
@@ -125,19 +127,19 @@ impl Platform for Memory {
     fn allocate(&self) -> Result<Frame> {
         dawdle(YIELDS);
         let frame = self.heap.allocate()?;
-        lock(self.shard(frame)).insert(frame);
+        self.shard(frame).lock().insert(frame);
         Ok(frame)
     }
 
     unsafe fn free(&self, frame: Frame) {
-        if !lock(self.shard(frame)).remove(&frame) {
+        if !self.shard(frame).lock().remove(&frame) {
             self.books.find(format!("{frame:?} was freed, and is not in use"));
             return;
         }
         // SAFETY: allocated, and the caller says that nobody uses it.
         unsafe { self.heap.copy_in(frame, 0, &FREED) };
         let oldest = {
-            let mut freed = lock(&self.freed);
+            let mut freed = self.freed.lock();
             freed.push_back(frame);
             if freed.len() > KEPT { freed.pop_front() } else { None }
         };

@@ -34,9 +34,11 @@ mod worker;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
@@ -44,7 +46,7 @@ use upager::{PAGE_SIZE, Packet};
 
 use crate::args::SoakConfig;
 use crate::failure::Failure;
-use crate::soak::books::{Books, lock};
+use crate::soak::books::Books;
 use crate::soak::memory::Memory;
 use crate::soak::office::{Manner, Office};
 use crate::soak::op::{Op, WEIGHTS};
@@ -118,7 +120,7 @@ impl Soak {
         let tail = rng.random_range(0..PAGE_SIZE);
         let subject = Subject::new(key, office, &shape, tail, self.workers, &self.books);
         let subject = Arc::new(subject.map_err(Failure::pager("creating a VMO"))?);
-        let mut subjects = lock(&self.subjects);
+        let mut subjects = self.subjects.lock();
         subjects.insert(key, Arc::downgrade(&subject));
         subjects.retain(|_, subject| subject.strong_count() > 0);
         self.books.figures.vmos.add(1);
@@ -127,16 +129,16 @@ impl Soak {
 
     /// Puts a VMO in the place of another.
     pub(crate) fn put(&self, slot: usize, subject: Arc<Subject>) -> Option<Arc<Subject>> {
-        lock(&self.slots[slot]).replace(subject)
+        self.slots[slot].lock().replace(subject)
     }
 
     pub(crate) fn subject(&self, slot: usize) -> Arc<Subject> {
-        lock(&self.slots[slot]).clone().expect("the slots are filled at first, and emptied when the workers are home")
+        self.slots[slot].lock().clone().expect("the slots are filled at first, and emptied when the workers are home")
     }
 
     /// The VMO with this key, if anybody has it.
     pub(crate) fn find_subject(&self, key: u64) -> Option<Arc<Subject>> {
-        lock(&self.subjects).get(&key)?.upgrade()
+        self.subjects.lock().get(&key)?.upgrade()
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -159,7 +161,7 @@ impl Soak {
     fn finish(&self) {
         self.memory.calm_down();
         for slot in &self.slots {
-            let subject = lock(slot).take();
+            let subject = slot.lock().take();
             drop(subject); // which compares it
         }
         for office in &self.offices {

@@ -1,14 +1,15 @@
 //! Pagers and their ports, in three manners. Each VMO is of one of them.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use upager::{Event, Pager, Port, TracingObserver, Watch, WatchLimits, Watcher};
 
 use crate::failure::Failure;
-use crate::soak::books::lock;
 use crate::soak::memory::Memory;
 
 /// How its service behaves.
@@ -69,7 +70,7 @@ impl OpenPager {
 
     /// Looks at the requests in flight, unless somebody does. Returns how many it timed out.
     pub(crate) fn look(&self, started: Instant) -> u64 {
-        let Ok(mut watch) = self.watch.try_lock() else { return 0 };
+        let Some(mut watch) = self.watch.try_lock() else { return 0 };
         let before = watch.counts().timed_out;
         watch.look(started.elapsed());
         watch.counts().timed_out - before
@@ -99,29 +100,29 @@ impl Office {
     }
 
     pub(crate) fn pager(&self) -> Arc<OpenPager> {
-        lock(&self.pager).clone()
+        self.pager.lock().clone()
     }
 
     pub(crate) fn port(&self) -> Arc<OpenPort> {
-        lock(&self.port).clone()
+        self.port.lock().clone()
     }
 
     /// Whether this is its port still.
     pub(crate) fn has_port(&self, port: &Arc<OpenPort>) -> bool {
-        Arc::ptr_eq(&lock(&self.port), port)
+        Arc::ptr_eq(&self.port.lock(), port)
     }
 
     /// Closes the pager, and opens another.
     pub(crate) fn close_pager(&self, memory: &Arc<Memory>) -> Result<(), Failure> {
         let fresh = OpenPager::new(self.manner, memory)?;
-        let old = std::mem::replace(&mut *lock(&self.pager), fresh);
+        let old = std::mem::replace(&mut *self.pager.lock(), fresh);
         drop(old); // not under the lock
         Ok(())
     }
 
     /// Closes the port, and opens another. The VMOs of the old one have none from now on.
     pub(crate) fn close_port(&self, memory: &Arc<Memory>) {
-        let old = std::mem::replace(&mut *lock(&self.port), Self::open_port(memory));
+        let old = std::mem::replace(&mut *self.port.lock(), Self::open_port(memory));
         drop(old); // not under the lock
     }
 }

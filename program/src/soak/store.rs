@@ -6,7 +6,8 @@
 //! else that happens to a page happens without them.
 
 use std::ops::Range;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::soak::lanes::Lanes;
 use crate::store::PAGE;
@@ -26,11 +27,11 @@ impl Store {
 
     /// Locks pages against those who write back.
     pub(crate) fn read(&self, pages: Range<u64>) -> Vec<RwLockReadGuard<'_, Page>> {
-        self.pages(pages).map(|page| page.read().unwrap_or_else(PoisonError::into_inner)).collect()
+        self.pages(pages).map(|page| page.read()).collect()
     }
 
     /// Locks pages against everyone.
     pub(crate) fn write(&self, pages: Range<u64>) -> Vec<RwLockWriteGuard<'_, Page>> {
-        self.pages(pages).map(|page| page.write().unwrap_or_else(PoisonError::into_inner)).collect()
+        self.pages(pages).map(|page| page.write()).collect()
     }
 }

@@ -22,14 +22,16 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
+
+use parking_lot::Mutex;
 
 use upager::{
     ByteOffset, ByteRange, DirtyRange, PAGE_SIZE, PageIndex, Platform, Status, Vmo, VmoOptions, VmoStatsOptions,
 };
 
-use crate::soak::books::{Books, lock};
+use crate::soak::books::Books;
 use crate::soak::lanes::Lanes;
 use crate::soak::ledger::Account;
 use crate::soak::memory::Memory;
@@ -178,7 +180,7 @@ impl Subject {
 
     /// Asks for the statistics, and checks what they say.
     pub(crate) fn statistics(&self, pager: &OpenPager, options: VmoStatsOptions) {
-        let _one_at_a_time = lock(&self.modified.reset);
+        let _one_at_a_time = self.modified.reset.lock();
         let must_be = self.modified.written.load(SeqCst) > self.resets();
         match pager.pager.query_vmo_stats(&self.vmo, options) {
             Ok(stats) if must_be && !stats.is_modified() => self.find("a write was not reported as a modification"),
@@ -302,7 +304,7 @@ fn holds(run: &DirtyRange, page: u64) -> bool {
 impl Drop for Subject {
     fn drop(&mut self) {
         let books = self.books.clone();
-        let _alone = books.strangers.write().unwrap_or_else(PoisonError::into_inner);
+        let _alone = books.strangers.write();
         self.compare();
     }
 }

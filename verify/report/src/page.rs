@@ -66,8 +66,7 @@ fn schedules(record: &Record) -> String {
 }
 
 fn stress(record: &Record) -> String {
-    let count = record.value["counts"].as_object().map(|counts| counts.values().filter_map(Value::as_u64).sum::<u64>());
-    count.map_or_else(String::new, |count| format!("{} calls", grouped(count)))
+    record.value["operations"].as_u64().map_or_else(String::new, |calls| format!("{} calls", grouped(calls)))
 }
 
 pub(crate) fn write(folder: &Path, page: &Path) -> Result<(), String> {
