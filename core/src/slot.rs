@@ -302,7 +302,8 @@ impl Slot {
     pub(crate) fn dirty(slots: &[Self]) -> (u64, u64) {
         let bits = |slots: &[Self]| {
             slots.iter().enumerate().fold((0, 0), |(stored, zeros), (place, slot)| {
-                let word = slot.0.load(Acquire); // Acquire: as in `load`
+                // Acquire: who is told that a page is not dirty sees what came before the END that cleaned it
+                let word = slot.0.load(Acquire);
                 (stored | u64::from(word & OWN != 0) << place, zeros | u64::from(word & TAG == ZERO) << place)
             })
         };
@@ -319,7 +320,7 @@ impl Slot {
     /// this tells by one test.
     #[inline]
     fn has_none(line: &[Self; LINE], mask: u64) -> bool {
-        line.iter().fold(0, |all, slot| all | slot.0.load(Acquire)) & mask == 0 // Acquire: as in `load`
+        line.iter().fold(0, |all, slot| all | slot.0.load(Acquire)) & mask == 0 // Acquire: as in `dirty`
     }
 
     /// The frame of a page that may be read at once. `shown` is asked after the page was looked

@@ -1,0 +1,56 @@
+//! A query of dirty ranges against the end of a writeback.
+//!
+//! Threads: one writes a page's byte to the store, and ends the writeback; one asks what is dirty.
+//!
+//! Danger: the query is told that nothing is dirty, and whoever asked reads the store, and finds what was
+//! there before.
+//!
+//! Must hold: who is told that a page is not dirty any more sees what was done before the END that cleaned it.
+#![cfg(loom)]
+
+use loom::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use upager::sync::Arc;
+use upager::{DirtyRange, PAGE_SIZE};
+use upager_verify::race::{Bounds, explore, leave};
+use upager_verify::world::{World, page};
+
+/// The query is in the thread that is spawned: loom finds nothing to explore where it is the first.
+fn query_against_end(world: World) {
+    let store = Arc::new(AtomicU8::new(1));
+    let (asker, stored) = (world.clone(), store.clone());
+    let asks = loom::thread::spawn(move || {
+        let mut runs = [DirtyRange::default()];
+        let found = asker.pager.query_dirty_ranges(&asker.vmo, page(0), &mut runs).expect("a page of the VMO");
+        if found.actual == 0 {
+            assert_eq!(stored.load(Relaxed), 2, "the page is clean, and the store has the old byte");
+        } else {
+            assert_eq!(runs[0].length, PAGE_SIZE);
+        }
+        drop(asker);
+        leave();
+        found.actual
+    });
+    store.store(2, Relaxed);
+    world.end(0).expect("a page of the VMO");
+    assert!(asks.join().expect("the query ends") <= 1);
+    world.end_of_the_world();
+}
+
+#[test]
+fn query_against_end_of_a_page() {
+    explore("query against END", Bounds { modelled: 3, real: 2 }, |world: World| {
+        world.supply(0, 1).expect("attached");
+        assert_eq!(world.write(0, 2).poll(), Some(Ok(2)));
+        world.begin(0).expect("a page of the VMO");
+        query_against_end(world);
+    });
+}
+
+#[test]
+fn query_against_end_of_zeros() {
+    explore("query against END of zeros", Bounds { modelled: 3, real: 2 }, |world: World| {
+        world.zero(0, 1).expect("memory");
+        world.begin(0).expect("a page of the VMO");
+        query_against_end(world);
+    });
+}
