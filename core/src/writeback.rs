@@ -109,7 +109,7 @@ impl<P: Platform> Pager<P> {
     /// written back included, and runs of zeros apart. The ends of `range` are rounded out to pages.
     ///
     /// A page that was dirty before the call is in the buffer, or begins after the last entry in
-    /// it. Works in every state of the VMO.
+    /// it. Who finds a page clean sees what was done before the END that cleaned it. Works in every state of the VMO.
     ///
     /// Errors: [`InvalidArgs`](crate::Status::InvalidArgs): the VMO is not this pager's;
     /// [`OutOfRange`](crate::Status::OutOfRange) (`zx_pager_query_dirty_ranges()`).
