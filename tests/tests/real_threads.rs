@@ -545,6 +545,8 @@ fn writers_of_one_page_lose_nothing_to_writeback() {
     });
     // The page is clean, so what the service saved last is what the page has.
     assert_eq!([word_of(&saved, 0), word_of(&saved, 1)], [5000, 5000]);
+    drop(vmo);
+    world.end();
 }
 
 #[test]
