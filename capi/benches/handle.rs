@@ -67,15 +67,6 @@ impl Library {
         // SAFETY: a library of ours, which does nothing as it is loaded.
         let library = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
         assert!(!library.is_null(), "{} is not there", at.display());
-        /// # Safety
-        /// `F` is a pointer to a function as the library has it by that name.
-        unsafe fn find<F>(library: *mut c_void, name: &CStr) -> F {
-            // SAFETY: the library is loaded, the name ends.
-            let found = unsafe { libc::dlsym(library, name.as_ptr()) };
-            assert!(!found.is_null(), "{name:?}");
-            // SAFETY: by the contract of this function.
-            unsafe { transmute_copy(&found) }
-        }
         // SAFETY: the types are those of the functions of the same names, see `linked`.
         unsafe {
             Self {
@@ -92,6 +83,16 @@ impl Library {
             }
         }
     }
+}
+
+/// # Safety
+/// `F` is a pointer to a function as the library has it by that name.
+unsafe fn find<F>(library: *mut c_void, name: &CStr) -> F {
+    // SAFETY: the library is loaded, the name ends.
+    let found = unsafe { libc::dlsym(library, name.as_ptr()) };
+    assert!(!found.is_null(), "{name:?}");
+    // SAFETY: by the contract of this function.
+    unsafe { transmute_copy(&found) }
 }
 
 /// A port, a pager, and a VMO of one page, which is there and dirty, behind handles.
@@ -140,12 +141,12 @@ impl Handles {
     }
 
     fn stats(self) -> u32 {
-        let mut stats = zx_pager_vmo_stats_t::default();
-        let at = (&raw mut stats).cast();
+        let mut record = zx_pager_vmo_stats_t::default();
+        let at = (&raw mut record).cast();
         // SAFETY: as above.
-        let status = unsafe { (self.library.stats)(self.pager, self.vmo, 0, at, size_of_val(&stats)) };
+        let status = unsafe { (self.library.stats)(self.pager, self.vmo, 0, at, size_of_val(&record)) };
         debug_assert_eq!(status, 0);
-        stats.modified
+        record.modified
     }
 
     fn poll(self) -> zx_status_t {

@@ -175,6 +175,12 @@ impl<T> Record<T> {
         self.taken.store(false, Release); // Release: pairs with `take`
     }
 
+    /// Whether no call has it. Asked by the thread that has it.
+    #[inline]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.state.load(Relaxed) & IN_CALL == 0 // Relaxed: nobody else changes that
+    }
+
     /// A call begins, on these objects; null for none. Whether they are there is not known before the caller has looked
     /// at their handles again, by a `SeqCst` load.
     ///
@@ -206,10 +212,12 @@ impl<T> Record<T> {
 
     #[cold]
     fn let_go(&self, marks: u64) {
-        for (nth, place) in self.objects.iter().enumerate() {
+        // All before the first is dropped: the record is idle, and a drop may make a call of its own.
+        let nodes = self.objects.each_ref().map(|place| place.load(Relaxed)); // Relaxed: only this thread writes them
+        for (nth, node) in nodes.into_iter().enumerate() {
             if marks & 1 << nth != 0 {
-                // SAFETY: the mark says that this call owes it. Only this thread writes to `place`.
-                unsafe { Node::let_go(place.load(Relaxed)) };
+                // SAFETY: the mark says that this call owes it.
+                unsafe { Node::let_go(node) };
             }
         }
     }

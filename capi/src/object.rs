@@ -79,8 +79,16 @@ impl From<Full> for Status {
     }
 }
 
-/// The calling thread's record, while no call of its has it.
+/// The calling thread's record, once it has one.
 struct Mine(Cell<Option<&'static Record<Object>>>);
+
+impl Mine {
+    #[cold]
+    fn first(&self, table: &'static Table<Object>) -> Option<&'static Record<Object>> {
+        self.0.set(Some(table.records().take()));
+        self.0.get()
+    }
+}
 
 impl Drop for Mine {
     fn drop(&mut self) {
@@ -98,21 +106,38 @@ thread_local! {
 /// the type, has it the rights.
 pub(crate) struct Handles<const N: usize> {
     call: Call<'static, Object, N>,
-    _record: Lent,
+    _lent: Lent, // dropped after the call
 }
 
-/// A record that goes back to its thread, after the call.
-struct Lent(&'static Record<Object>);
+/// A record for one call.
+enum Lent {
+    /// The thread's, which keeps it.
+    Mine(&'static Record<Object>),
+    /// Of a call inside a call, or at the end of a thread.
+    Spare(&'static Record<Object>),
+}
+
+impl Lent {
+    #[inline]
+    fn get(table: &'static Table<Object>) -> Self {
+        let mine = MINE.try_with(|mine| mine.0.get().or_else(|| mine.first(table)));
+        match mine {
+            Ok(Some(record)) if record.is_idle() => Self::Mine(record),
+            _ => Self::Spare(table.records().take()),
+        }
+    }
+
+    const fn record(&self) -> &'static Record<Object> {
+        let (Self::Mine(record) | Self::Spare(record)) = self;
+        record
+    }
+}
 
 impl Drop for Lent {
     #[inline]
     fn drop(&mut self) {
-        // A call inside a call, and one at the end of a thread, has another one, which nobody keeps.
-        let kept = MINE.try_with(|mine| mine.0.replace(Some(self.0)));
-        match kept {
-            Ok(None) => {}
-            Ok(Some(other)) => other.release(),
-            Err(_) => self.0.release(),
+        if let Self::Spare(record) = self {
+            record.release();
         }
     }
 }
@@ -121,9 +146,8 @@ impl<const N: usize> Handles<N> {
     #[inline]
     pub(crate) fn new(values: [zx_handle_t; N]) -> Self {
         let table = &*TABLE;
-        let kept = MINE.try_with(|mine| mine.0.take()).ok().flatten();
-        let record = kept.unwrap_or_else(|| table.records().take());
-        Self { call: table.call(record, values), _record: Lent(record) }
+        let lent = Lent::get(table);
+        Self { call: table.call(lent.record(), values), _lent: lent }
     }
 
     /// The object, of whatever type, and the rights to it.

@@ -661,6 +661,19 @@ void least_rights(std::vector<Call> (*calls)(Scene&)) {
     const zx_status_t status = call.make(values);
     if (status != ZX_OK) fail(__FILE__, __LINE__, call.name + " with the least rights is " + text(status));
     count(1);
+    // What it has made is ours to end.
+    if (call.name.rfind("zx_vmar_map", 0) == 0) {
+      zx_vaddr_t at = 0;
+      std::memcpy(&at, scene.buffers.out, sizeof(at));
+      CHECK_OK(zx_vmar_unmap(zx_vmar_root_self(), at, kPage));
+    }
+    for (const char* maker : {"zx_handle_duplicate", "zx_handle_replace", "zx_pager_create", "zx_pager_create_vmo",
+                              "zx_vmo_create", "zx_port_create"}) {
+      if (call.name != maker) continue;
+      zx_handle_t made = ZX_HANDLE_INVALID;
+      std::memcpy(&made, scene.buffers.out, sizeof(made));
+      CHECK_OK(zx_handle_close(made));
+    }
     // One that it has replaced is not ours to close.
     if (call.name == "zx_handle_replace") {
       for (Handle& handle : scene.handles) {

@@ -64,7 +64,7 @@ zx_status_t zx_vmo_op_range(zx_handle_t handle, uint32_t op, uint64_t offset, ui
 
 // Mappings, of pagers' VMOs only. A mapped access that fails raises SIGBUS: the service has failed the page, the VMO is
 // detached, its pager closed, or it has become smaller. For 20 ms after that so does any access to the page through the
-// mapping; then the service is asked again.
+// mapping; then the service is asked again, also for a thread that was stopped there and has not run for so long.
 // The rest of Zircon's calls is not there: ZX_ERR_NOT_SUPPORTED for VMOs that were not made by a pager, for addresses
 // of the caller's choice (vmar_offset must be 0), for code, for mappings past the end of the VMO, for parts of
 // mappings, for VMARs besides the root; and for everything where Linux gives the process no userfaultfd.
