@@ -13,7 +13,9 @@
 //! [`LinuxPlatform`] has the frames. A [`Mapper`] has a userfaultfd and the threads that serve it; it maps
 //! VMOs, each [`Mapping`] a region of addresses. A page that is mapped has its bytes at its place in a memfd
 //! of its VMO, so all mappings and the pager's own calls see the same bytes. A [`PageSource`](source::PageSource) is
-//! where pages come from and go back to: a file, a compressed image, an object store.
+//! where pages come from and go back to: a file, a compressed image, an object store, [another process](remote). A
+//! [`Service`](service::Service) is a pager that serves VMOs from such sources. [`firecracker`] serves the memory of
+//! guests that are processes of their own.
 //!
 //! ```no_run
 //! use std::sync::Arc;

@@ -185,6 +185,10 @@ impl Mapper {
         Ok(Self { crew: Arc::new(crew) })
     }
 
+    pub(crate) const fn of(crew: Arc<Crew>) -> Self {
+        Self { crew }
+    }
+
     #[cfg(test)]
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.crew.shared

@@ -10,7 +10,7 @@ use upager::{ByteOffset, ByteRange, PAGE_SIZE, Status, Vmo, block_on};
 #[cfg(target_arch = "x86_64")]
 use crate::bus::{self, BusError};
 use crate::error::{Error, Result};
-use crate::mapper::Crew;
+use crate::mapper::{Crew, Mapper};
 use crate::platform::LinuxPlatform;
 use crate::region::Region;
 
@@ -96,6 +96,12 @@ impl Mapping {
     #[must_use]
     pub fn vmo(&self) -> &Arc<Vmo<LinuxPlatform>> {
         self.region.vmo()
+    }
+
+    /// The mapper whose threads answer its faults.
+    #[must_use]
+    pub fn mapper(&self) -> Mapper {
+        Mapper::of(self.crew.clone())
     }
 
     /// Where a part of the mapping lies in the VMO.

@@ -10,14 +10,16 @@
 //!   once more *after* that. If the frame has left by then, the page is unmapped again. So who takes a page out of the
 //!   word, and then out of every mapping, misses none.
 //! - A page is mapped for writing while it is [held](upager::Vmo::hold) dirty, and while its frame counts us as
-//!   a writer, so that its place is not another frame's before we have looked at the word once more.
+//!   a writer, so that its place is not another frame's meanwhile. It is mapped protected first, and the protection is lifted after the
+//!   second look. Lifting maps nothing: if the page has been taken out in between, no store gets through to what it was.
 //! - So whatever is not dirty is write-protected in every mapping, but for the moment within a BEGIN of
 //!   which [`Vmo::hold`](upager::Vmo::hold) tells.
 //!
 //! Nobody waits for a loop that is between its mapping of a page and its second look. If the page has left its word before,
-//! and has got its next content, the old one can be loaded through this mapping until the look takes it out, and what is stored to it is
-//! lost. For that, the page must have been evicted, supplied and written to as bytes, or replaced by zeros, after the loop's first look, and another thread must
-//! touch it at that instant. An eviction that waited for the loop would rule it out, and be a lock.
+//! and has got its next content, the old one can be *loaded* through this mapping until the look takes it out. For that, the page
+//! must have been evicted, supplied and written to as bytes, or replaced by zeros, after the loop's first look, and another thread must
+//! touch it at that instant. The kernel has no call that maps a page on a condition; an eviction that waited for the
+//! loop would rule it out, and be a lock. No store is lost by it.
 //!
 //! # The end of the addresses
 //!
@@ -219,7 +221,7 @@ impl Region {
         if home == 0 {
             return hindered(hindrance);
         }
-        let mapped = self.map(first, home as u64, Stores::Fault);
+        let mapped = self.map(first, home as u64, Wake::Yes);
         // Pairs with the fence in `Space::unmap`: either it sees our region, or we see that the page has moved.
         fence(SeqCst);
         // All of them, also if not all could be mapped.
@@ -260,10 +262,19 @@ impl Region {
         if !record.begin_map() {
             return Mapped::Busy;
         }
-        let mapped = if stopped == Stopped::Protected { self.lift(page) } else { self.map(page, 1, Stores::GoThrough) };
+        #[cfg(test)]
+        tests::instant(tests::Instant::BeforeMapping);
+        // Protected still: who takes the page away meanwhile may have looked for mappings already.
+        let mut mapped = if stopped == Stopped::Protected { Ok(()) } else { self.map(page, 1, Wake::No) };
+        #[cfg(test)]
+        tests::instant(tests::Instant::AfterMapping);
         fence(SeqCst); // as in `map_for_reading`
         if self.vmo.lookup(&guard, page) != Some(frame) {
             self.unmap(page);
+        } else if mapped.is_ok() {
+            // Who takes it away from here on finds the mapping, and nobody but us maps it again. So
+            // either this comes first, and the stores before it is taken away; or it finds no page.
+            mapped = self.lift(page);
         }
         record.end_write();
         // Only now the thread goes on: a writeback that it begins after its store is not to find the page held.
@@ -298,21 +309,17 @@ impl Region {
         self.space.bring_home(self.vmo.platform().frames(), guard, &self.vmo, first, found)
     }
 
-    /// Maps pages that are home. Those that are mapped already stay as they are, but for a protection that is in the
-    /// way. For reading, wakes who waits for them; for writing, nobody.
-    fn map(&self, first: PageIndex, count: u64, stores: Stores) -> Result<(), Mapped> {
-        let wake = if stores == Stores::Fault { Wake::Yes } else { Wake::No };
+    /// Maps pages that are home, write-protected. Those that are mapped already stay as they are.
+    fn map(&self, first: PageIndex, count: u64, wake: Wake) -> Result<(), Mapped> {
         let mut at = self.address_of(first);
         let end = at + count as usize * PAGE;
         while at < end {
-            match self.uffd.map(&(at..end), stores, wake) {
+            match self.uffd.map(&(at..end), Stores::Fault, wake) {
                 Ok(bytes) => at += bytes,
-                Err(Errno::EXIST) if stores == Stores::GoThrough => {
-                    self.lift(self.page_of(at))?;
-                    at += PAGE;
-                }
                 Err(Errno::EXIST) => {
-                    self.uffd.wake(&page_at(at));
+                    if wake == Wake::Yes {
+                        self.uffd.wake(&page_at(at));
+                    }
                     at += PAGE;
                 }
                 Err(Errno::NOMEM) => return Err(Mapped::Failed(Status::NoMemory)),
@@ -367,5 +374,82 @@ impl Drop for Region {
         // SAFETY: the addresses are the region's, and nobody has it any more.
         let unmapped = unsafe { munmap(at, self.addresses.len()) };
         debug_assert!(unmapped.is_ok(), "a mapping of ours: {unmapped:?}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::sync::atomic::AtomicBool;
+    use std::thread;
+    use std::time::Duration;
+
+    use upager::{ByteOffset, ByteRange, OwnedFrame, PAGE_SIZE, Pager, Port, VmoOptions, block_on};
+
+    use super::*;
+    use crate::{Mapper, Protection};
+
+    /// Where a thread that maps a page may be stopped.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub(super) enum Instant {
+        /// It has found the page's frame.
+        BeforeMapping,
+        /// The page is mapped, and it has not looked again.
+        AfterMapping,
+    }
+
+    type Hook = Box<dyn FnMut(Instant)>;
+
+    thread_local! {
+        static HOOK: RefCell<Option<Hook>> = const { RefCell::new(None) };
+    }
+
+    pub(super) fn instant(at: Instant) {
+        HOOK.with_borrow_mut(|hook| hook.iter_mut().for_each(|hook| hook(at)));
+    }
+
+    #[test]
+    fn a_store_to_a_page_that_is_being_replaced_by_zeros_is_not_lost() {
+        let Ok(mapper) = Mapper::new() else { return println!("skipped: no userfaultfd here") };
+        let platform = Arc::new(LinuxPlatform::new());
+        let (pager, port) = (Pager::new(platform.clone()), Port::new(platform.clone()));
+        let vmo = Arc::new(pager.create_vmo(&port, 1, VmoOptions::NONE, PAGE_SIZE).unwrap());
+        let page = ByteRange::new(0, PAGE_SIZE);
+        let frame = OwnedFrame::new(&*platform).unwrap();
+        frame.write(0, &[9; PAGE]).unwrap();
+        pager.supply_frames(&vmo, page, [frame]).unwrap();
+        let mapping = Arc::new(mapper.map(&vmo, page, Protection::ReadWrite).unwrap());
+        let region = mapper.shared().regions.load()[0].clone();
+
+        let (stored, thread) = (Arc::new(AtomicBool::new(false)), Arc::new(std::sync::Mutex::new(None)));
+        let (of, handle) = (vmo.clone(), thread.clone());
+        let hook: Hook = Box::new(move |at| match at {
+            Instant::BeforeMapping => block_on(of.zero(page)).unwrap(),
+            Instant::AfterMapping => {
+                let (mapping, stored, done) = (mapping.clone(), stored.clone(), stored.clone());
+                *handle.lock().unwrap() = Some(thread::spawn(move || {
+                    // SAFETY: a word within the mapping, which lives.
+                    unsafe { mapping.as_ptr().add(64).write_volatile(77) };
+                    stored.store(true, SeqCst);
+                }));
+                // It either goes through now, or waits for us to be done.
+                for _ in 0..50 {
+                    if done.load(SeqCst) {
+                        break;
+                    }
+                    thread::sleep(Duration::from_millis(1));
+                }
+            }
+        });
+        HOOK.set(Some(hook));
+        let claim = region.claim(PageIndex(0), 1).unwrap();
+        let became = region.map_for_writing(&claim, PageIndex(0), Stopped::Writing);
+        HOOK.set(None);
+        drop(claim);
+        assert_eq!(became, Mapped::Pages(1));
+        thread.lock().unwrap().take().unwrap().join().unwrap();
+        let mut bytes = [1; PAGE];
+        block_on(vmo.read(ByteOffset(0), &mut bytes)).unwrap();
+        assert_eq!((bytes[63], bytes[64], bytes[65]), (0, 77, 0));
     }
 }

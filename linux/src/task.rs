@@ -33,6 +33,8 @@ pub(crate) struct Task {
     stopped: Stopped,
     /// It only brings pages near that will be wanted soon.
     ahead: bool,
+    /// It has asked for pages that nobody waits for.
+    waited: bool,
     fault: Option<Fault>,
     /// When the loop took it, and when the pager was asked, if somebody wants to know.
     begun: Option<Instant>,
@@ -69,8 +71,8 @@ impl Task {
         stopped: Stopped,
         begun: Option<Instant>,
     ) -> Self {
-        let (run, ahead) = (run.max(wanted), false);
-        Self { region, page, wanted, run, stopped, ahead, fault: None, begun, asked: None, refused: None }
+        let (run, ahead, waited) = (run.max(wanted), false, false);
+        Self { region, page, wanted, run, stopped, ahead, waited, fault: None, begun, asked: None, refused: None }
     }
 
     /// Brings pages near that nobody waits for yet: into the VMO, and to their places there. They are not mapped, so the first
@@ -102,9 +104,16 @@ impl Task {
                 self.region.wake(self.page, self.wanted);
                 return Step::Done;
             }
+            if self.waited {
+                // Answered, or nearly. It is not asked again: what was evicted since is not to come back for nobody.
+                self.fault = None;
+            }
             if let Some(fault) = &mut self.fault {
                 match fault.as_mut().poll(&mut Context::from_waker(waker)) {
-                    Poll::Pending => return Step::Waits,
+                    Poll::Pending => {
+                        self.waited = self.wanted == 0;
+                        return Step::Waits;
+                    }
                     Poll::Ready(result) => {
                         self.fault = None;
                         notes.took(Stage::Request, self.asked.take());
@@ -137,7 +146,7 @@ impl Task {
                         self.advance(pages);
                         self.is_home(notes);
                     }
-                    Mapped::Absent if self.run > 0 => {
+                    Mapped::Absent if self.run > 0 && !self.waited => {
                         self.asked = notes.asked();
                         self.ask();
                         continue;
@@ -146,6 +155,7 @@ impl Task {
                         self.refused = Some(status);
                         continue;
                     }
+                    Mapped::Busy if self.wanted == 0 => return Step::Done,
                     Mapped::Busy => return Step::Again,
                     Mapped::Absent | Mapped::Gone => return Step::Done,
                 }

@@ -42,7 +42,7 @@ pub(crate) enum Command {
     /// Map what a pager process serves, read it by touching memory, and check or show it
     #[command(after_long_help = AFTER_ATTACH_HELP)]
     Attach(AttachArgs),
-    /// Show what a running serve or attach does
+    /// Show what a running run, serve or attach does
     #[command(after_long_help = AFTER_TOP_HELP)]
     Top(TopArgs),
     /// Measure this machine
@@ -89,7 +89,7 @@ Exit status:
   2  the arguments are no good, or nobody serves at the socket";
 
 const AFTER_TOP_HELP: &str = "\
-FIGURES is the socket that serve or attach was given as --figures. Latencies are measured from the
+FIGURES is the socket that run, serve or attach was given as --figures. Latencies are measured from the
 first look on, until ten seconds after the last.
 
 Keys: q quits.
@@ -180,6 +180,9 @@ pub(crate) struct RunArgs {
     /// Read and write by calls of the VMO, and not by touching memory that it is mapped to
     #[arg(long)]
     api: bool,
+    /// Post figures at this socket, for upager top
+    #[arg(long, value_name = "SOCKET")]
+    figures: Option<PathBuf>,
     /// Seed of the access patterns and of what is written [default: drawn, and reported]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -390,6 +393,8 @@ pub(crate) struct Config {
     pub(crate) warn_after: Duration,
     /// Readers and writers call the VMO; else it is mapped, and they touch memory.
     pub(crate) api: bool,
+    /// Where figures are posted.
+    pub(crate) figures: Option<PathBuf>,
     pub(crate) seed: u64,
 }
 
@@ -428,6 +433,7 @@ impl Config {
             time: args.seconds,
             warn_after: args.warn_after,
             api: args.api,
+            figures: args.figures,
             seed: args.seed.unwrap_or_else(rand::random),
         })
     }

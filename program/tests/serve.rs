@@ -170,6 +170,28 @@ fn a_client_whose_pager_is_killed_says_so_and_ends() {
 }
 
 #[test]
+fn a_run_can_be_watched() {
+    if !there_is_one() {
+        return;
+    }
+    let place = Place::new();
+    let Place { file, figures, .. } = &place;
+    let mut run = Background::start(&["run", file, "--seconds", "2", "--figures", figures, "--json"]);
+    wait_for(figures);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let top = json(&upager(&["top", figures, "--json"]));
+        assert_eq!((&top["command"], &top["vmos"][0]["size"]), (&"run".into(), &BYTES.next_multiple_of(4096).into()));
+        if top["totals"]["faults"].as_u64() > Some(0) && top["latencies"][0]["count"].as_u64() > Some(0) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{top}");
+    }
+    assert_eq!(run.0.wait().expect("it ends").code(), Some(0));
+    assert!(!Path::new(figures).exists(), "the socket goes with it");
+}
+
+#[test]
 fn what_cannot_be_is_refused_in_a_sentence() {
     let place = Place::new();
     let Place { socket, file, figures, .. } = &place;

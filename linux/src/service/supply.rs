@@ -17,13 +17,20 @@ pub(super) async fn supply(inner: Arc<Inner>, served: Arc<Served>, asked: ByteRa
     let start = asked.offset - asked.offset % around;
     let end = (asked.offset + asked.length).next_multiple_of(around).min(served.vmo.size());
     let most = served.pages_a_read().min(inner.pages_at_once());
-    for piece in merge_ranges([ByteRange::new(start, end - start)], PageCount(0), most) {
+    let mut pieces = merge_ranges([ByteRange::new(start, end - start)], PageCount(0), most);
+    let last = pieces.pop();
+    for piece in pieces {
         let turn = served.reads.acquire_arc().await;
         let (on, of) = (inner.clone(), served.clone());
         inner.spawn(&served, async move {
             read(&on, &of, piece).await;
             drop(turn);
         });
+    }
+    // The last one, mostly the only one, needs no task of its own.
+    if let Some(piece) = last {
+        let _turn = served.reads.acquire().await;
+        read(&inner, &served, piece).await;
     }
 }
 

@@ -4,10 +4,11 @@
 //! answer through the [`Pager`]; the writeback thread and the evictor act on both. The copy is written
 //! by writeback only, the shadow by writers only.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use upager::{ByteOffset, ByteRange, PageCount, Pager, Port, Status, Vmo, VmoOptions, block_on};
-use upager_linux::{LinuxPlatform, Mapper, MapperOptions, Mapping, Protection};
+use upager_linux::{LatencyWatch, LinuxPlatform, Mapper, MapperOptions, Mapping, Protection};
 
 use crate::args::Config;
 use crate::failure::Failure;
@@ -16,6 +17,8 @@ use crate::run::signals::{Signals, Throttle};
 use crate::run::tally::Tally;
 use crate::run::touch::{self, Refused};
 use crate::store::{Overlay, SourceFile};
+use crate::watch::figures::{Figures, LatencyFigures, VmoFigures};
+use crate::watch::post::Subject;
 
 /// The key of the VMO's packets. There is one VMO, so any number would do.
 const KEY: u64 = 1;
@@ -80,6 +83,39 @@ fn map(vmo: &Arc<Vmo<LinuxPlatform>>, config: &Config) -> Result<Mapping, Failur
     let most = (config.resident_pages / 16).clamp(1, options.read_ahead.0);
     let mapper = Mapper::with(options.read_ahead(PageCount(most)))?;
     Ok(mapper.map(vmo, ByteRange::new(0, vmo.size()), Protection::ReadWrite)?)
+}
+
+impl Subject for Engine {
+    type Watch = Option<LatencyWatch>;
+
+    fn watch(&self) -> Self::Watch {
+        self.mapping.as_ref().map(|mapping| mapping.mapper().watch_latencies())
+    }
+
+    fn figures(&self, watch: &Self::Watch) -> Figures {
+        let tally = &self.tally;
+        let mut totals: BTreeMap<String, u64> = [
+            ("reads", &tally.reads),
+            ("writes", &tally.writes),
+            ("pages_supplied", &tally.supplied_pages),
+            ("pages_evicted", &tally.evicted_pages),
+            ("pages_written_back", &tally.written_back_pages),
+        ]
+        .map(|(name, total)| (name.to_owned(), total.get()))
+        .into();
+        if let Some(mapping) = &self.mapping {
+            totals.insert("faults".into(), mapping.mapper().counts().faults);
+        }
+        Figures {
+            command: "run".into(),
+            source: self.file.path().display().to_string(),
+            totals,
+            levels: [("detached".to_owned(), self.signals.detached.is_up().into())].into(),
+            vmos: vec![VmoFigures::new(KEY, self.vmo.size(), &self.vmo.counts())],
+            latencies: watch.iter().flat_map(LatencyWatch::read).map(|of| LatencyFigures::from(&of)).collect(),
+            ..Figures::default()
+        }
+    }
 }
 
 impl Engine {

@@ -40,6 +40,7 @@ use crate::run::crew::Crew;
 use crate::run::engine::Engine;
 use crate::run::progress::Progress;
 use crate::run::service::Role;
+use crate::watch::post::Post;
 
 pub(crate) use service::BATCH_PAGES;
 pub(crate) use tally::{Count, Tally};
@@ -58,6 +59,7 @@ pub(crate) fn run(config: &Config) -> Result<Report, Failure> {
     let mut workers = Crew::default();
     start(config, &engine, &mut helpers, &mut workers)?;
     let slow_requests = watch_service(config, &engine)?;
+    let post = config.figures.as_deref().map(|path| Post::start(path, engine.clone())).transpose()?;
 
     let started = Instant::now();
     let progress = Progress::new(config, started);
@@ -80,7 +82,7 @@ pub(crate) fn run(config: &Config) -> Result<Report, Failure> {
     engine.throttle.want_writeback(); // so that the thread sees the flag
     hung += helpers.come_home(&engine);
     times.total = started.elapsed();
-    drop(slow_requests);
+    drop((slow_requests, post));
     verdict::reach(engine, config, times, detached, hung)
 }
 
