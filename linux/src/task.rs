@@ -71,8 +71,21 @@ impl Task {
         stopped: Stopped,
         begun: Option<Instant>,
     ) -> Self {
-        let (run, ahead, waited) = (run.max(wanted), false, false);
-        Self { region, page, wanted, run, stopped, ahead, waited, fault: None, begun, asked: None, refused: None }
+        let run = run.max(wanted);
+        let fault = None;
+        Self {
+            region,
+            page,
+            wanted,
+            run,
+            stopped,
+            ahead: false,
+            waited: false,
+            fault,
+            begun,
+            asked: None,
+            refused: None,
+        }
     }
 
     /// Brings pages near that nobody waits for yet: into the VMO, and to their places there. They are not mapped, so the first
