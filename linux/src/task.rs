@@ -34,7 +34,7 @@ pub(crate) struct Task {
     /// It only brings pages near that will be wanted soon.
     ahead: bool,
     /// It has asked for pages that nobody waits for.
-    waited: bool,
+    in_advance: bool,
     fault: Option<Fault>,
     /// When the loop took it, and when the pager was asked, if somebody wants to know.
     begun: Option<Instant>,
@@ -71,21 +71,8 @@ impl Task {
         stopped: Stopped,
         begun: Option<Instant>,
     ) -> Self {
-        let run = run.max(wanted);
-        let fault = None;
-        Self {
-            region,
-            page,
-            wanted,
-            run,
-            stopped,
-            ahead: false,
-            waited: false,
-            fault,
-            begun,
-            asked: None,
-            refused: None,
-        }
+        let (run, ahead, in_advance) = (run.max(wanted), false, false);
+        Self { region, page, wanted, run, stopped, ahead, in_advance, fault: None, begun, asked: None, refused: None }
     }
 
     /// Brings pages near that nobody waits for yet: into the VMO, and to their places there. They are not mapped, so the first
@@ -117,14 +104,14 @@ impl Task {
                 self.region.wake(self.page, self.wanted);
                 return Step::Done;
             }
-            if self.waited {
+            if self.in_advance {
                 // Answered, or nearly. It is not asked again: what was evicted since is not to come back for nobody.
                 self.fault = None;
             }
             if let Some(fault) = &mut self.fault {
                 match fault.as_mut().poll(&mut Context::from_waker(waker)) {
                     Poll::Pending => {
-                        self.waited = self.wanted == 0;
+                        self.in_advance = self.wanted == 0;
                         return Step::Waits;
                     }
                     Poll::Ready(result) => {
@@ -159,7 +146,7 @@ impl Task {
                         self.advance(pages);
                         self.is_home(notes);
                     }
-                    Mapped::Absent if self.run > 0 && !self.waited => {
+                    Mapped::Absent if self.run > 0 && !self.in_advance => {
                         self.asked = notes.asked();
                         self.ask();
                         continue;

@@ -1,6 +1,6 @@
 //! A pager in another process: it has the file, or whatever the pages come from, and this process has the VMO.
 //!
-//! The pager's side [listens](Listener), and [serves](Connection::serve) a [`PageSource`]. The client's side is a
+//! The pager's side [listens](Listener), and [serves](Connection::serve) a [`PageSource`](crate::source::PageSource). The client's side is a
 //! [`Remote`], which is a `PageSource` itself: open it in a [`Service`](crate::service::Service), and map the VMO.
 //! `upager serve` and `upager attach` are such programs.
 //!
