@@ -302,7 +302,8 @@ impl Slot {
     pub(crate) fn dirty(slots: &[Self]) -> (u64, u64) {
         let bits = |slots: &[Self]| {
             slots.iter().enumerate().fold((0, 0), |(stored, zeros), (place, slot)| {
-                let word = slot.0.load(Acquire); // Acquire: as in `load`
+                // Relaxed: it only tells. Who acts upon the answer looks at the page again.
+                let word = slot.0.load(Relaxed);
                 (stored | u64::from(word & OWN != 0) << place, zeros | u64::from(word & TAG == ZERO) << place)
             })
         };
@@ -319,7 +320,9 @@ impl Slot {
     /// this tells by one test.
     #[inline]
     fn has_none(line: &[Self; LINE], mask: u64) -> bool {
-        line.iter().fold(0, |all, slot| all | slot.0.load(Acquire)) & mask == 0 // Acquire: as in `load`
+        // Relaxed: a page that is passed over is not looked into. That none is passed over which was there before
+        // is the coherence of its own word.
+        line.iter().fold(0, |all, slot| all | slot.0.load(Relaxed)) & mask == 0
     }
 
     /// The frame of a page that may be read at once. `shown` is asked after the page was looked
@@ -778,7 +781,10 @@ impl Slot {
             let (to, done) = match (word & TAG, word & RECLAIM) {
                 (EVICTING, 0) => (EMPTY, Reclaimed::Frame(frame_of(word))),
                 (EVICTING, _) => (word & !RECLAIM, Reclaimed::Again),
-                (_, 0) => return Reclaimed::Rescued, // not reached: see "reclaim pending" above
+                (_, 0) => {
+                    debug_assert!(false, "a reclaim that no page owes"); // see "reclaim pending" above
+                    return Reclaimed::Rescued;
+                }
                 _ => (word & !RECLAIM, Reclaimed::Rescued),
             };
             // AcqRel: the frame's last readers and writers come before its next use
@@ -1025,6 +1031,102 @@ mod tests {
                 arrow(&slot, number).unwrap().unwrap();
                 assert!(!is_always_needed(&slot), "{name}, arrow {number}, without the mark");
             }
+        }
+    }
+
+    fn is_used(slot: &Slot) -> bool {
+        slot.0.load(Acquire) & ACCESSED != 0 // Acquire: any; there is one thread
+    }
+
+    /// A clean page that nobody has used since the evictor's hand passed.
+    fn aged() -> Slot {
+        let slot = supplied(5);
+        clean(&slot).age(&slot).unwrap();
+        assert!(!is_used(&slot) && !clean(&slot).accessed());
+        slot
+    }
+
+    /// Whoever uses a page has it outlive one turn of the evictor's hand, whatever it was before.
+    #[test]
+    fn every_use_marks_the_page_used() {
+        type Use = fn(&Slot);
+        type Rescue = fn(Evicting, &Slot);
+        let uses: [(&str, Use); 4] = [
+            ("touch", |slot| clean(slot).touch(slot).unwrap()),
+            ("begin_write", |slot| clean(slot).begin_write(slot).unwrap()),
+            ("mark_dirty", |slot| clean(slot).mark_dirty(slot).unwrap()),
+            ("always_need", |slot| slot.load().stored().unwrap().always_need(slot).unwrap()),
+        ];
+        for (name, used) in uses {
+            let slot = aged();
+            used(&slot);
+            assert!(is_used(&slot), "{name}");
+        }
+        // Eviction forgets the use, and a rescue is one.
+        let rescues: [(&str, Rescue); 3] = [
+            ("rescue", |page, slot| page.rescue(slot).unwrap()),
+            ("begin_write", |page, slot| page.begin_write(slot).unwrap()),
+            ("mark_dirty", |page, slot| page.mark_dirty(slot).unwrap()),
+        ];
+        for (name, rescued) in rescues {
+            let slot = supplied(5);
+            clean(&slot).evict(&slot).unwrap();
+            let State::Evicting(page) = slot.load() else { panic!() };
+            assert!(!page.is_condemned());
+            rescued(page, &slot);
+            assert!(is_used(&slot), "{name} of a page on its way out");
+            assert_eq!(slot.reclaim(), Reclaimed::Rescued, "{name}");
+        }
+        // A page that nobody has used since it became dirty, and its later uses.
+        let unused = |tag: u64| Slot(AtomicU64::new(tag | frame_bits(Frame::from_bits(5))));
+        let slot = unused(DIRTY);
+        let State::Dirty(page) = slot.load() else { panic!() };
+        page.begin_write(&slot).unwrap().unwrap();
+        assert!(is_used(&slot), "a further writer");
+        let slot = unused(AWAITING_CLEAN);
+        let State::AwaitingClean(page) = slot.load() else { panic!() };
+        page.begin_write(&slot).unwrap();
+        assert!(is_used(&slot), "a writer while it is written back");
+        let slot = unused(AWAITING_CLEAN);
+        let State::AwaitingClean(page) = slot.load() else { panic!() };
+        page.mark_dirty(&slot).unwrap();
+        assert!(is_used(&slot), "a mapped writer while it is written back");
+        let slot = unused(CLEAN_DIRTY_REQUESTED);
+        let State::DirtyRequested(page) = slot.load() else { panic!() };
+        page.grant(&slot).unwrap();
+        assert!(is_used(&slot), "leave to write");
+        let slot = Slot::new(Unstored::Zero);
+        let State::Zero(page) = slot.load() else { panic!() };
+        page.store(&slot, Frame::from_bits(5)).unwrap();
+        assert!(is_used(&slot), "zeros that are stored");
+    }
+
+    /// What is on its way for a page stays on its way, whatever becomes of the page.
+    #[test]
+    fn no_arrow_forgets_a_reclaim() {
+        let pending = |tag: u64| Slot(AtomicU64::new(tag | RECLAIM | frame_bits(Frame::from_bits(5))));
+        let owes = |slot: &Slot| slot.0.load(Acquire) & RECLAIM != 0; // Acquire: any; there is one thread
+        let slot = Slot(AtomicU64::new(EMPTY | RECLAIM));
+        let State::Empty(page) = slot.load() else { panic!() };
+        page.request(&slot, RequestId::new(3, 4)).unwrap();
+        assert!(owes(&slot), "request");
+        let State::Requested(page) = slot.load() else { panic!() };
+        assert_eq!(page.id(), RequestId::new(3, 4));
+        page.withdraw(&slot).unwrap();
+        assert_eq!(slot.0.load(Acquire), EMPTY | RECLAIM);
+        let State::Empty(page) = slot.load() else { panic!() };
+        page.supply(&slot, Frame::from_bits(6)).unwrap();
+        assert!(owes(&slot), "supply");
+        for tag in [CLEAN, DIRTY, AWAITING_CLEAN, CLEAN_DIRTY_REQUESTED, AWAITING_DIRTY_REQUESTED, ZERO, REQUESTED] {
+            let slot = pending(tag);
+            slot.load().replace(&slot, Unstored::Zero).unwrap();
+            assert!(owes(&slot), "{tag} is replaced");
+            let State::Zero(page) = slot.load() else { panic!() };
+            page.writeback_begin(&slot).unwrap();
+            let State::Zero(page) = slot.load() else { panic!() };
+            assert!(page.is_awaiting() && owes(&slot), "zeros are written back");
+            page.writeback_end(&slot).unwrap();
+            assert_eq!(slot.0.load(Acquire), EMPTY | RECLAIM);
         }
     }
 

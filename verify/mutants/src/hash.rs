@@ -9,8 +9,8 @@ use crate::failure::Failure;
 
 /// FNV-1a of the names and contents of all files below the given paths, in hexadecimal. It tells
 /// versions apart, and need not withstand malice. Comments and the layout of Rust files do not count: a
-/// record stays valid when an explanation changes.
-pub(crate) fn of(root: &Path, paths: &[&str]) -> Result<String, Failure> {
+/// record stays valid when an explanation changes. Neither do modules of tests, unless `tests`.
+pub(crate) fn of(root: &Path, paths: &[&str], tests: bool) -> Result<String, Failure> {
     let mut files = Vec::new();
     for path in paths {
         collect(&root.join(path), &mut files)?;
@@ -23,20 +23,27 @@ pub(crate) fn of(root: &Path, paths: &[&str]) -> Result<String, Failure> {
         let bytes = fs::read(file).map_err(|error| Failure::file(file, &error))?;
         let is_rust = file.extension().is_some_and(|extension| extension == "rs");
         let tokens = std::str::from_utf8(&bytes).ok().filter(|_| is_rust).and_then(|text| text.parse().ok());
-        hash = tokens.map_or_else(|| with(hash, &bytes), |tokens| with_tokens(hash, tokens));
+        hash = tokens.map_or_else(|| with(hash, &bytes), |tokens| with_tokens(hash, tokens, tests));
     }
     Ok(format!("{hash:016x}"))
 }
 
 /// The hash of what had this one, and of these tokens after it, but for documentation.
-fn with_tokens(mut hash: u64, tokens: TokenStream) -> u64 {
+fn with_tokens(mut hash: u64, tokens: TokenStream, tests: bool) -> u64 {
     let mut tokens = tokens.into_iter().peekable();
     while let Some(token) = tokens.next() {
         hash = match token {
             TokenTree::Punct(mark) if mark.as_char() == '#' && tokens.next_if(is_documentation).is_some() => hash,
+            TokenTree::Punct(mark)
+                if !tests && mark.as_char() == '#' && tokens.next_if(is_only_for_tests).is_some() =>
+            {
+                // Up to the body of what the attribute is on.
+                let _ = tokens.by_ref().find(|token| matches!(token, TokenTree::Group(_)));
+                hash
+            }
             TokenTree::Group(group) => {
                 let hash = with(hash, format!("{:?}", group.delimiter()).as_bytes());
-                with(with_tokens(hash, group.stream()), b"end")
+                with(with_tokens(hash, group.stream(), tests), b"end")
             }
             token => with(with(hash, token.to_string().as_bytes()), b" "),
         };
@@ -69,15 +76,22 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Whether this is `[cfg(test)]`, or `[cfg(all(test, ...))]`.
+fn is_only_for_tests(token: &TokenTree) -> bool {
+    let text = token.to_string().replace(char::is_whitespace, "");
+    text == "[cfg(test)]" || text.starts_with("[cfg(all(test,")
+}
+
 #[cfg(test)]
 mod tests {
     use super::{NOTHING, with_tokens};
 
     #[test]
     fn comments_and_layout_do_not_count() {
-        let hash = |text: &str| with_tokens(NOTHING, text.parse().unwrap());
+        let hash = |text: &str| with_tokens(NOTHING, text.parse().unwrap(), false);
         let plain = hash("fn f() { g(1); }");
         assert_eq!(plain, hash("/// Says so.\nfn f() {\n    // why\n    g(1);\n}"));
+        assert_eq!(plain, hash("fn f() { g(1); } #[cfg(all(test, not(loom)))] mod tests { fn t() {} }"));
         assert_ne!(plain, hash("fn f() { g(2); }"));
         assert_ne!(plain, hash("fn f() { } g(1);"));
         assert_ne!(plain, hash("#[cold] fn f() { g(1); }"));

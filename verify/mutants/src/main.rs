@@ -96,8 +96,8 @@ fn mutants(args: &Args) -> Result<ExitCode, Failure> {
     let home = target(&workspace).join("verify/mutants");
     std::fs::create_dir_all(&home).map_err(|error| Failure::file(&home, &error))?;
     let versions = Versions {
-        core: hash::of(&workspace, &["core/src", "core/Cargo.toml", "Cargo.lock"])?,
-        models: hash::of(&workspace, &["verify/src", "verify/tests"])?,
+        core: hash::of(&workspace, &["core/src", "core/Cargo.toml", "Cargo.lock"], false)?,
+        models: hash::of(&workspace, &["verify/src", "verify/tests", "tests/tests", "core/src"], true)?,
     };
     let record = Record::open(&home.join("record.jsonl"), versions.clone())?;
     let begun = Instant::now();

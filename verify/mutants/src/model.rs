@@ -216,7 +216,8 @@ pub(crate) fn race(tree: &Tree, (name, usual): &Measured, bound: usize) -> Resul
 
 /// Runs the behaviour tests.
 pub(crate) fn tests(tree: &Tree, program: &Path) -> Result<Verdict, Failure> {
-    let arguments = ["--test-threads", "1"];
+    // What many threads come to is luck, with a mistake and without.
+    let arguments = ["--test-threads", "1", "--skip", "many_threads"];
     let (ended, said) = run(program, &arguments, &tree.scratch("model.log"), 120, &[("PROPTEST_CASES", "32")])?;
     let failed = said.lines().find_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"));
     let unfinished = said.lines().rev().find_map(|line| line.strip_prefix("test ")?.split(" ... ").next());
@@ -275,13 +276,18 @@ pub(crate) fn all_stops(tree: &Tree, jobs: usize) -> Result<Vec<(Measured, Strin
     Ok(stops.iter().filter_map(sized).collect())
 }
 
-/// All races that have no more executions than `most`.
-pub(crate) fn all_races(tree: &Tree, bound: usize, most: usize) -> Result<Vec<Measured>, Failure> {
+/// All races of which `chosen` says so, and that have no more executions than `most`.
+pub(crate) fn races(
+    tree: &Tree,
+    bound: usize,
+    most: usize,
+    chosen: impl Fn(&str) -> bool,
+) -> Result<Vec<Measured>, Failure> {
     let (program, log) = (tree.races()?, tree.scratch("model.log"));
     let (_, said) = run(&program, &["--list", "--format", "terse"], &log, 60, &[])?;
     let names: Vec<String> = said.lines().filter_map(|line| line.strip_suffix(": test")).map(String::from).collect();
     let mut all = Vec::new();
-    for name in names {
+    for name in names.into_iter().filter(|name| chosen(name)) {
         let arguments = ["--exact", &name, "--test-threads", "1", "--nocapture"];
         let (bound, most) = (format!("{bound}-"), (most + 1).to_string());
         let variables = [("RACE_BOUND", bound.as_str()), ("RACE_LIMIT", most.as_str())];

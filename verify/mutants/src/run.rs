@@ -21,9 +21,11 @@ use crate::tree::Tree;
 const BOUND: usize = 2;
 /// A cell takes part in the second round if it has no more executions without a mistake, and more than
 /// in the first.
-const CELL_MOST: usize = 300;
-/// A race takes part in the second round if it has no more executions.
-const RACE_MOST: usize = 10_000;
+const CELL_MOST: usize = 100;
+/// A race takes part in the first round if it has no more executions, and in the second likewise.
+const RACE_MOST: [usize; BOUND] = [10_000, 2_000];
+/// Races that are too long for the second round, each with the file whose mutants are shown to it besides.
+const LONG: [(&str, &str); 2] = [("queue.rs", "queue_against_an_old_tail"), ("queue.rs", "queue_against_take")];
 /// A pair of calls of which one stops takes part if it has no more executions.
 const STOP_MOST: usize = 100;
 /// So many models are tried first, because they noticed other mistakes in the same place.
@@ -38,6 +40,8 @@ pub(crate) struct Plan {
     /// Those that are quick enough, to bound [`BOUND`].
     second_cells: Vec<Measured>,
     second_races: Vec<Measured>,
+    /// Those of [`LONG`], to the same bound.
+    long_races: Vec<Measured>,
     /// Pairs of calls of which one stops: each from one state.
     stops: Vec<Measured>,
 }
@@ -50,11 +54,17 @@ impl Plan {
             return Ok(plan);
         }
         eprintln!("running every model without a mistake");
+        if !tree.build_races()? {
+            return Err(Failure::new(format!("the races do not build:\n{}", tree.build_log())));
+        }
         let mut plan = Self {
             first_cells: model::all_cells(tree, 1, jobs)?,
-            first_races: model::all_races(tree, 1, RACE_MOST)?,
+            first_races: model::races(tree, 1, RACE_MOST[0], |_| true)?,
             second_cells: model::all_cells(tree, BOUND, jobs)?,
-            second_races: model::all_races(tree, BOUND, RACE_MOST)?,
+            second_races: model::races(tree, BOUND, RACE_MOST[1], |_| true)?,
+            long_races: model::races(tree, BOUND, usize::MAX - 1, |name| {
+                LONG.iter().any(|(_, race)| name.ends_with(race))
+            })?,
             stops: Self::stops(tree, jobs)?,
         };
         let explored: HashMap<&str, usize> =
@@ -69,7 +79,7 @@ impl Plan {
         let value = json!({
             "version": version,
             "cells": [plan.first_cells, plan.second_cells],
-            "races": [plan.first_races, plan.second_races],
+            "races": [plan.first_races, plan.second_races, plan.long_races],
             "stops": [plan.stops],
         });
         fs::write(file, value.to_string()).map_err(|error| Failure::file(file, &error))?;
@@ -88,6 +98,7 @@ impl Plan {
             first_races: models("races", 0)?,
             second_cells: models("cells", 1)?,
             second_races: models("races", 1)?,
+            long_races: models("races", 2)?,
             stops: models("stops", 0)?,
         })
     }
@@ -131,7 +142,7 @@ impl Plan {
     /// How many executions a model has without a mistake.
     fn usual(&self, name: &str, bound: usize) -> usize {
         let first = self.first_cells.iter().chain(&self.first_races);
-        let second = self.second_cells.iter().chain(&self.second_races);
+        let second = self.second_cells.iter().chain(&self.second_races).chain(&self.long_races);
         let mut all: Box<dyn Iterator<Item = &Measured>> = if bound == 1 { Box::new(first) } else { Box::new(second) };
         all.find(|(found, _)| found == name).map_or(CELL_MOST, |(_, executions)| *executions)
     }
@@ -166,6 +177,9 @@ impl Trial<'_> {
         let verdict = model::cells(self.tree, cells, bound)?;
         if let Some(outcome) = self.heard(verdict) {
             return Ok(Some(outcome));
+        }
+        if !races.is_empty() && !self.tree.build_races()? {
+            return Err(Failure::new(format!("the races do not build:\n{}", self.tree.build_log())));
         }
         for race in races {
             let verdict = model::race(self.tree, race, bound)?;
@@ -245,6 +259,13 @@ impl Trial<'_> {
         }
         if !accepted && let Some(outcome) = self.round(&plan.second_cells, &plan.second_races, BOUND)? {
             return Ok(outcome);
+        }
+        if !accepted {
+            let about = |name: &str| LONG.iter().any(|(file, race)| *file == mutant.file && name.ends_with(race));
+            let long: Vec<Measured> = plan.long_races.iter().filter(|(name, _)| about(name)).cloned().collect();
+            if let Some(outcome) = self.round(&[], &long, BOUND)? {
+                return Ok(outcome);
+            }
         }
         // One thread is enough to notice many a statement that is missing, but no order.
         if !accepted

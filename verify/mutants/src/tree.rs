@@ -66,15 +66,23 @@ impl Tree {
         write_if_other(&self.root.join("core/src").join(path), text)
     }
 
-    /// Builds the models. False: it does not compile.
+    /// Builds the matrix, whose cells notice most. False: it does not compile.
     pub(crate) fn build(&self) -> Result<bool, Failure> {
-        let what = ["-p", "upager-verify", "--bin", "matrix", "--test", RACES];
-        self.cargo(&what, "--cfg loom --cap-lints allow", &self.target)
+        self.build_models(&["--bin", "matrix"])
     }
 
-    /// Builds the models of a thread that stops, which are needed seldom. False: it does not compile.
+    /// Builds the named races. False: they do not compile.
+    pub(crate) fn build_races(&self) -> Result<bool, Failure> {
+        self.build_models(&["--test", RACES])
+    }
+
+    /// Builds the models in which a thread stops. False: they do not compile.
     pub(crate) fn build_stopped(&self) -> Result<bool, Failure> {
-        self.cargo(&["-p", "upager-verify", "--bin", "stopped"], "--cfg loom --cap-lints allow", &self.target)
+        self.build_models(&["--bin", "stopped"])
+    }
+
+    fn build_models(&self, which: &[&str]) -> Result<bool, Failure> {
+        self.cargo(&[&["-p", "upager-verify"], which].concat(), "--cfg loom --cap-lints allow", &self.target)
     }
 
     /// Builds the behaviour tests. False: it does not compile.
