@@ -776,7 +776,7 @@ impl Slot {
     /// The grace period of an eviction is over. Called exactly once for each `Evicting` that
     /// [owed](OwesReclaim::Yes) it, and once more for each [`Reclaimed::Again`].
     pub(crate) fn reclaim(&self) -> Reclaimed {
-        let mut word = self.0.load(Acquire); // Acquire: as in `load`
+        let mut word = self.0.load(Relaxed); // Relaxed: the swap below decides
         loop {
             let (to, done) = match (word & TAG, word & RECLAIM) {
                 (EVICTING, 0) => (EMPTY, Reclaimed::Frame(frame_of(word))),
@@ -787,8 +787,10 @@ impl Slot {
                 }
                 _ => (word & !RECLAIM, Reclaimed::Rescued),
             };
-            // AcqRel: the frame's last readers and writers come before its next use
-            match self.0.compare_exchange(word, to, AcqRel, Acquire) {
+            // Acquire: the page may have had other content since, and been evicted by one who owed no reclaim
+            // and was not pinned. Whoever filled that frame comes before its end by this alone. Relaxed, on
+            // failure: as above.
+            match self.0.compare_exchange(word, to, Acquire, Relaxed) {
                 Ok(_) => return done,
                 Err(now) => word = now,
             }
@@ -850,6 +852,21 @@ mod tests {
         let State::AwaitingClean(page) = slot.load() else { panic!() };
         page.writeback_end(&slot).unwrap();
         assert_eq!(clean(&slot).frame(), Frame::from_bits(9));
+    }
+
+    #[test]
+    fn a_held_page_is_not_taken() {
+        let slot = Slot::new(Unstored::Absent);
+        let State::Empty(page) = slot.load() else { panic!() };
+        page.commit(&slot, Frame::from_bits(9)).unwrap();
+        let State::Dirty(page) = slot.load() else { panic!() };
+        page.begin_write(&slot).unwrap().unwrap();
+        let State::Dirty(held) = slot.load() else { panic!() };
+        assert_eq!(held.take(&slot), Err(State::Dirty(held)));
+        assert_eq!(slot.load(), State::Dirty(held));
+        slot.end_write(Frame::from_bits(9));
+        let State::Dirty(page) = slot.load() else { panic!() };
+        assert_eq!(page.take(&slot), Ok(Frame::from_bits(9)));
     }
 
     #[test]

@@ -501,6 +501,12 @@ impl World {
         Waiting::write(self.vmo.clone(), page, byte)
     }
 
+    /// Begins to make a page dirty, as for a mapping. Comes to 0, not a byte.
+    #[must_use]
+    pub fn mapped_write(&self, page: u64) -> Waiting {
+        Waiting::dirty_run(self.vmo.clone(), page, 1)
+    }
+
     /// Supplies a page whose first byte is `byte`.
     pub fn supply(&self, at: u64, byte: u8) -> Result<()> {
         supply(&self.pager, &self.vmo, at, byte)
