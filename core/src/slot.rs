@@ -854,6 +854,26 @@ mod tests {
         assert_eq!(clean(&slot).frame(), Frame::from_bits(9));
     }
 
+    /// Writeback ends only what awaits it, and eviction takes only what the service has too.
+    #[test]
+    fn a_page_under_a_request_is_refused_what_it_is_not_fit_for() {
+        for (tag, awaits) in [(CLEAN_DIRTY_REQUESTED, false), (AWAITING_DIRTY_REQUESTED, true)] {
+            let word = tag | KEPT | index_bits(7);
+            let (ends, evicts) = (Slot(AtomicU64::new(word)), Slot(AtomicU64::new(word)));
+            let State::DirtyRequested(page) = ends.load() else { panic!() };
+            let refused = Err(State::DirtyRequested(page));
+            if awaits {
+                page.writeback_end(&ends).unwrap();
+                assert_eq!(page.evict(&evicts), refused.map(|()| OwesReclaim::No));
+            } else {
+                assert_eq!(page.writeback_end(&ends), refused);
+                assert_eq!(page.evict(&evicts), Ok(OwesReclaim::No));
+            }
+            assert_eq!(ends.load() == State::DirtyRequested(page), !awaits);
+            assert_eq!(evicts.load() == State::DirtyRequested(page), awaits);
+        }
+    }
+
     #[test]
     fn a_held_page_is_not_taken() {
         let slot = Slot::new(Unstored::Absent);
