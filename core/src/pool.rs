@@ -341,7 +341,7 @@ impl<T: Default> Pool<T> {
 impl<T> Drop for Pool<T> {
     fn drop(&mut self) {
         for segment in &self.segments {
-            let at = segment.load(Acquire); // Acquire: pairs with `grow`
+            let at = segment.load(Relaxed); // Relaxed: `&mut self` comes after every `grow`
             if !at.is_null() {
                 // SAFETY: published by `grow` from Box::into_raw; `&mut self` says nobody looks.
                 drop(unsafe { Box::from_raw(at) });

@@ -27,7 +27,7 @@
 use crate::status::{Result, Status};
 #[cfg(accounting)]
 use crate::sync::accounting::Lines;
-use crate::sync::{AcqRel, Acquire, AtomicU64, Release};
+use crate::sync::{Acquire, AtomicU64, Relaxed, Release};
 
 const INDEX_BITS: u32 = 20;
 const NIL: u32 = (1 << INDEX_BITS) - 1;
@@ -135,7 +135,7 @@ impl Queue {
     /// An empty queue, over an entry that is dead and becomes its dummy.
     pub(crate) fn new<E: Entries>(entries: &E, dummy: u32) -> Result<Self> {
         let entry = entries.get(dummy).ok_or(Status::Internal)?;
-        E::link(entry).store(Link::new(NIL, 0).0, Release); // Release: before the queue is shared
+        E::link(entry).store(Link::new(NIL, 0).0, Relaxed); // Relaxed: before the queue is shared
         let first = Link::new(dummy, 0).0;
         Ok(Self { head: End(AtomicU64::new(first)), tail: End(AtomicU64::new(first)) })
     }
@@ -147,9 +147,10 @@ impl Queue {
 
     #[inline]
     fn swap(word: &AtomicU64, from: Link, to: Link) -> bool {
-        // AcqRel: Release publishes the entry linked, and passes on what was read on the way to
-        // it; Acquire, on failure, is the load of the next turn.
-        word.compare_exchange(from.0, to.0, AcqRel, Acquire).is_ok()
+        // Release publishes the entry linked, and passes on what was read on the way to it. Relaxed
+        // besides: whoever fails loads anew, and `from` was loaded by Acquire. A value never repeats, so
+        // the swap reads the very store that the load did, and has taken over from it already.
+        word.compare_exchange(from.0, to.0, Release, Relaxed).is_ok()
     }
 
     /// The last entry's link, and the tail that led there. Moves a tail that is behind.
@@ -177,7 +178,9 @@ impl Queue {
     pub(crate) fn append<E: Entries>(&self, entries: &E, index: u32, entry: &E::Entry) -> Result<(), Seal> {
         let own = E::link(entry);
         let nothing = Self::load(own).to(NIL);
-        own.store(nothing.0, Release); // Release: published again by the swap below
+        // Release: the swap below publishes it, but one who has seen an old tail comes here earlier. He
+        // must not find the tail unchanged then: see `last`.
+        own.store(nothing.0, Release);
         loop {
             let (word, link, tail) = self.last(entries);
             match link.index() {

@@ -382,7 +382,7 @@ impl Requests {
     /// A spent entry that the queue holds: its first dummy.
     pub(crate) fn dummy(&self) -> Result<u32> {
         let (index, request) = self.pool.claim()?;
-        request.fate.store(WITHDRAWN | QUEUED, Release); // Release: as in `open`
+        request.fate.store(WITHDRAWN | QUEUED, Relaxed); // Relaxed: published with the source
         Ok(index)
     }
 
@@ -467,13 +467,14 @@ impl Requests {
         loop {
             if newest & SEALED != 0 {
                 drop(waiter.waker.disarm());
-                waiter.fate.store(spare.freed().0, Release); // Release: as in `free`
+                waiter.fate.store(spare.freed().0, Relaxed); // Relaxed: as in `free`
                 self.pool.release(node);
                 return Ok(Place::TooLate);
             }
             waiter.older.store(newest, Relaxed); // Relaxed: published by the push
-            // AcqRel: Release publishes the waker and the link to `wake_all`
-            match request.waiters.compare_exchange(newest, node, AcqRel, Acquire) {
+            // Release publishes the waker and the link to `wake_all`; Acquire, on failure, as above. The list
+            // before it was published by those who pushed, and each later push goes on with their releases.
+            match request.waiters.compare_exchange(newest, node, Release, Acquire) {
                 Ok(_) => return Ok(Place::In(node)),
                 Err(now) => newest = now,
             }
@@ -575,8 +576,9 @@ impl Requests {
             if pages == count {
                 break; // the last ones: nobody else counts any more
             }
-            // AcqRel: the last arrival comes after all the others, so the waiter finds each page
-            match request.remaining.compare_exchange(remaining, remaining - pages, AcqRel, Acquire) {
+            // Release: the last arrival, which acquires, comes after all the others, so the waiter finds each
+            // page. Who is not the last needs to see nothing of the others.
+            match request.remaining.compare_exchange(remaining, remaining - pages, Release, Acquire) {
                 Ok(_) => return,
                 Err(now) => remaining = now,
             }
@@ -660,7 +662,8 @@ impl Requests {
             let Some(waiter) = self.get(node) else { break };
             let older = waiter.older.load(Relaxed); // Relaxed: ordered by the load of `waiters`
             let fate = waiter.fate();
-            waiter.fate.store(fate.freed().0, Release); // Release: as in `open`, for the next life
+            // Relaxed: the release below publishes it to the next life's claim
+            waiter.fate.store(fate.freed().0, Relaxed);
             self.pool.release(node);
             node = older;
         }

@@ -774,16 +774,21 @@ impl Slot {
     /// The grace period of an eviction is over. Called exactly once for each `Evicting` that
     /// [owed](OwesReclaim::Yes) it, and once more for each [`Reclaimed::Again`].
     pub(crate) fn reclaim(&self) -> Reclaimed {
-        let mut word = self.0.load(Acquire); // Acquire: as in `load`
+        let mut word = self.0.load(Relaxed); // Relaxed: the swap below decides
         loop {
             let (to, done) = match (word & TAG, word & RECLAIM) {
                 (EVICTING, 0) => (EMPTY, Reclaimed::Frame(frame_of(word))),
                 (EVICTING, _) => (word & !RECLAIM, Reclaimed::Again),
-                (_, 0) => return Reclaimed::Rescued, // not reached: see "reclaim pending" above
+                (_, 0) => {
+                    debug_assert!(false, "a reclaim that no page owes"); // see "reclaim pending" above
+                    return Reclaimed::Rescued;
+                }
                 _ => (word & !RECLAIM, Reclaimed::Rescued),
             };
-            // AcqRel: the frame's last readers and writers come before its next use
-            match self.0.compare_exchange(word, to, AcqRel, Acquire) {
+            // Acquire: the page may have had other content since, and been evicted by one who owed no reclaim
+            // and was not pinned. Whoever filled that frame comes before its end by this alone. Relaxed, on
+            // failure: as above.
+            match self.0.compare_exchange(word, to, Acquire, Relaxed) {
                 Ok(_) => return done,
                 Err(now) => word = now,
             }
@@ -845,6 +850,41 @@ mod tests {
         let State::AwaitingClean(page) = slot.load() else { panic!() };
         page.writeback_end(&slot).unwrap();
         assert_eq!(clean(&slot).frame(), Frame::from_bits(9));
+    }
+
+    /// Writeback ends only what awaits it, and eviction takes only what the service has too.
+    #[test]
+    fn a_page_under_a_request_is_refused_what_it_is_not_fit_for() {
+        for (tag, awaits) in [(CLEAN_DIRTY_REQUESTED, false), (AWAITING_DIRTY_REQUESTED, true)] {
+            let word = tag | KEPT | index_bits(7);
+            let (ends, evicts) = (Slot(AtomicU64::new(word)), Slot(AtomicU64::new(word)));
+            let State::DirtyRequested(page) = ends.load() else { panic!() };
+            let refused = Err(State::DirtyRequested(page));
+            if awaits {
+                page.writeback_end(&ends).unwrap();
+                assert_eq!(page.evict(&evicts), refused.map(|()| OwesReclaim::No));
+            } else {
+                assert_eq!(page.writeback_end(&ends), refused);
+                assert_eq!(page.evict(&evicts), Ok(OwesReclaim::No));
+            }
+            assert_eq!(ends.load() == State::DirtyRequested(page), !awaits);
+            assert_eq!(evicts.load() == State::DirtyRequested(page), awaits);
+        }
+    }
+
+    #[test]
+    fn a_held_page_is_not_taken() {
+        let slot = Slot::new(Unstored::Absent);
+        let State::Empty(page) = slot.load() else { panic!() };
+        page.commit(&slot, Frame::from_bits(9)).unwrap();
+        let State::Dirty(page) = slot.load() else { panic!() };
+        page.begin_write(&slot).unwrap().unwrap();
+        let State::Dirty(held) = slot.load() else { panic!() };
+        assert_eq!(held.take(&slot), Err(State::Dirty(held)));
+        assert_eq!(slot.load(), State::Dirty(held));
+        slot.end_write(Frame::from_bits(9));
+        let State::Dirty(page) = slot.load() else { panic!() };
+        assert_eq!(page.take(&slot), Ok(Frame::from_bits(9)));
     }
 
     #[test]
@@ -1026,6 +1066,102 @@ mod tests {
                 arrow(&slot, number).unwrap().unwrap();
                 assert!(!is_always_needed(&slot), "{name}, arrow {number}, without the mark");
             }
+        }
+    }
+
+    fn is_used(slot: &Slot) -> bool {
+        slot.0.load(Acquire) & ACCESSED != 0 // Acquire: any; there is one thread
+    }
+
+    /// A clean page that nobody has used since the evictor's hand passed.
+    fn aged() -> Slot {
+        let slot = supplied(5);
+        clean(&slot).age(&slot).unwrap();
+        assert!(!is_used(&slot) && !clean(&slot).accessed());
+        slot
+    }
+
+    /// Whoever uses a page has it outlive one turn of the evictor's hand, whatever it was before.
+    #[test]
+    fn every_use_marks_the_page_used() {
+        type Use = fn(&Slot);
+        type Rescue = fn(Evicting, &Slot);
+        let uses: [(&str, Use); 4] = [
+            ("touch", |slot| clean(slot).touch(slot).unwrap()),
+            ("begin_write", |slot| clean(slot).begin_write(slot).unwrap()),
+            ("mark_dirty", |slot| clean(slot).mark_dirty(slot).unwrap()),
+            ("always_need", |slot| slot.load().stored().unwrap().always_need(slot).unwrap()),
+        ];
+        for (name, used) in uses {
+            let slot = aged();
+            used(&slot);
+            assert!(is_used(&slot), "{name}");
+        }
+        // Eviction forgets the use, and a rescue is one.
+        let rescues: [(&str, Rescue); 3] = [
+            ("rescue", |page, slot| page.rescue(slot).unwrap()),
+            ("begin_write", |page, slot| page.begin_write(slot).unwrap()),
+            ("mark_dirty", |page, slot| page.mark_dirty(slot).unwrap()),
+        ];
+        for (name, rescued) in rescues {
+            let slot = supplied(5);
+            clean(&slot).evict(&slot).unwrap();
+            let State::Evicting(page) = slot.load() else { panic!() };
+            assert!(!page.is_condemned());
+            rescued(page, &slot);
+            assert!(is_used(&slot), "{name} of a page on its way out");
+            assert_eq!(slot.reclaim(), Reclaimed::Rescued, "{name}");
+        }
+        // A page that nobody has used since it became dirty, and its later uses.
+        let unused = |tag: u64| Slot(AtomicU64::new(tag | frame_bits(Frame::from_bits(5))));
+        let slot = unused(DIRTY);
+        let State::Dirty(page) = slot.load() else { panic!() };
+        page.begin_write(&slot).unwrap().unwrap();
+        assert!(is_used(&slot), "a further writer");
+        let slot = unused(AWAITING_CLEAN);
+        let State::AwaitingClean(page) = slot.load() else { panic!() };
+        page.begin_write(&slot).unwrap();
+        assert!(is_used(&slot), "a writer while it is written back");
+        let slot = unused(AWAITING_CLEAN);
+        let State::AwaitingClean(page) = slot.load() else { panic!() };
+        page.mark_dirty(&slot).unwrap();
+        assert!(is_used(&slot), "a mapped writer while it is written back");
+        let slot = unused(CLEAN_DIRTY_REQUESTED);
+        let State::DirtyRequested(page) = slot.load() else { panic!() };
+        page.grant(&slot).unwrap();
+        assert!(is_used(&slot), "leave to write");
+        let slot = Slot::new(Unstored::Zero);
+        let State::Zero(page) = slot.load() else { panic!() };
+        page.store(&slot, Frame::from_bits(5)).unwrap();
+        assert!(is_used(&slot), "zeros that are stored");
+    }
+
+    /// What is on its way for a page stays on its way, whatever becomes of the page.
+    #[test]
+    fn no_arrow_forgets_a_reclaim() {
+        let pending = |tag: u64| Slot(AtomicU64::new(tag | RECLAIM | frame_bits(Frame::from_bits(5))));
+        let owes = |slot: &Slot| slot.0.load(Acquire) & RECLAIM != 0; // Acquire: any; there is one thread
+        let slot = Slot(AtomicU64::new(EMPTY | RECLAIM));
+        let State::Empty(page) = slot.load() else { panic!() };
+        page.request(&slot, RequestId::new(3, 4)).unwrap();
+        assert!(owes(&slot), "request");
+        let State::Requested(page) = slot.load() else { panic!() };
+        assert_eq!(page.id(), RequestId::new(3, 4));
+        page.withdraw(&slot).unwrap();
+        assert_eq!(slot.0.load(Acquire), EMPTY | RECLAIM);
+        let State::Empty(page) = slot.load() else { panic!() };
+        page.supply(&slot, Frame::from_bits(6)).unwrap();
+        assert!(owes(&slot), "supply");
+        for tag in [CLEAN, DIRTY, AWAITING_CLEAN, CLEAN_DIRTY_REQUESTED, AWAITING_DIRTY_REQUESTED, ZERO, REQUESTED] {
+            let slot = pending(tag);
+            slot.load().replace(&slot, Unstored::Zero).unwrap();
+            assert!(owes(&slot), "{tag} is replaced");
+            let State::Zero(page) = slot.load() else { panic!() };
+            page.writeback_begin(&slot).unwrap();
+            let State::Zero(page) = slot.load() else { panic!() };
+            assert!(page.is_awaiting() && owes(&slot), "zeros are written back");
+            page.writeback_end(&slot).unwrap();
+            assert_eq!(slot.0.load(Acquire), EMPTY | RECLAIM);
         }
     }
 

@@ -37,7 +37,7 @@ use crate::status::Result;
 #[cfg(accounting)]
 use crate::sync::accounting::Lines;
 use crate::sync::size::{GROUP_BITS, LEAF_BITS, NODE_BITS, ROOT_BITS};
-use crate::sync::{AcqRel, Acquire, AtomicPtr, Release};
+use crate::sync::{AcqRel, Acquire, AtomicPtr, Relaxed, Release};
 use crate::units::{PageCount, PageIndex, PageRange};
 
 const LEAF: usize = 1 << LEAF_BITS;
@@ -373,7 +373,7 @@ impl Table {
             let mut higher = Node::new(shift, 1 << NODE_BITS, Above::ROOT, Unstored::Absent)?;
             // The old top goes on counting for itself: every scan goes there.
             higher.counts[0] = Counts::unknown();
-            higher.children[0] = AtomicPtr::new(self.top.load(Acquire).cast()); // Acquire: as in `top`
+            higher.children[0] = AtomicPtr::new(self.top.load(Relaxed).cast()); // Relaxed: the one that was acquired above
             self.top.store(Box::into_raw(higher), Release); // Release: publishes the node to `top`
         }
     }
@@ -677,7 +677,7 @@ impl Table {
 
     fn free(node: &Node) {
         for child in &node.children {
-            let at = child.load(Acquire); // Acquire: pairs with `Node::swap`
+            let at = child.load(Relaxed); // Relaxed: `drop` has the table to itself, after every `Node::swap`
             if at.addr() < FIRST_POINTER {
                 continue;
             }
@@ -695,7 +695,7 @@ impl Table {
 
 impl Drop for Table {
     fn drop(&mut self) {
-        let top = self.top.load(Acquire); // Acquire: as in `top`
+        let top = self.top.load(Relaxed); // Relaxed: `&mut self` comes after every `grow`
         // SAFETY: from Box::into_raw in `with_top` or `grow`, and `&mut self` says nobody looks.
         let top = unsafe { Box::from_raw(top) };
         Self::free(&top);

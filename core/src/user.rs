@@ -104,7 +104,7 @@ impl Packets {
     /// An entry that waits for nobody, and that the queue holds: its first dummy.
     fn dummy(&self) -> Result<u32> {
         let (index, entry) = self.pool.claim()?;
-        entry.state.store(LINKED, Release); // Release: as in `write`
+        entry.state.store(LINKED, Relaxed); // Relaxed: published with the queue
         Ok(index)
     }
 
@@ -306,7 +306,7 @@ impl UserPackets {
 
 impl Drop for UserPackets {
     fn drop(&mut self) {
-        let at = self.0.load(Acquire); // Acquire: pairs with `get_or_put`
+        let at = self.0.load(Relaxed); // Relaxed: `&mut self` comes after every `get_or_put`
         if !at.is_null() {
             // SAFETY: published by `get_or_put` from Box::into_raw; `&mut self` says nobody looks.
             drop(unsafe { Box::from_raw(at) });

@@ -16,7 +16,7 @@
 
 use core::task::Waker;
 
-use crate::sync::{AcqRel, Acquire, AtomicU32, Cell, Relaxed};
+use crate::sync::{AcqRel, Acquire, AtomicU32, Cell, Relaxed, Release};
 
 const EMPTY: u32 = 0;
 const ARMED: u32 = 1;
@@ -40,7 +40,7 @@ pub(crate) struct WakerCell {
 }
 
 // SAFETY: the cell inside is touched only by the owner while it is not armed, and by whoever took
-// it out of that state; `state` hands it from the one to the other with AcqRel. A Waker is Send.
+// it out of that state; `state` hands it from the one to the other (Release, Acquire). A Waker is Send.
 unsafe impl Send for WakerCell {}
 // SAFETY: as for Send.
 unsafe impl Sync for WakerCell {}
@@ -67,8 +67,9 @@ impl WakerCell {
         // SAFETY: not armed, so by the type's rule only the owner, who is the caller, touches it:
         // `fire` does only if it finds it armed.
         self.waker.with_mut(|cell| unsafe { *cell = Some(waker) });
-        // AcqRel: Release hands the waker to `fire`; Acquire, on failure, shows what led to it
-        if self.state.compare_exchange(EMPTY, ARMED, AcqRel, Acquire).is_ok() {
+        // Release hands the waker to `fire`; Acquire, on failure, shows what led to it. The empty cell was
+        // the owner's own doing, so there is nothing to take over.
+        if self.state.compare_exchange(EMPTY, ARMED, Release, Acquire).is_ok() {
             return true;
         }
         // SAFETY: as above; it did not become armed.
@@ -79,8 +80,9 @@ impl WakerCell {
     /// The owner takes the waker out. `None`: it was not armed, or was fired.
     #[inline]
     pub(crate) fn disarm(&self) -> Option<Waker> {
-        // AcqRel: Acquire, on failure, shows what led to the firing; on success the cell stays ours
-        self.state.compare_exchange(ARMED, EMPTY, AcqRel, Acquire).ok()?;
+        // Acquire, on failure, shows what led to the firing. Relaxed besides: the cell stays ours, and nobody
+        // reads it for having found it empty.
+        self.state.compare_exchange(ARMED, EMPTY, Relaxed, Acquire).ok()?;
         self.take()
     }
 
@@ -91,18 +93,18 @@ impl WakerCell {
         if self.state.load(Relaxed) != ARMED {
             return false;
         }
-        // AcqRel: Release leaves the cell to whoever takes it over, once `take` below is done with
-        // it; so first out of `armed`, then to `left`.
+        // Release leaves the cell to whoever takes it over, once `disarm` is done with it; so first out of
+        // `armed`, then to `left`. Relaxed, on failure: as above.
         if self.disarm().is_none() {
             return false;
         }
-        self.state.compare_exchange(EMPTY, LEFT, AcqRel, Acquire).is_ok()
+        self.state.compare_exchange(EMPTY, LEFT, Release, Relaxed).is_ok()
     }
 
     /// Becomes the owner of a cell that was left. False: it was not.
     pub(crate) fn take_over(&self) -> bool {
-        // AcqRel: Acquire takes the cell over from `abandon`
-        self.state.compare_exchange(LEFT, EMPTY, AcqRel, Acquire).is_ok()
+        // Acquire takes the cell over from `abandon`; a failure says nothing but that it was not left
+        self.state.compare_exchange(LEFT, EMPTY, Acquire, Relaxed).is_ok()
     }
 
     /// The resolver ends the wait: nobody will wait here any more.

@@ -761,7 +761,8 @@ fn many_threads_supply_out_of_one_aux_while_others_read_and_write() {
                 let (world, aux, vmo, over, moved) = (&world, &aux, &vmo, &over, &moved);
                 s.spawn(move || {
                     let mut random = Random(1 + service);
-                    while !over.load(Ordering::SeqCst) {
+                    // On a busy machine the readers may have ended before this has moved anything.
+                    while !over.load(Ordering::SeqCst) || moved.load(Ordering::Relaxed) == 0 {
                         let (to, from) = (random.below(PAGES), random.below(PAGES));
                         match world.pager.supply_pages(vmo, pages(to, 1), aux, at(from, 0)) {
                             Ok(()) => drop(moved.fetch_add(1, Ordering::Relaxed)),

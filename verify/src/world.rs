@@ -4,7 +4,8 @@
 //! A frame holds one byte. Its memory is an atomic of the explorer's, read and written `Relaxed`: if the page
 //! word fails to order a frame's bytes before their readers, loom hands a reader the old ones, and
 //! the model sees the wrong byte. Whether a frame is allocated is checked before and after each
-//! access.
+//! access. And every use of a frame must *happen before* it is freed, not only come before by luck of this
+//! execution: what a processor delays would else land in the frame's next life.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -31,10 +32,27 @@ pub struct ModelPlatform {
     collector: Collector,
     memory: [AtomicU8; FRAMES],
     allocated: Mutex<[bool; FRAMES]>,
+    /// Of each frame that is allocated, what tells whether its uses happen before its end.
+    #[cfg(loom)]
+    lives: Mutex<[Option<StdArc<Life>>; FRAMES]>,
     /// Whether stores go through a mapping, if there is one. A store looks at this and is made in one step,
     /// as a processor's does: hence the lock.
     mapping: OnceLock<ModelMutex<Stores>>,
 }
+
+/// One life of a frame, from its allocation on. To loom, users read this cell, whatever they do with the
+/// byte, and the end writes it: so it panics at a use that is not ordered after the allocation, or at an end
+/// that is not ordered after a use. That is no step to explore.
+#[cfg(loom)]
+#[derive(Debug)]
+struct Life(upager::sync::explorer::cell::UnsafeCell<()>);
+
+// SAFETY: nothing is in the cell, and loom has its own account of who accesses it.
+#[cfg(loom)]
+unsafe impl Send for Life {}
+// SAFETY: as for Send.
+#[cfg(loom)]
+unsafe impl Sync for Life {}
 
 /// What a store to a mapped page does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,6 +67,8 @@ impl ModelPlatform {
             collector: Collector::new(),
             memory: std::array::from_fn(|_| AtomicU8::new(0)),
             allocated: Mutex::new([false; FRAMES]),
+            #[cfg(loom)]
+            lives: Mutex::default(),
             mapping: OnceLock::new(),
         }
     }
@@ -65,6 +85,7 @@ impl ModelPlatform {
         let mapping = mapping.lock().expect("no model panics here");
         if *mapping == Stores::GoThrough {
             self.byte(frame).store(byte, ModelOrdering::Relaxed);
+            self.used(frame);
         }
         *mapping == Stores::GoThrough
     }
@@ -78,6 +99,21 @@ impl ModelPlatform {
         self.check(frame);
         &self.memory[frame.number() as usize]
     }
+
+    #[cfg(loom)]
+    fn lives(&self) -> std::sync::MutexGuard<'_, [Option<StdArc<Life>>; FRAMES]> {
+        self.lives.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The frame was used just now.
+    #[cfg(loom)]
+    fn used(&self, frame: Frame) {
+        let life = self.lives()[frame.number() as usize].clone();
+        life.expect("it is allocated").0.with(|_| ());
+    }
+
+    #[cfg(not(loom))]
+    const fn used(&self, _: Frame) {}
 
     fn check(&self, frame: Frame) {
         assert!(self.is_allocated(frame), "use after free of {frame:?}");
@@ -152,10 +188,20 @@ impl Platform for ModelPlatform {
         // By a read-modify-write, so that what the frame held in an earlier life is not read any more: the
         // list above is no step that loom sees.
         self.memory[number].swap(0, ModelOrdering::AcqRel);
+        #[cfg(loom)]
+        {
+            let life = Life(upager::sync::explorer::cell::UnsafeCell::new(()));
+            self.lives()[number] = Some(StdArc::new(life));
+        }
         Frame::new(number as u64).ok_or(Status::NoMemory)
     }
 
     unsafe fn free(&self, frame: Frame) {
+        #[cfg(loom)]
+        {
+            let life = self.lives()[frame.number() as usize].take();
+            life.unwrap_or_else(|| panic!("double free of {frame:?}")).0.with_mut(|_| ());
+        }
         let was = std::mem::replace(&mut self.allocated()[frame.number() as usize], false);
         assert!(was, "double free of {frame:?}");
     }
@@ -163,11 +209,13 @@ impl Platform for ModelPlatform {
     unsafe fn copy_out(&self, frame: Frame, _offset: usize, to: &mut [u8]) {
         to[0] = self.byte(frame).load(ModelOrdering::Relaxed);
         self.check(frame);
+        self.used(frame);
     }
 
     unsafe fn copy_in(&self, frame: Frame, _offset: usize, from: &[u8]) {
         self.byte(frame).store(from[0], ModelOrdering::Relaxed);
         self.check(frame);
+        self.used(frame);
     }
 
     fn unmap(&self, _: VmoId, _: PageIndex) {
@@ -453,6 +501,12 @@ impl World {
         Waiting::write(self.vmo.clone(), page, byte)
     }
 
+    /// Begins to make a page dirty, as for a mapping. Comes to 0, not a byte.
+    #[must_use]
+    pub fn mapped_write(&self, page: u64) -> Waiting {
+        Waiting::dirty_run(self.vmo.clone(), page, 1)
+    }
+
     /// Supplies a page whose first byte is `byte`.
     pub fn supply(&self, at: u64, byte: u8) -> Result<()> {
         supply(&self.pager, &self.vmo, at, byte)
@@ -577,6 +631,13 @@ impl World {
     #[must_use]
     pub fn look_up_unpinned(&self, page: u64) -> Option<Frame> {
         self.vmo.lookup(&self.platform.pin(), PageIndex(page))
+    }
+
+    /// Looks a page up, and reads its byte, pinned.
+    #[must_use]
+    pub fn look_up(&self, page: u64) -> Option<u8> {
+        let guard = self.platform.pin();
+        self.vmo.lookup(&guard, PageIndex(page)).map(|frame| self.copy_out(frame))
     }
 
     /// Copies out of a frame, allowed or not.

@@ -1,7 +1,7 @@
 //! A user packet being queued, against a take.
 //!
 //! Threads: one queues, once or twice, the other takes; or both queue the first packet that the port
-//! ever has.
+//! ever has; or one queues while the other has the end of the queue pass on, and come back in a later life.
 //!
 //! Danger: a packet that is in the queue but not marked, and so never taken; one that is taken twice;
 //! one whose entry is used anew while it is still copied; packets in the wrong order; two queues of
@@ -58,6 +58,34 @@ fn queue_against_two_takes() {
         packets.extend(world.take_all());
         packets.sort_by_key(|packet| packet.key);
         assert_eq!(packets, [1, 2, 3].map(user_packet));
+        world.end_of_the_world();
+    });
+}
+
+/// One looks at the tail, and stops. The other has it move on, and queues again into the entry that it named:
+/// whose link then says for a while that nothing follows, though it is in no queue. Who moves the tail on is
+/// a third, so that nothing but that link brings the news: the other's own fence would.
+#[test]
+fn queue_against_an_old_tail() {
+    let bounds = Bounds { modelled: 2, real: 1 };
+    explore("queue against an old tail", bounds, |world: World| {
+        world.queue(1).expect("there is room");
+        assert_eq!(world.take_all(), [user_packet(1)]);
+        let other = world.spawn(|world| {
+            let third = world.spawn(|world| world.queue(3));
+            third.join().expect("the third ends").expect("there is room");
+            let taken = take_one(&world);
+            world.queue(4).expect("there is room");
+            taken
+        });
+        world.queue(2).expect("there is room");
+        world.queue(5).expect("there is room");
+        let mut packets = other.join().expect("the other ends");
+        packets.extend(world.take_all());
+        let place = |key| packets.iter().position(|packet| *packet == user_packet(key));
+        assert!(place(2) < place(5), "what was queued first comes after: {packets:?}");
+        packets.sort_by_key(|packet| packet.key);
+        assert_eq!(packets, [2, 3, 4, 5].map(user_packet));
         world.end_of_the_world();
     });
 }

@@ -49,6 +49,9 @@ struct Args {
     /// Run mutants that are on record again: those that survived or timed out, or all.
     #[arg(long, value_enum, default_value_t = Again::None)]
     again: Again,
+    /// Run none: report what is on record.
+    #[arg(long)]
+    recorded: bool,
     /// How many to build and run at a time.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
@@ -93,17 +96,20 @@ fn mutants(args: &Args) -> Result<ExitCode, Failure> {
     let home = target(&workspace).join("verify/mutants");
     std::fs::create_dir_all(&home).map_err(|error| Failure::file(&home, &error))?;
     let versions = Versions {
-        core: hash::of(&workspace, &["core/src", "core/Cargo.toml", "Cargo.lock"])?,
-        models: hash::of(&workspace, &["verify/src", "verify/tests"])?,
+        core: hash::of(&workspace, &["core/src", "core/Cargo.toml", "Cargo.lock"], false)?,
+        models: hash::of(&workspace, &["verify/src", "verify/tests", "tests/tests", "core/src"], true)?,
     };
     let record = Record::open(&home.join("record.jsonl"), versions.clone())?;
     let begun = Instant::now();
-    let left: Vec<(&Mutant, bool)> = chosen
+    let mut left: Vec<(&Mutant, bool)> = chosen
         .iter()
         .filter(|mutant| !record.known(&mutant.id).is_some_and(|run| args.believes(&run)))
         .map(|mutant| (*mutant, accepted.contains(&mutant.id)))
         .collect();
     eprintln!("{} mutants, {} of them on record", chosen.len(), chosen.len() - left.len());
+    if args.recorded {
+        left.clear();
+    }
     if !left.is_empty() {
         let trees = trees(&workspace, &home, args.jobs)?;
         let plan = run::Plan::new(&trees[0], &home.join("plan.json"), &versions, args.jobs)?;
@@ -114,7 +120,8 @@ fn mutants(args: &Args) -> Result<ExitCode, Failure> {
     let runs: Vec<(&Mutant, Run)> =
         chosen.iter().filter_map(|mutant| Some((*mutant, record.known(&mutant.id)?))).collect();
     let seconds = begun.elapsed().as_secs_f64();
-    let report = Report { runs: &runs, accepted: &accepted, fresh: left.len(), seconds, versions };
+    let report =
+        Report { runs: &runs, accepted: &accepted, chosen: chosen.len(), fresh: left.len(), seconds, versions };
     if let Some(file) = &args.json {
         std::fs::write(file, report.json().to_string()).map_err(|error| Failure::file(file, &error))?;
     }
@@ -186,6 +193,8 @@ impl Args {
 struct Report<'a> {
     runs: &'a [(&'a Mutant, Run)],
     accepted: &'a HashSet<String>,
+    /// How many there are, run or not.
+    chosen: usize,
     /// How many were not on record.
     fresh: usize,
     seconds: f64,
@@ -210,6 +219,7 @@ impl Report<'_> {
     /// is none.
     fn print(&self, stale: &[&String]) -> ExitCode {
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut of_file: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
         let mut wrong = 0;
         for (mutant, run) in self.runs {
             let accepted = self.accepted.contains(&mutant.id);
@@ -218,6 +228,7 @@ impl Report<'_> {
                 (outcome, _) => outcome.name(),
             };
             *counts.entry(name).or_default() += 1;
+            *of_file.entry(&mutant.file).or_default().entry(name).or_default() += 1;
             let complaint = match (&run.outcome, accepted) {
                 (Outcome::Survived, false) => "survived".to_string(),
                 (Outcome::TimedOut(model), false) => format!("timed out in {model}"),
@@ -232,14 +243,23 @@ impl Report<'_> {
             println!("{id}: accepted, but there is no such mutant");
         }
         wrong += stale.len();
-        let counts: Vec<String> = counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
-        println!("{} mutants: {}", self.runs.len(), counts.join(", "));
+        let said = |counts: &BTreeMap<&str, usize>| {
+            counts.iter().map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ")
+        };
+        for (file, counts) in &of_file {
+            println!("{file:>20}: {}", said(counts));
+        }
+        println!("{} mutants: {}", self.runs.len(), said(&counts));
+        let left = self.chosen - self.runs.len();
+        if left > 0 {
+            println!("{left} have not been run on this version");
+        }
         println!(
             "{} of them run now, in {:.0} s, {:.0} s of processor time",
             self.fresh,
             self.seconds,
             processor_time()
         );
-        ExitCode::from(u8::from(wrong > 0 || self.runs.is_empty()))
+        ExitCode::from(u8::from(wrong > 0 || left > 0 || self.runs.is_empty()))
     }
 }

@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 use crate::failure::Failure;
 use crate::tree::Tree;
 
-/// A cell of the matrix or a test of the named races. Or, where no model noticed, a behaviour test.
+/// A cell of the matrix, a test of the named races, or a pair of calls of which one stops. Or, where no model
+/// noticed, a behaviour test.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub(crate) enum Model {
     Cell(String),
     Race(String),
+    Stop(String),
     Test(String),
 }
 
@@ -24,6 +26,7 @@ impl fmt::Display for Model {
         match self {
             Self::Cell(name) => write!(f, "cell {name}"),
             Self::Race(name) => write!(f, "race {name}"),
+            Self::Stop(name) => write!(f, "stop {name}"),
             Self::Test(name) => write!(f, "test {name}"),
         }
     }
@@ -36,6 +39,7 @@ impl Model {
         match kind {
             "cell" => Some(Self::Cell(name.to_string())),
             "race" => Some(Self::Race(name.to_string())),
+            "stop" => Some(Self::Stop(name.to_string())),
             "test" => Some(Self::Test(name.to_string())),
             _ => None,
         }
@@ -155,6 +159,34 @@ pub(crate) fn cells(tree: &Tree, cells: &[Measured], bound: usize) -> Result<Ver
     })
 }
 
+/// Explores pairs of calls of which one stops, one after the other, until one fails.
+pub(crate) fn stops(tree: &Tree, stops: &[Measured]) -> Result<Verdict, Failure> {
+    if stops.is_empty() {
+        return Ok(Verdict::Passed);
+    }
+    let list = tree.scratch("stops.txt");
+    let names: Vec<&str> = stops.iter().map(|(name, _)| name.as_str()).collect();
+    fs::write(&list, names.join("\n")).map_err(|error| Failure::file(&list, &error))?;
+    let list = list.to_string_lossy();
+    let arguments = ["--jobs", "1", "--fail-fast", "--announce", "--models", &list];
+    let all = stops.iter().map(|(_, usual)| usual).sum::<usize>();
+    let (ended, said) = run(&tree.stopped(), &arguments, &tree.scratch("model.log"), time(all * 4), &[])?;
+    let announced = said.lines().rev().find_map(|line| line.strip_prefix("exploring "));
+    let running = Model::Stop(announced.unwrap_or_default().to_string());
+    Ok(match ended {
+        Ended::Well => Verdict::Passed,
+        Ended::TimedOut => Verdict::TimedOut(running),
+        Ended::Badly if announced.is_none() => return Err(Failure::new(format!("the stopped models say: {said}"))),
+        Ended::Badly => {
+            let mut lines = said.lines().skip_while(|line| !line.starts_with("FAILED "));
+            let by = lines.next().and_then(|line| line.strip_prefix("FAILED "));
+            let by = by.map_or(running, |name| Model::Stop(name.to_string()));
+            let why = lines.next().unwrap_or("the process ended").to_string();
+            Verdict::Killed(Kill { by, bound: 0, execution: None, why })
+        }
+    })
+}
+
 /// What the test harness says of a race that must fail, and did not.
 const MUST_FAIL: &str = "did not panic as expected";
 
@@ -183,10 +215,10 @@ pub(crate) fn race(tree: &Tree, (name, usual): &Measured, bound: usize) -> Resul
 }
 
 /// Runs the behaviour tests.
-pub(crate) fn tests(tree: &Tree) -> Result<Verdict, Failure> {
-    let arguments = ["--test-threads", "1"];
-    let (program, log) = (tree.tests()?, tree.scratch("model.log"));
-    let (ended, said) = run(&program, &arguments, &log, 120, &[("PROPTEST_CASES", "32")])?;
+pub(crate) fn tests(tree: &Tree, program: &Path) -> Result<Verdict, Failure> {
+    // What many threads come to is luck, with a mistake and without.
+    let arguments = ["--test-threads", "1", "--skip", "many_threads"];
+    let (ended, said) = run(program, &arguments, &tree.scratch("model.log"), 120, &[("PROPTEST_CASES", "32")])?;
     let failed = said.lines().find_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"));
     let unfinished = said.lines().rev().find_map(|line| line.strip_prefix("test ")?.split(" ... ").next());
     let by = Model::Test(failed.or(unfinished).unwrap_or_default().to_string());
@@ -223,13 +255,39 @@ pub(crate) fn all_cells(tree: &Tree, bound: usize, jobs: usize) -> Result<Vec<Me
     Ok(cells.iter().filter_map(sized).collect())
 }
 
-/// All races that have no more executions than `most`.
-pub(crate) fn all_races(tree: &Tree, bound: usize, most: usize) -> Result<Vec<Measured>, Failure> {
+/// All pairs of calls of which one stops that have something to explore, as the program names them.
+pub(crate) fn all_stops(tree: &Tree, jobs: usize) -> Result<Vec<(Measured, String)>, Failure> {
+    let json = tree.scratch("stops.json");
+    let (jobs, file) = (jobs.to_string(), json.to_string_lossy());
+    let arguments = ["--jobs", &jobs, "--json", &file];
+    let (ended, said) = run(&tree.stopped(), &arguments, &tree.scratch("model.log"), 3600, &[])?;
+    if ended != Ended::Well {
+        return Err(Failure::new(format!("without a mistake the stopped models fail: {said}")));
+    }
+    let text = fs::read_to_string(&json).map_err(|error| Failure::file(&json, &error))?;
+    let value: serde_json::Value =
+        serde_json::from_str(&text).map_err(|error| Failure::new(format!("{}: {error}", json.display())))?;
+    let stops = value["cells"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let sized = |stop: &serde_json::Value| {
+        let calls = format!("{} beside a stopped {}", stop["other"].as_str()?, stop["stopped"].as_str()?);
+        let executions = usize::try_from(stop["executions"].as_u64()?).ok()?;
+        Some(((format!("{}: {calls}", stop["start"].as_str()?), executions), calls))
+    };
+    Ok(stops.iter().filter_map(sized).collect())
+}
+
+/// All races of which `chosen` says so, and that have no more executions than `most`.
+pub(crate) fn races(
+    tree: &Tree,
+    bound: usize,
+    most: usize,
+    chosen: impl Fn(&str) -> bool,
+) -> Result<Vec<Measured>, Failure> {
     let (program, log) = (tree.races()?, tree.scratch("model.log"));
     let (_, said) = run(&program, &["--list", "--format", "terse"], &log, 60, &[])?;
     let names: Vec<String> = said.lines().filter_map(|line| line.strip_suffix(": test")).map(String::from).collect();
     let mut all = Vec::new();
-    for name in names {
+    for name in names.into_iter().filter(|name| chosen(name)) {
         let arguments = ["--exact", &name, "--test-threads", "1", "--nocapture"];
         let (bound, most) = (format!("{bound}-"), (most + 1).to_string());
         let variables = [("RACE_BOUND", bound.as_str()), ("RACE_LIMIT", most.as_str())];

@@ -102,8 +102,10 @@ struct Inner {
     file: File,
     /// Of these versions.
     known: HashMap<String, Run>,
-    /// How often a model has noticed something in a function, and in a file.
+    /// How often a model has noticed something in a function, and in a file; and which noticed a mutant last,
+    /// in whatever version.
     kills: HashMap<String, HashMap<(Model, usize), usize>>,
+    last: HashMap<String, (Model, usize)>,
 }
 
 impl Record {
@@ -111,7 +113,7 @@ impl Record {
         let text = fs::read_to_string(path).unwrap_or_default();
         let file = OpenOptions::new().create(true).append(true).open(path);
         let file = file.map_err(|error| Failure::file(path, &error))?;
-        let mut inner = Inner { file, known: HashMap::new(), kills: HashMap::new() };
+        let mut inner = Inner { file, known: HashMap::new(), kills: HashMap::new(), last: HashMap::new() };
         for line in text.lines() {
             // A line that was cut off by the end of a run is none.
             let Ok(value) = serde_json::from_str::<Value>(line) else { continue };
@@ -121,7 +123,7 @@ impl Record {
             else {
                 continue;
             };
-            inner.learn(file, function, &run);
+            inner.learn(id, file, function, &run);
             let same_models = value["models"] == versions.models.as_str();
             let holds = same_models || matches!(run.outcome, Outcome::Killed(_) | Outcome::NotCompiled);
             if value["core"] == versions.core.as_str() && holds {
@@ -145,9 +147,14 @@ impl Record {
         value["core"] = self.versions.core.as_str().into();
         value["models"] = self.versions.models.as_str().into();
         let mut inner = self.lock();
-        inner.learn(&mutant.file, &mutant.function, run);
+        inner.learn(&mutant.id, &mutant.file, &mutant.function, run);
         inner.known.insert(mutant.id.clone(), run.clone());
         writeln!(inner.file, "{value}").map_err(|error| Failure::new(format!("cannot write the record: {error}")))
+    }
+
+    /// The model that noticed this very mutant in another version, alone: it will again, as a rule.
+    pub(crate) fn noticed_before(&self, mutant: &Mutant) -> Option<(Model, usize)> {
+        self.lock().last.get(&mutant.id).cloned()
     }
 
     /// The models that have noticed most in the same function, then those in the same file; with the
@@ -167,8 +174,9 @@ impl Record {
 }
 
 impl Inner {
-    fn learn(&mut self, file: &str, function: &str, run: &Run) {
+    fn learn(&mut self, id: &str, file: &str, function: &str, run: &Run) {
         if let Outcome::Killed(kill) = &run.outcome {
+            self.last.insert(id.to_string(), (kill.by.clone(), kill.bound));
             for scope in [file.to_string(), format!("{file}/{function}")] {
                 *self.kills.entry(scope).or_default().entry((kill.by.clone(), kill.bound)).or_default() += 1;
             }

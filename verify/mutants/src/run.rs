@@ -21,9 +21,13 @@ use crate::tree::Tree;
 const BOUND: usize = 2;
 /// A cell takes part in the second round if it has no more executions without a mistake, and more than
 /// in the first.
-const CELL_MOST: usize = 300;
-/// A race takes part in the second round if it has no more executions.
-const RACE_MOST: usize = 10_000;
+const CELL_MOST: usize = 100;
+/// A race takes part in the first round if it has no more executions, and in the second likewise.
+const RACE_MOST: [usize; BOUND] = [10_000, 2_000];
+/// Races that are too long for the second round, each with the file whose mutants are shown to it besides.
+const LONG: [(&str, &str); 2] = [("queue.rs", "queue_against_an_old_tail"), ("queue.rs", "queue_against_take")];
+/// A pair of calls of which one stops takes part if it has no more executions.
+const STOP_MOST: usize = 100;
 /// So many models are tried first, because they noticed other mistakes in the same place.
 const LIKELY: usize = 12;
 
@@ -36,6 +40,10 @@ pub(crate) struct Plan {
     /// Those that are quick enough, to bound [`BOUND`].
     second_cells: Vec<Measured>,
     second_races: Vec<Measured>,
+    /// Those of [`LONG`], to the same bound.
+    long_races: Vec<Measured>,
+    /// Pairs of calls of which one stops: each from one state.
+    stops: Vec<Measured>,
 }
 
 impl Plan {
@@ -46,11 +54,18 @@ impl Plan {
             return Ok(plan);
         }
         eprintln!("running every model without a mistake");
+        if !tree.build_races()? {
+            return Err(Failure::new(format!("the races do not build:\n{}", tree.build_log())));
+        }
         let mut plan = Self {
             first_cells: model::all_cells(tree, 1, jobs)?,
-            first_races: model::all_races(tree, 1, RACE_MOST)?,
+            first_races: model::races(tree, 1, RACE_MOST[0], |_| true)?,
             second_cells: model::all_cells(tree, BOUND, jobs)?,
-            second_races: model::all_races(tree, BOUND, RACE_MOST)?,
+            second_races: model::races(tree, BOUND, RACE_MOST[1], |_| true)?,
+            long_races: model::races(tree, BOUND, usize::MAX - 1, |name| {
+                LONG.iter().any(|(_, race)| name.ends_with(race))
+            })?,
+            stops: Self::stops(tree, jobs)?,
         };
         let explored: HashMap<&str, usize> =
             plan.first_cells.iter().map(|(name, executions)| (name.as_str(), *executions)).collect();
@@ -64,7 +79,8 @@ impl Plan {
         let value = json!({
             "version": version,
             "cells": [plan.first_cells, plan.second_cells],
-            "races": [plan.first_races, plan.second_races],
+            "races": [plan.first_races, plan.second_races, plan.long_races],
+            "stops": [plan.stops],
         });
         fs::write(file, value.to_string()).map_err(|error| Failure::file(file, &error))?;
         Ok(plan)
@@ -82,7 +98,30 @@ impl Plan {
             first_races: models("races", 0)?,
             second_cells: models("cells", 1)?,
             second_races: models("races", 1)?,
+            long_races: models("races", 2)?,
+            stops: models("stops", 0)?,
         })
+    }
+
+    /// Of each pair of calls, one state from which they stop: not the same for all, and one that leaves something to
+    /// explore.
+    fn stops(tree: &Tree, jobs: usize) -> Result<Vec<Measured>, Failure> {
+        if !tree.build_stopped()? {
+            return Err(Failure::new(format!("the stopped models do not build:\n{}", tree.build_log())));
+        }
+        let mut of_calls: HashMap<String, Measured> = HashMap::new();
+        for (stop, calls) in model::all_stops(tree, jobs)? {
+            if stop.1 > STOP_MOST {
+                continue;
+            }
+            let kept = of_calls.entry(calls).or_insert_with(|| stop.clone());
+            if scattered(&stop.0) < scattered(&kept.0) {
+                *kept = stop;
+            }
+        }
+        let mut stops: Vec<Measured> = of_calls.into_values().collect();
+        stops.sort_by_cached_key(|(name, _)| scattered(name));
+        Ok(stops)
     }
 
     /// How many models there are in each round, and how many executions they have.
@@ -92,8 +131,10 @@ impl Plan {
             format!("{} cells and {} races to bound {bound}, {all} executions", cells.len(), races.len())
         };
         format!(
-            "first {}; then {}",
+            "first {}; then {} stops, {} executions; then {}",
             round(&self.first_cells, &self.first_races, 1),
+            self.stops.len(),
+            self.stops.iter().map(|(_, executions)| executions).sum::<usize>(),
             round(&self.second_cells, &self.second_races, BOUND)
         )
     }
@@ -101,7 +142,7 @@ impl Plan {
     /// How many executions a model has without a mistake.
     fn usual(&self, name: &str, bound: usize) -> usize {
         let first = self.first_cells.iter().chain(&self.first_races);
-        let second = self.second_cells.iter().chain(&self.second_races);
+        let second = self.second_cells.iter().chain(&self.second_races).chain(&self.long_races);
         let mut all: Box<dyn Iterator<Item = &Measured>> = if bound == 1 { Box::new(first) } else { Box::new(second) };
         all.find(|(found, _)| found == name).map_or(CELL_MOST, |(_, executions)| *executions)
     }
@@ -137,8 +178,34 @@ impl Trial<'_> {
         if let Some(outcome) = self.heard(verdict) {
             return Ok(Some(outcome));
         }
+        if !races.is_empty() && !self.tree.build_races()? {
+            return Err(Failure::new(format!("the races do not build:\n{}", self.tree.build_log())));
+        }
         for race in races {
             let verdict = model::race(self.tree, race, bound)?;
+            if let Some(outcome) = self.heard(verdict) {
+                return Ok(Some(outcome));
+            }
+        }
+        Ok(None)
+    }
+
+    /// As [`round`](Self::round), of pairs of calls of which one stops.
+    fn stops(&mut self, stops: &[Measured]) -> Result<Option<Outcome>, Failure> {
+        if stops.is_empty() || !self.tree.build_stopped()? {
+            return Ok(None);
+        }
+        let verdict = model::stops(self.tree, stops)?;
+        Ok(self.heard(verdict))
+    }
+
+    /// Runs the behaviour tests, and those of the core's own modules.
+    fn tests(&mut self) -> Result<Option<Outcome>, Failure> {
+        if !self.tree.build_tests()? {
+            return Ok(None);
+        }
+        for program in [self.tree.unit_tests()?, self.tree.tests()?] {
+            let verdict = model::tests(self.tree, &program)?;
             if let Some(outcome) = self.heard(verdict) {
                 return Ok(Some(outcome));
             }
@@ -153,35 +220,59 @@ impl Trial<'_> {
                 match model {
                     Model::Cell(name) => cells.push((name.clone(), self.plan.usual(name, bound))),
                     Model::Race(name) => races.push((name.clone(), self.plan.usual(name, bound))),
-                    Model::Test(_) => {}
+                    Model::Stop(_) | Model::Test(_) => {}
                 }
             }
             if let Some(outcome) = self.round(&cells, &races, bound)? {
                 return Ok(Some(outcome));
             }
         }
-        Ok(None)
+        let stops = likely.iter().filter_map(|(model, _)| match model {
+            Model::Stop(name) => Some((name.clone(), STOP_MOST)),
+            _ => None,
+        });
+        self.stops(&stops.collect::<Vec<_>>())
     }
 
     /// An accepted mutant is shown to the first round only: that it is none need not be found anew each
     /// time, but a model that notices it all the same is news.
-    fn run(mut self, likely: &[(Model, usize)], mutant: &Mutant, accepted: bool) -> Result<Outcome, Failure> {
+    fn run(mut self, record: &Record, mutant: &Mutant, accepted: bool) -> Result<Outcome, Failure> {
         let plan = self.plan;
-        if let Some(outcome) = self.likely(likely)? {
+        let before = record.noticed_before(mutant);
+        if matches!(before, Some((Model::Test(_), _)))
+            && let Some(outcome) = self.tests()?
+        {
+            return Ok(outcome);
+        }
+        if let Some(outcome) = self.likely(before.as_slice())? {
+            return Ok(outcome);
+        }
+        let likely = record.likely(mutant, LIKELY);
+        if let Some(outcome) = self.likely(&likely)? {
             return Ok(outcome);
         }
         if let Some(outcome) = self.round(&plan.first_cells, &plan.first_races, 1)? {
             return Ok(outcome);
         }
+        if !accepted && let Some(outcome) = self.stops(&plan.stops)? {
+            return Ok(outcome);
+        }
         if !accepted && let Some(outcome) = self.round(&plan.second_cells, &plan.second_races, BOUND)? {
             return Ok(outcome);
         }
-        // One thread is enough to notice many a statement that is missing, but no order.
-        if !accepted && !mutant.is_an_order() && self.tree.build_tests()? {
-            let verdict = model::tests(self.tree)?;
-            if let Some(outcome) = self.heard(verdict) {
+        if !accepted {
+            let about = |name: &str| LONG.iter().any(|(file, race)| *file == mutant.file && name.ends_with(race));
+            let long: Vec<Measured> = plan.long_races.iter().filter(|(name, _)| about(name)).cloned().collect();
+            if let Some(outcome) = self.round(&[], &long, BOUND)? {
                 return Ok(outcome);
             }
+        }
+        // One thread is enough to notice many a statement that is missing, but no order.
+        if !accepted
+            && !mutant.is_an_order()
+            && let Some(outcome) = self.tests()?
+        {
+            return Ok(outcome);
         }
         Ok(self.timed_out.map_or(Outcome::Survived, Outcome::TimedOut))
     }
@@ -204,8 +295,7 @@ impl Work<'_> {
         tree.write(&mutant.file, &mutant.apply(text))?;
         let built = tree.build();
         let outcome = if built? {
-            let likely = self.record.likely(mutant, LIKELY);
-            Trial { tree, plan: self.plan, timed_out: None }.run(&likely, mutant, accepted)
+            Trial { tree, plan: self.plan, timed_out: None }.run(self.record, mutant, accepted)
         } else {
             Ok(Outcome::NotCompiled)
         };

@@ -66,22 +66,42 @@ impl Tree {
         write_if_other(&self.root.join("core/src").join(path), text)
     }
 
-    /// Builds the models. False: it does not compile.
+    /// Builds the matrix, whose cells notice most. False: it does not compile.
     pub(crate) fn build(&self) -> Result<bool, Failure> {
-        let what = ["-p", "upager-verify", "--bin", "matrix", "--test", RACES];
-        self.cargo(&what, "--cfg loom --cap-lints allow", &self.target)
+        self.build_models(&["--bin", "matrix"])
+    }
+
+    /// Builds the named races. False: they do not compile.
+    pub(crate) fn build_races(&self) -> Result<bool, Failure> {
+        self.build_models(&["--test", RACES])
+    }
+
+    /// Builds the models in which a thread stops. False: they do not compile.
+    pub(crate) fn build_stopped(&self) -> Result<bool, Failure> {
+        self.build_models(&["--bin", "stopped"])
+    }
+
+    fn build_models(&self, which: &[&str]) -> Result<bool, Failure> {
+        self.cargo(&[&["-p", "upager-verify"], which].concat(), "--cfg loom --cap-lints allow", &self.target)
     }
 
     /// Builds the behaviour tests. False: it does not compile.
     pub(crate) fn build_tests(&self) -> Result<bool, Failure> {
-        self.cargo(&["-p", "upager-tests", "--test", TESTS], "--cap-lints allow", &self.target.join("tests"))
+        let target = self.target.join("tests");
+        let build = |what: &[&str]| self.cargo_with(&["test", "--no-run"], what, "--cap-lints allow", &target);
+        Ok(build(&["-p", "upager-tests", "--test", TESTS])? && build(&["-p", "upager", "--lib"])?)
     }
 
     fn cargo(&self, what: &[&str], flags: &str, target: &Path) -> Result<bool, Failure> {
+        self.cargo_with(&["build"], what, flags, target)
+    }
+
+    fn cargo_with(&self, command: &[&str], what: &[&str], flags: &str, target: &Path) -> Result<bool, Failure> {
         let log = self.root.join("build.log");
         let file = fs::File::create(&log).map_err(|error| Failure::file(&log, &error))?;
         let built = Command::new("cargo")
-            .args(["build", "--locked", "--quiet", "--profile", "mutant"])
+            .args(command)
+            .args(["--locked", "--quiet", "--profile", "mutant"])
             .args(what)
             .current_dir(&self.root)
             .env("RUSTFLAGS", flags)
@@ -102,6 +122,11 @@ impl Tree {
         self.target.join("mutant/matrix")
     }
 
+    /// The program of the models in which a thread stops.
+    pub(crate) fn stopped(&self) -> PathBuf {
+        self.target.join("mutant/stopped")
+    }
+
     /// The program of the races.
     pub(crate) fn races(&self) -> Result<PathBuf, Failure> {
         newest(&self.target, RACES)
@@ -110,6 +135,11 @@ impl Tree {
     /// The program of the behaviour tests.
     pub(crate) fn tests(&self) -> Result<PathBuf, Failure> {
         newest(&self.target.join("tests"), TESTS)
+    }
+
+    /// The program of the tests of the core's own modules.
+    pub(crate) fn unit_tests(&self) -> Result<PathBuf, Failure> {
+        newest(&self.target.join("tests"), "upager")
     }
 
     /// A file of the tree's own, for what its models say.

@@ -13,7 +13,7 @@ fn main() -> std::process::ExitCode {
 
 #[cfg(all(loom, not(crossbeam_loom)))]
 mod explore {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, HashMap};
     use std::process::ExitCode;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -41,9 +41,15 @@ mod explore {
         /// Preemptions besides the stop.
         #[arg(long, default_value_t = 0)]
         bound: usize,
+        /// A file that names some, one a line: explore these only, in this order.
+        #[arg(long)]
+        models: Option<std::path::PathBuf>,
         /// Explore no more after one that fails.
         #[arg(long)]
         fail_fast: bool,
+        /// Say which one comes next, for a run that may end at any moment.
+        #[arg(long)]
+        announce: bool,
         /// How many to explore at a time.
         #[arg(long, default_value_t = 2)]
         jobs: usize,
@@ -87,10 +93,27 @@ mod explore {
             let short = !args.short || stop.is_a_cell() || FEW.contains(&stop.start);
             short && stop.to_string().contains(&args.filter)
         };
-        let all: Vec<Stop> = Stop::all().into_iter().filter(chosen).collect();
+        let mut all: Vec<Stop> = Stop::all().into_iter().filter(chosen).collect();
+        if let Some(file) = &args.models {
+            let named = match std::fs::read_to_string(file) {
+                Ok(named) => named,
+                Err(error) => {
+                    eprintln!("cannot read {}: {error}", file.display());
+                    return ExitCode::from(2);
+                }
+            };
+            let by_name: HashMap<String, Stop> = all.into_iter().map(|stop| (stop.to_string(), stop)).collect();
+            all = named.lines().filter_map(|name| by_name.get(name).copied()).collect();
+        }
         let begun = Instant::now();
         std::panic::set_hook(Box::new(|_| {})); // a failure is printed once, with its name
-        let results = explore_all(all, args.jobs, args.fail_fast, |_, stop| explore(*stop, &args), Explored::failure);
+        let one = |_, stop: &Stop| {
+            if args.announce && stop.skipped().is_none() {
+                eprintln!("exploring {stop}");
+            }
+            explore(*stop, &args)
+        };
+        let results = explore_all(all, args.jobs, args.fail_fast, one, Explored::failure);
         if let Some(file) = &args.json
             && let Err(error) = std::fs::write(file, json(&results, begun.elapsed(), &args).to_string())
         {

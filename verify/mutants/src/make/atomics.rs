@@ -68,7 +68,7 @@ impl Maker<'_> {
 
     fn weaken(&mut self, call: &ExprMethodCall, (at, order): &(&Expr, &'static str), part: Part, which: &str) {
         for weaker in weaker(order, part) {
-            self.add(format!("{which}to-{weaker}"), call, vec![(range(at.span()), (*weaker).to_string())]);
+            self.add(format!("{which}to-{weaker}"), call, vec![(range(at.span()), named(weaker))]);
         }
     }
 
@@ -79,7 +79,7 @@ impl Maker<'_> {
             && let Some(argument) = call.args.first()
             && order(argument) == Some("SeqCst")
         {
-            self.add("fence-to-AcqRel", call, vec![(range(argument.span()), "AcqRel".to_string())]);
+            self.add("fence-to-AcqRel", call, vec![(range(argument.span()), named("AcqRel"))]);
         }
     }
 
@@ -88,7 +88,8 @@ impl Maker<'_> {
         let [from, to, ..] = &call.args.iter().map(|argument| self.text_of(argument)).collect::<Vec<_>>()[..] else {
             return;
         };
-        let (place, store) = (self.text_of(&call.receiver), store_order(success));
+        let (place, failure) = (self.text_of(&call.receiver), named(failure));
+        let store = named(store_order(success));
         let text = format!(
             "{{ let (place, from, to) = (&({place}), {from}, {to}); let now = place.load({failure}); \
              if now == from {{ place.store(to, {store}); Ok(now) }} else {{ Err(now) }} }}"
@@ -109,17 +110,22 @@ impl Maker<'_> {
             _ => return,
         };
         let place = self.text_of(&call.receiver);
-        let load = if matches!(order, "AcqRel" | "Acquire" | "SeqCst") { "Acquire" } else { "Relaxed" };
+        let load = named(if matches!(order, "AcqRel" | "Acquire" | "SeqCst") { "Acquire" } else { "Relaxed" });
         let (kind, text) = if operand == "0" && name != "swap" {
             ("as-a-load", format!("{place}.load({load})"))
         } else {
-            let store = store_order(order);
+            let store = named(store_order(order));
             let text =
                 format!("{{ let place = &({place}); let now = place.load({load}); place.store({to}, {store}); now }}");
             ("in-two-steps", text)
         };
         self.add(kind, call, vec![whole(call, text)]);
     }
+}
+
+/// An order as any file may name it, whether it uses it otherwise or not.
+fn named(order: &str) -> String {
+    format!("crate::sync::{order}")
 }
 
 fn store_order(order: &str) -> &'static str {

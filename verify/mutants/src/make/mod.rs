@@ -247,11 +247,11 @@ mod tests {
         let made =
             made("a.rs", "impl A { fn f(&self) -> u64 { self.0.compare_exchange(1, 2, AcqRel, Acquire).unwrap() } }");
         for (kind, call) in [
-            ("success-to-Acquire", "compare_exchange(1, 2, Acquire, Acquire)"),
-            ("success-to-Release", "compare_exchange(1, 2, Release, Acquire)"),
-            ("success-to-Relaxed", "compare_exchange(1, 2, Relaxed, Acquire)"),
-            ("failure-to-Relaxed", "compare_exchange(1, 2, AcqRel, Relaxed)"),
-            ("in-two-steps", "place.store(to, Release); Ok(now)"),
+            ("success-to-Acquire", "compare_exchange(1, 2, crate::sync::Acquire, Acquire)"),
+            ("success-to-Release", "compare_exchange(1, 2, crate::sync::Release, Acquire)"),
+            ("success-to-Relaxed", "compare_exchange(1, 2, crate::sync::Relaxed, Acquire)"),
+            ("failure-to-Relaxed", "compare_exchange(1, 2, AcqRel, crate::sync::Relaxed)"),
+            ("in-two-steps", "place.store(to, crate::sync::Release); Ok(now)"),
         ] {
             assert!(applied(&made, &format!("a.rs/A::f/{kind}/1")).contains(call), "{kind}");
         }
@@ -272,7 +272,7 @@ mod tests {
         assert!(!applied(&made, "a.rs/f/without-fence/1").contains("fence"));
         assert!(!applied(&made, "a.rs/f/without-recheck/1").contains("is_closed"));
         assert!(applied(&made, "a.rs/f/mark-after-fence/1").contains("fence(SeqCst); a.mark();"));
-        assert!(applied(&made, "a.rs/f/fence-to-AcqRel/1").contains("fence(AcqRel)"));
+        assert!(applied(&made, "a.rs/f/fence-to-AcqRel/1").contains("fence(crate::sync::AcqRel)"));
     }
 
     #[test]
