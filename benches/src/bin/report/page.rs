@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use crate::records::{Figure, Records};
-use crate::rows::{Goal, NOT_YET, ROWS, Row, UNLIKE, Unit};
+use crate::rows::{ELSEWHERE, Goal, ROWS, Row, UNLIKE, Unit};
 
 /// A figure with three digits, in ns or bytes.
 pub(crate) fn three_digits(figure: f64) -> String {
@@ -200,8 +200,11 @@ impl Page<'_> {
         for found in found(self.records) {
             let _ = writeln!(text, "{}", found.line());
         }
-        for (what, goal) in NOT_YET {
-            let _ = writeln!(text, "| {what} | - | - | - | - | - | - | {goal} | not built yet |");
+        for (what, goal) in ELSEWHERE {
+            let _ = writeln!(
+                text,
+                "| {what} | - | - | - | - | - | - | {goal} | not in this run: `cargo bench -p upager-linux --bench touch` |"
+            );
         }
         text
     }

@@ -173,8 +173,8 @@ pub(crate) const ROWS: &[Row] = &[
     row("metadata, clusters of 16, a page", "memory/clusters", UPAGER).bytes().floor("flat").missed(SPARSE),
 ];
 
-/// Goals for what is not there yet.
-pub(crate) const NOT_YET: &[(&str, &str)] = &[(
+/// Goals for what other benches measure.
+pub(crate) const ELSEWHERE: &[(&str, &str)] = &[(
     "mapped fault on Linux by userfaultfd",
     "at most 1.15 x a handler loop that only copies; batches at least 0.9 x the bandwidth of bare UFFDIO_COPY",
 )];
