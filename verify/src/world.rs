@@ -113,6 +113,7 @@ impl ModelPlatform {
     }
 
     #[cfg(not(loom))]
+    #[allow(clippy::unused_self)] // as under loom
     const fn used(&self, _: Frame) {}
 
     fn check(&self, frame: Frame) {
