@@ -62,6 +62,12 @@ fn use_handle(table: &Handles, value: u32) -> Result<(), BadHandle> {
     used
 }
 
+/// A thread beside, with the table.
+fn beside<R: 'static>(table: &Handles, act: impl FnOnce(&Handles) -> R + 'static) -> thread::JoinHandle<R> {
+    let table = table.clone();
+    thread::spawn(move || act(&table))
+}
+
 fn explore(threads: impl Fn() + Send + Sync + 'static) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = std::env::var("HANDLE_BOUND").ok().and_then(|bound| bound.parse().ok());
@@ -74,10 +80,7 @@ fn a_close_beside_a_call() {
     explore(|| {
         let table = table();
         let (value, drops) = insert(&table);
-        let caller = {
-            let table = table.clone();
-            thread::spawn(move || use_handle(&table, value))
-        };
+        let caller = beside(&table, move |table| use_handle(table, value));
         assert_eq!(table.close(value), Ok(()));
         let _: Result<(), BadHandle> = caller.join().unwrap();
         assert_eq!(drops.load(SeqCst), 1);
@@ -91,10 +94,7 @@ fn two_closes() {
     explore(|| {
         let table = table();
         let (value, drops) = insert(&table);
-        let other = {
-            let table = table.clone();
-            thread::spawn(move || table.close(value))
-        };
+        let other = beside(&table, move |table| table.close(value));
         let here = table.close(value);
         assert!(here.is_ok() != other.join().unwrap().is_ok());
         assert_eq!(drops.load(SeqCst), 1);
@@ -108,14 +108,8 @@ fn closes_of_two_handles_beside_a_call() {
         let table = table();
         let (first, drops) = insert(&table);
         let second = duplicate(&table, first).unwrap();
-        let closer = {
-            let table = table.clone();
-            thread::spawn(move || table.close(first))
-        };
-        let caller = {
-            let table = table.clone();
-            thread::spawn(move || use_handle(&table, first))
-        };
+        let closer = beside(&table, move |table| table.close(first));
+        let caller = beside(&table, move |table| use_handle(table, first));
         assert_eq!(table.close(second), Ok(()));
         assert_eq!(closer.join().unwrap(), Ok(()));
         let _: Result<(), BadHandle> = caller.join().unwrap();
@@ -139,10 +133,7 @@ fn a_close_beside_a_duplicate() {
     explore(|| {
         let table = table();
         let (value, drops) = insert(&table);
-        let other = {
-            let table = table.clone();
-            thread::spawn(move || duplicate(&table, value))
-        };
+        let other = beside(&table, move |table| duplicate(table, value));
         assert_eq!(table.close(value), Ok(()));
         if let Ok(second) = other.join().unwrap() {
             assert_eq!(drops.load(SeqCst), 0);
@@ -161,23 +152,11 @@ fn a_stale_value_beside_a_new_object() {
         let (old, drops) = insert(&table);
         let (passed, _) = insert(&table);
         assert_eq!(table.close(passed), Ok(())); // so that the slot that is closed is taken again
-        let caller = {
-            let table = table.clone();
-            thread::spawn(move || {
-                let record = table.records().take();
-                let call = table.call(record, [old]);
-                if let Ok((object, rights)) = call.get(0) {
-                    assert_eq!(rights, ALL);
-                    object.use_it();
-                }
-                drop(call);
-                record.release();
-            })
-        };
+        let caller = beside(&table, move |table| use_handle(table, old));
         assert_eq!(table.close(old), Ok(()));
         let (object, new_drops) = Object::new();
         let new = table.reserve().unwrap().fill(object, 1);
-        caller.join().unwrap();
+        let _: Result<(), BadHandle> = caller.join().unwrap();
         assert_ne!(old, new);
         assert_eq!(use_handle(&table, old), Err(BadHandle));
         assert_eq!((drops.load(SeqCst), new_drops.load(SeqCst)), (1, 0));
@@ -203,10 +182,7 @@ fn a_replace_beside_a_call() {
     explore(|| {
         let table = table();
         let (value, drops) = insert(&table);
-        let caller = {
-            let table = table.clone();
-            thread::spawn(move || use_handle(&table, value))
-        };
+        let caller = beside(&table, move |table| use_handle(table, value));
         let new = table.replace::<Any>(value, Ok).ok().unwrap();
         let _: Result<(), BadHandle> = caller.join().unwrap();
         assert_eq!(drops.load(SeqCst), 0);
@@ -255,13 +231,10 @@ fn a_close_beside_two_calls_in_a_row() {
         let table = table();
         let (first, first_drops) = insert(&table);
         let (second, second_drops) = insert(&table);
-        let caller = {
-            let table = table.clone();
-            thread::spawn(move || {
-                let _: Result<(), BadHandle> = use_handle(&table, first);
-                assert_eq!(use_handle(&table, second), Ok(()));
-            })
-        };
+        let caller = beside(&table, move |table| {
+            let _: Result<(), BadHandle> = use_handle(table, first);
+            assert_eq!(use_handle(table, second), Ok(()));
+        });
         assert_eq!(table.close(first), Ok(()));
         caller.join().unwrap();
         assert_eq!((first_drops.load(SeqCst), second_drops.load(SeqCst)), (1, 0));
@@ -276,13 +249,10 @@ fn a_close_beside_a_new_object() {
         let (old, old_drops) = insert(&table);
         let (passed, _) = insert(&table);
         assert_eq!(table.close(passed), Ok(())); // so that the search begins at the slot that is closed
-        let maker = {
-            let table = table.clone();
-            thread::spawn(move || {
-                let (object, drops) = Object::new();
-                (table.reserve().unwrap().fill(object, ALL), drops)
-            })
-        };
+        let maker = beside(&table, move |table| {
+            let (object, drops) = Object::new();
+            (table.reserve().unwrap().fill(object, ALL), drops)
+        });
         assert_eq!(table.close(old), Ok(()));
         let (new, new_drops) = maker.join().unwrap();
         assert_eq!(old_drops.load(SeqCst), 1);
