@@ -62,23 +62,11 @@ pub(super) struct Request {
 #[repr(C)]
 pub(super) struct Reply {
     pub(super) id: u64,
+    /// 0: it was done. Else one more than the place of the error's kind in [`ErrorKind::ALL`].
     outcome: u32,
     reason_length: u32,
     reason: [u8; REASON],
 }
-
-/// The kinds, by their numbers less one. 0 is no error.
-const KINDS: [ErrorKind; 9] = [
-    ErrorKind::Unavailable,
-    ErrorKind::Io,
-    ErrorKind::Corrupt,
-    ErrorKind::Shrank,
-    ErrorKind::NoSpace,
-    ErrorKind::PastEnd,
-    ErrorKind::ReadOnly,
-    ErrorKind::Gone,
-    ErrorKind::Unsupported,
-];
 
 #[allow(clippy::cast_possible_truncation)] // a few kinds, and a reason that is cut
 impl Reply {
@@ -93,7 +81,7 @@ impl Reply {
         }
         let mut reason = [0; REASON];
         reason[..length].copy_from_slice(&why.as_bytes()[..length]);
-        let outcome = KINDS.iter().position(|known| *known == kind).map_or(2, |at| at as u32 + 1);
+        let outcome = ErrorKind::ALL.iter().position(|known| *known == kind).map_or(2, |at| at as u32 + 1);
         Self { id, outcome, reason_length: length as u32, reason }
     }
 
@@ -102,7 +90,7 @@ impl Reply {
         if self.outcome == 0 {
             return Ok(());
         }
-        let kind = KINDS.get(self.outcome as usize - 1).copied().unwrap_or(ErrorKind::Io);
+        let kind = ErrorKind::ALL.get(self.outcome as usize - 1).copied().unwrap_or(ErrorKind::Io);
         let reason = &self.reason[..(self.reason_length as usize).min(REASON)];
         Err((kind, String::from_utf8_lossy(reason).into_owned()))
     }
@@ -166,7 +154,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_error_crosses_and_a_long_reason_is_cut_between_letters() {
-        for kind in KINDS {
+        for kind in ErrorKind::ALL {
             let reply = Reply::failed(3, kind, "no");
             assert_eq!((reply.id, reply.outcome()), (3, Err((kind, "no".into()))));
         }

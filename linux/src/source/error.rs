@@ -65,6 +65,19 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// All of them. Another process knows them by their places here, so a new one goes to the end.
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Unavailable,
+        Self::Io,
+        Self::Corrupt,
+        Self::Shrank,
+        Self::NoSpace,
+        Self::PastEnd,
+        Self::ReadOnly,
+        Self::Gone,
+        Self::Unsupported,
+    ];
+
     /// What the pager shall tell whoever waits: always a status that
     /// [may fail a request](Status::may_fail_a_request).
     ///
@@ -214,17 +227,7 @@ mod tests {
 
     #[test]
     fn every_status_may_fail_a_request() {
-        for kind in [
-            ErrorKind::Unavailable,
-            ErrorKind::Io,
-            ErrorKind::Corrupt,
-            ErrorKind::Shrank,
-            ErrorKind::NoSpace,
-            ErrorKind::PastEnd,
-            ErrorKind::ReadOnly,
-            ErrorKind::Gone,
-            ErrorKind::Unsupported,
-        ] {
+        for kind in ErrorKind::ALL {
             assert!(kind.status().may_fail_a_request(), "{kind:?}");
         }
     }
