@@ -126,6 +126,15 @@ impl ModelPlatform {
         self.allocated()[frame.number() as usize]
     }
 
+    /// Lets the epoch move on as far as it can. The modelled one needs no help.
+    #[cfg_attr(not(crossbeam_loom), allow(clippy::unused_self))]
+    pub fn turn_epoch(&self) {
+        #[cfg(crossbeam_loom)]
+        for _ in 0..5 {
+            self.pin().flush();
+        }
+    }
+
     /// How many frames are allocated.
     #[must_use]
     pub fn frames(&self) -> usize {
@@ -612,12 +621,9 @@ impl World {
         true
     }
 
-    /// Lets the epoch move on as far as it can. The modelled one needs no help.
+    /// See [`ModelPlatform::turn_epoch`].
     pub fn turn_epoch(&self) {
-        #[cfg(crossbeam_loom)]
-        for _ in 0..5 {
-            self.platform.pin().flush();
-        }
+        self.platform.turn_epoch();
     }
 
     /// Accesses the frame through the mapping, if there still is one.

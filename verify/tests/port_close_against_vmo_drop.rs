@@ -24,18 +24,9 @@ fn port_close_against_vmo_drop() {
         });
         drop(vmo);
         closer.join().expect("the closer ends");
-        turn_epoch(&platform);
+        platform.turn_epoch();
         assert_eq!(Arc::strong_count(&platform), 2, "ours and the pager's: the VMO has gone");
         drop(pager);
         platform.check_nothing_left();
     });
-}
-
-/// Lets the epoch move on as far as it can. The modelled one needs no help.
-fn turn_epoch(platform: &upager_verify::world::ModelPlatform) {
-    #[cfg(crossbeam_loom)]
-    for _ in 0..5 {
-        upager::Platform::pin(platform).flush();
-    }
-    let _ = platform;
 }

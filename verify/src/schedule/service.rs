@@ -65,11 +65,6 @@ const TAIL: u8 = 100;
 /// What a thread does.
 type Act = Box<dyn FnOnce(&Site, Random) + Send>;
 
-fn spawn(site: &StdArc<Site>, act: impl FnOnce(&Site) + Send + 'static) -> thread::JoinHandle<()> {
-    let site = site.clone();
-    thread::spawn(move || act(&site))
-}
-
 impl Service {
     /// Runs it. Returns the number of calls.
     pub(super) fn run(self) -> u64 {
@@ -85,8 +80,8 @@ impl Service {
         let users = threads - 1 - services;
         let each = (calls / users).min(200 * pages.div_ceil(users));
         let mut spawn_one = |act: Act| {
-            let mine = Random::new(random.next());
-            spawn(&site, move |site| act(site, mine))
+            let (site, mine) = (site.clone(), Random::new(random.next()));
+            thread::spawn(move || act(&site, mine))
         };
         let answering: Vec<_> = (0..services).map(|_| spawn_one(Box::new(Site::answer))).collect();
         let keeper = spawn_one(Box::new(Site::keep));
