@@ -802,6 +802,10 @@ mod tests {
 
     use super::*;
 
+    fn word(slot: &Slot) -> u64 {
+        slot.0.load(Acquire) // Acquire: any; there is one thread
+    }
+
     fn clean(slot: &Slot) -> Clean {
         match slot.load() {
             State::Clean(page) => page,
@@ -967,7 +971,7 @@ mod tests {
     }
 
     fn is_always_needed(slot: &Slot) -> bool {
-        slot.0.load(Acquire) & ALWAYS_NEEDED != 0 // Acquire: any; there is one thread
+        word(slot) & ALWAYS_NEEDED != 0
     }
 
     /// A page that has the mark, in each state with a frame, and its name.
@@ -1056,7 +1060,7 @@ mod tests {
                 };
                 done.unwrap();
                 assert!(is_always_needed(&slot), "{name}, arrow {number}");
-                assert_eq!(frame_of(slot.0.load(Acquire)), Frame::from_bits((1 << 40) - 1), "{name}, arrow {number}");
+                assert_eq!(frame_of(word(&slot)), Frame::from_bits((1 << 40) - 1), "{name}, arrow {number}");
 
                 let (_, slot) = marked().swap_remove(state);
                 match slot.load() {
@@ -1070,7 +1074,7 @@ mod tests {
     }
 
     fn is_used(slot: &Slot) -> bool {
-        slot.0.load(Acquire) & ACCESSED != 0 // Acquire: any; there is one thread
+        word(slot) & ACCESSED != 0
     }
 
     /// A clean page that nobody has used since the evictor's hand passed.
@@ -1140,7 +1144,7 @@ mod tests {
     #[test]
     fn no_arrow_forgets_a_reclaim() {
         let pending = |tag: u64| Slot(AtomicU64::new(tag | RECLAIM | frame_bits(Frame::from_bits(5))));
-        let owes = |slot: &Slot| slot.0.load(Acquire) & RECLAIM != 0; // Acquire: any; there is one thread
+        let owes = |slot: &Slot| word(slot) & RECLAIM != 0;
         let slot = Slot(AtomicU64::new(EMPTY | RECLAIM));
         let State::Empty(page) = slot.load() else { panic!() };
         page.request(&slot, RequestId::new(3, 4)).unwrap();
@@ -1148,7 +1152,7 @@ mod tests {
         let State::Requested(page) = slot.load() else { panic!() };
         assert_eq!(page.id(), RequestId::new(3, 4));
         page.withdraw(&slot).unwrap();
-        assert_eq!(slot.0.load(Acquire), EMPTY | RECLAIM);
+        assert_eq!(word(&slot), EMPTY | RECLAIM);
         let State::Empty(page) = slot.load() else { panic!() };
         page.supply(&slot, Frame::from_bits(6)).unwrap();
         assert!(owes(&slot), "supply");
@@ -1161,14 +1165,14 @@ mod tests {
             let State::Zero(page) = slot.load() else { panic!() };
             assert!(page.is_awaiting() && owes(&slot), "zeros are written back");
             page.writeback_end(&slot).unwrap();
-            assert_eq!(slot.0.load(Acquire), EMPTY | RECLAIM);
+            assert_eq!(word(&slot), EMPTY | RECLAIM);
         }
     }
 
     #[test]
     fn hints_change_the_marks_and_nothing_else() {
         for (name, slot) in marked() {
-            let before = slot.0.load(Acquire);
+            let before = word(&slot);
             let changes = match slot.load() {
                 State::Evicting(page) => {
                     page.dont_need(&slot).unwrap();
@@ -1176,12 +1180,12 @@ mod tests {
                 }
                 other => {
                     other.stored().unwrap().always_need(&slot).unwrap();
-                    assert_eq!(slot.0.load(Acquire), before, "{name}");
+                    assert_eq!(word(&slot), before, "{name}");
                     other.stored().unwrap().dont_need(&slot).unwrap();
                     ALWAYS_NEEDED | ACCESSED
                 }
             };
-            assert_eq!(slot.0.load(Acquire), before & !changes, "{name}");
+            assert_eq!(word(&slot), before & !changes, "{name}");
         }
     }
 
@@ -1222,7 +1226,7 @@ mod tests {
         let (_, slot) = marked().pop().unwrap();
         assert_eq!(slot.reclaim(), Reclaimed::Frame(Frame::from_bits((1 << 40) - 1)));
         let State::Empty(page) = slot.load() else { panic!() };
-        assert_eq!(slot.0.load(Acquire), EMPTY);
+        assert_eq!(word(&slot), EMPTY);
         page.supply(&slot, Frame::from_bits(3)).unwrap();
         assert!(!is_always_needed(&slot));
     }
