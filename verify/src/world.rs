@@ -23,15 +23,17 @@ use upager::{
     WatchLimits, Writeback,
 };
 
-/// Loom pays for each, in every execution.
-const FRAMES: usize = if cfg!(loom) { 6 } else { 48 };
+/// Loom pays for each, in every execution. In a schedule a pinned thread may be kept from running for as long as
+/// the others have anything to do, and every page evicted meanwhile keeps its frame: there are more than all
+/// its calls can ask for.
+const FRAMES: usize = if cfg!(loom) { 6 } else { 1 << 14 };
 
 /// The platform of the models.
 #[derive(Debug)]
 pub struct ModelPlatform {
     collector: Collector,
-    memory: [AtomicU8; FRAMES],
-    allocated: Mutex<[bool; FRAMES]>,
+    memory: Box<[AtomicU8]>,
+    allocated: Mutex<Box<[bool]>>,
     /// Of each frame that is allocated, what tells whether its uses happen before its end.
     #[cfg(loom)]
     lives: Mutex<[Option<StdArc<Life>>; FRAMES]>,
@@ -65,8 +67,8 @@ impl ModelPlatform {
     fn new() -> Self {
         Self {
             collector: Collector::new(),
-            memory: std::array::from_fn(|_| AtomicU8::new(0)),
-            allocated: Mutex::new([false; FRAMES]),
+            memory: (0..FRAMES).map(|_| AtomicU8::new(0)).collect(),
+            allocated: Mutex::new(vec![false; FRAMES].into()),
             #[cfg(loom)]
             lives: Mutex::default(),
             mapping: OnceLock::new(),
@@ -90,7 +92,7 @@ impl ModelPlatform {
         *mapping == Stores::GoThrough
     }
 
-    fn allocated(&self) -> std::sync::MutexGuard<'_, [bool; FRAMES]> {
+    fn allocated(&self) -> std::sync::MutexGuard<'_, Box<[bool]>> {
         self.allocated.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
