@@ -124,14 +124,15 @@ impl Site {
                 let range = packet.range();
                 match packet.command() {
                     Some(Command::Read | Command::Dirty) if random.below(16) == 0 => {
-                        let failed = pager.op_range(vmo, PagerOp::Fail(Status::Io), range);
-                        self.check_answer(range, failed);
+                        self.answer_all(range, |range| {
+                            let failed = pager.op_range(vmo, PagerOp::Fail(Status::Io), range);
+                            self.check_answer(range, failed);
+                            failed
+                        });
                     }
                     Some(Command::Read) => self.supply(range, random.below(2) == 0),
-                    Some(Command::Dirty) => {
-                        // A page of it that was evicted meanwhile makes the writers ask again.
-                        let _: Result<(), Status> = pager.dirty_range(vmo, range);
-                    }
+                    // A page of it that was evicted meanwhile makes the writers ask again.
+                    Some(Command::Dirty) => self.answer_all(range, |range| pager.dirty_range(vmo, range)),
                     _ => {}
                 }
             }
@@ -139,6 +140,16 @@ impl Site {
                 // Each service needs one.
                 stops[1..].iter().for_each(|_| self.world.queue(STOP).expect("there is room"));
                 return;
+            }
+        }
+    }
+
+    /// Gives an answer to a range, and to each page of it if the end was cut off: what is left is still asked.
+    fn answer_all(&self, range: ByteRange, answer: impl Fn(ByteRange) -> Result<(), Status>) {
+        if answer(range) == Err(Status::OutOfRange) {
+            let first = range.offset / PAGE_SIZE;
+            for at in first..first + range.length / PAGE_SIZE {
+                let _: Result<(), Status> = answer(page(at)); // the last ones may still be off
             }
         }
     }
