@@ -29,7 +29,7 @@
 //! | 0..4 | tag | tag | tag |
 //! | 4 | 0 | accessed | accessed; in `Evicting`: condemned, an access has failed on it |
 //! | 5 | reclaim pending | reclaim pending | reclaim pending |
-//! | 6..23 | index of the request | writers that hold the page | index of the DIRTY request, where there is one |
+//! | 6..23 | index of the request | writers that hold the page | index of the DIRTY request, where there is one; in `AwaitingClean`: refused, a write has failed on it |
 //! | 23 | 0 | always needed | always needed |
 //! | 24..64 | generation of the request (36 bits) | frame | frame |
 //!
@@ -99,6 +99,8 @@ const FRAME: u64 = u64::MAX << FRAME_AT;
 const CARRIED: u64 = FRAME | RECLAIM | ALWAYS_NEEDED;
 const KEPT: u64 = CARRIED | ACCESSED;
 
+/// In the word of `AwaitingClean`: a write has failed on the page.
+const REFUSED: u64 = 1 << INDEX_AT;
 /// In the word of `Zero`: the zeros are being written back.
 const ZEROS_AWAITING: u64 = 1 << INDEX_AT;
 
@@ -644,6 +646,17 @@ impl AwaitingClean {
         frame_of(self.0)
     }
 
+    /// Whether a write has failed on the page.
+    pub(crate) const fn is_refused(self) -> bool {
+        self.0 & REFUSED != 0
+    }
+
+    /// A write is about to fail on the page, whose VMO has no service any more to allow it: whoever saw the VMO
+    /// attached, and is about to allow it, finds the word changed. Every arrow to another state clears the bit.
+    pub(crate) fn refuse(self, slot: &Slot) -> Result<(), State> {
+        slot.change(self.0, self.0 | REFUSED)
+    }
+
     /// The service has written the page back.
     pub(crate) fn writeback_end(self, slot: &Slot) -> Result<(), State> {
         slot.change(self.0, (self.0 & KEPT) | CLEAN)
@@ -1034,6 +1047,7 @@ mod tests {
             (State::AwaitingClean(page), 2) => page.mark_dirty(slot),
             (State::AwaitingClean(page), 3) => page.request_dirty(slot, 7),
             (State::AwaitingClean(page), 4) => evicted(page.discard(slot)),
+            (State::AwaitingClean(page), 5) if !page.is_refused() => page.refuse(slot),
             (State::DirtyRequested(page), 0) => page.request_dirty(slot, 7),
             (State::DirtyRequested(page), 1) => page.grant(slot),
             (State::DirtyRequested(page), 2) => page.withdraw(slot),

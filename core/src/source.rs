@@ -194,7 +194,8 @@ impl<P: Platform> Source<P> {
         match (kind, at.slot().load()) {
             (_, State::Empty(_) | State::Requested(_)) => kind == Kind::Read,
             (_, State::Evicting(evicting)) => kind == Kind::Read && evicting.is_condemned(),
-            (Kind::Dirty, State::Clean(_) | State::AwaitingClean(_)) => true,
+            (Kind::Dirty, State::Clean(_)) => true,
+            (Kind::Dirty, State::AwaitingClean(awaiting)) => awaiting.is_refused(),
             (Kind::Dirty, State::DirtyRequested(_)) => vmo.trapped(at).is_some(),
             _ => false,
         }

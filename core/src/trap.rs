@@ -159,7 +159,10 @@ impl<P: Platform> Inner<P> {
                     }
                     dirtied
                 }
-                (State::AwaitingClean(awaiting), To::Dirty) => awaiting.mark_dirty(slot).is_ok(),
+                (State::AwaitingClean(awaiting), To::Dirty) => {
+                    self.source.attached()?; // a detach after which a write fails changes the word: see `refuse`
+                    awaiting.mark_dirty(slot).is_ok()
+                }
                 (State::Clean(clean), To::Permit(permit)) => clean.request_dirty(slot, permit).is_ok(),
                 (State::AwaitingClean(awaiting), To::Permit(permit)) => awaiting.request_dirty(slot, permit).is_ok(),
                 (State::DirtyRequested(_), _) => self.take_trapped(at, to, robbed)?,

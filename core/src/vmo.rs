@@ -401,6 +401,11 @@ impl<P: Platform> Vmo<P> {
             }
             match state {
                 State::Clean(clean) if self.inner.source.is_detached() => self.drop_clean(index, at, clean),
+                State::AwaitingClean(awaiting)
+                    if self.inner.traps && !awaiting.is_refused() && self.inner.source.attached().is_err() =>
+                {
+                    let _ = awaiting.refuse(slot); // failing: look again
+                }
                 State::Clean(_) | State::AwaitingClean(_) if self.inner.traps => return Ok(Writable::Trapped),
                 State::DirtyRequested(page) if !page.is_awaiting() && self.inner.source.is_detached() => {
                     self.drop_trapped(index, at);

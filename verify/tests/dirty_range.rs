@@ -141,6 +141,31 @@ fn dirty_range_against_the_end_of_a_writeback() {
     });
 }
 
+/// Leave for one page is given in one step, unless the page awaits clean: a write that fails leaves nothing in
+/// such a page that would make the step fail.
+#[test]
+fn dirty_of_a_page_that_awaits_clean_against_detach_and_then_a_write() {
+    explore_trapping("dirty of a page that awaits clean against detach, then write", BOUNDS, 1, |world: World| {
+        world.supply(0, 1).expect("attached");
+        assert_eq!(world.dirty(0, 1), Ok(()));
+        world.begin(0).expect("a page of the VMO");
+        let detacher = world.spawn(|world| {
+            world.pager.detach_vmo(&world.vmo).expect("the pager's own VMO");
+            settled(world.write(0, 3))
+        });
+        let result = world.dirty(0, 1);
+        let write = detacher.join().expect("the detacher ends");
+        let awaiting = world.vmo.counts().awaiting.0;
+        match (result, write.now()) {
+            (Ok(()), Some(Ok(3))) => assert_eq!(awaiting, 0),
+            (Err(Status::BadState), Some(Err(Status::BadState))) => assert_eq!(awaiting, 1),
+            other => panic!("{other:?}"),
+        }
+        drop(write);
+        world.end_of_the_world();
+    });
+}
+
 #[test]
 fn a_permit_is_not_taken_for_an_earlier_one() {
     explore_trapping("a permit and its entry's earlier life", BOUNDS, 3, |world: World| {
