@@ -324,7 +324,9 @@ impl<P: Platform> Pager<P> {
     ///   waiter exactly once; so does every later access that would have made one.
     /// - Clean pages are gone. Dirty pages stay, and can be read and written, until they have been
     ///   [queried](Self::query_dirty_ranges) and [written](Self::writeback_begin)
-    ///   [back](Self::writeback_end).
+    ///   [back](Self::writeback_end). A write, or a [leave to dirty](Self::dirty_range), that began before
+    ///   may make a page dirty after it, one that was just being evicted or awaited clean, as long as no
+    ///   access has failed on that page.
     ///
     /// Detaching again is no error and does nothing, except to finish for a detacher that was
     /// stopped in the middle.

@@ -27,7 +27,6 @@ use crate::counts::Kind;
 use crate::pager::Pager;
 use crate::platform::Platform;
 use crate::slot::{Clean, DirtyRequested, OwesReclaim, Reclaimed, State, Wanted};
-use crate::status::Status;
 use crate::sync::{Arc, Guard};
 use crate::table::{At, Left};
 use crate::trap::Trapped;
@@ -240,19 +239,6 @@ impl<'a, P: Platform> Retired<'a, P> {
         true
     }
 
-    /// Phase 1 for a page under a DIRTY request or a permit, in a VMO that is detached or gone. Such a
-    /// page counts as absent unless its permit was granted. False: it is not what it was.
-    pub(crate) fn drop_trapped(&mut self, page: PageIndex, at: At<'a>) -> bool {
-        match self.vmo.trapped(at) {
-            None => false,
-            Some(Trapped::Asked(seen, _)) => self.evict_asked(page, at, seen),
-            Some(Trapped::Permitted(_, permit)) => {
-                self.vmo.refuse(permit, Status::BadState);
-                false
-            }
-        }
-    }
-
     #[inline]
     fn retire(&mut self, page: PageIndex, owes: OwesReclaim) {
         self.vmo.platform.unmap(self.vmo.id(), page);
@@ -267,14 +253,14 @@ impl<'a, P: Platform> Retired<'a, P> {
         let vmo = self.vmo;
         let _: ControlFlow<()> = vmo.table.scan_pages(Wanted::Clean, range, |page, at, mut state| {
             loop {
-                let gone = match state {
-                    State::Clean(clean) => self.evict(page, at, clean),
-                    State::DirtyRequested(trapped) if !trapped.is_awaiting() => self.drop_trapped(page, at),
+                match state {
+                    State::Clean(clean) if self.evict(page, at, clean) => {
+                        evicted += 1;
+                        break;
+                    }
+                    State::Clean(_) => {}
+                    State::DirtyRequested(trapped) if !trapped.is_awaiting() => vmo.turn_back(at),
                     _ => break,
-                };
-                if gone {
-                    evicted += 1;
-                    break;
                 }
                 state = at.slot().load();
             }

@@ -404,6 +404,11 @@ impl<P: Platform> Source<P> {
         Some(pages)
     }
 
+    /// Fails a request because the VMO is detached.
+    pub(crate) fn refuse(&self, table: &Table, id: RequestId) {
+        Self::settle(table, self.requests.resolve(id, Outcome::Failed(Status::BadState)));
+    }
+
     /// Ends a request that failed or was withdrawn: its pages are absent again, its waiters wake.
     #[inline]
     fn settle(table: &Table, sealed: Option<Resolving<'_>>) {

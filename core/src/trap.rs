@@ -124,6 +124,16 @@ impl<P: Platform> Inner<P> {
         granted
     }
 
+    /// Ends, in a detached VMO, what a page's dirtying waits for, as the detach is about to: unless it is granted
+    /// the page is clean then, and is to be dropped.
+    pub(crate) fn turn_back(&self, at: At<'_>) {
+        match self.trapped(at) {
+            None => {}
+            Some(Trapped::Asked(_, id)) => self.source.refuse(&self.table, id),
+            Some(Trapped::Permitted(_, permit)) => self.refuse(permit, Status::BadState),
+        }
+    }
+
     /// Refuses a permit that is not decided.
     pub(crate) fn refuse(&self, permit: RequestId, status: Status) {
         if let Some(refused) = self.source.requests.resolve(permit, Outcome::Failed(status)) {
@@ -240,6 +250,14 @@ impl<P: Platform> Inner<P> {
         }
     }
 
+    /// Has those who wait for the pages look again, since leave was not given. If the VMO is detached, they are
+    /// the detach's to fail.
+    fn not_dirtied(&self, pages: PageRange, status: Status) {
+        if status != Status::BadState {
+            self.source.look_again(&self.table, pages);
+        }
+    }
+
     fn try_dirty(&self, pages: PageRange, robbed: &mut Robbed) -> Result<(Wait, Result<(), Refused>)> {
         let requests = &self.source.requests;
         let wait = requests.open(Kind::Permit, pages.start, 0)?.wait();
@@ -342,21 +360,19 @@ impl<P: Platform> Pager<P> {
         if pages.end - pages.start == 1 {
             // All or nothing by itself.
             let dirtied = inner.take(PageIndex(pages.start), To::Dirty, &mut robbed);
-            robbed.tell(inner);
-            return dirtied.inspect_err(|_| inner.source.look_again(&inner.table, pages));
+            return dirtied.inspect(|()| robbed.tell(inner)).inspect_err(|status| inner.not_dirtied(pages, *status));
         }
         loop {
             let guard = inner.platform.pin();
             let (permit, result) = inner.try_dirty(pages, &mut robbed)?;
             retire(inner, permit, &guard);
+            if let Err(Refused::Because(status)) = result {
+                inner.not_dirtied(pages, status);
+                return Err(status);
+            }
             robbed.tell(inner);
-            match result {
-                Ok(()) => return Ok(()),
-                Err(Refused::Outrun) => {}
-                Err(Refused::Because(status)) => {
-                    inner.source.look_again(&inner.table, pages);
-                    return Err(status);
-                }
+            if result.is_ok() {
+                return Ok(());
             }
         }
     }

@@ -372,7 +372,7 @@ impl<P: Platform> Vmo<P> {
                     }
                 }
                 State::DirtyRequested(page) if !page.is_awaiting() && self.inner.source.is_detached() => {
-                    self.drop_trapped(index, at);
+                    self.inner.turn_back(at);
                 }
                 State::DirtyRequested(page) => return Readable::Frame(page.frame()),
                 State::Zero(_) => return Readable::Zeros,
@@ -408,7 +408,7 @@ impl<P: Platform> Vmo<P> {
                 }
                 State::Clean(_) | State::AwaitingClean(_) if self.inner.traps => return Ok(Writable::Trapped),
                 State::DirtyRequested(page) if !page.is_awaiting() && self.inner.source.is_detached() => {
-                    self.drop_trapped(index, at);
+                    self.inner.turn_back(at);
                 }
                 State::DirtyRequested(_) => {
                     if self.inner.trapped(at).is_some() {
@@ -475,10 +475,5 @@ impl<P: Platform> Vmo<P> {
     /// Drops a clean page that was met in a detached VMO.
     fn drop_clean(&self, page: PageIndex, at: At<'_>, clean: Clean) {
         Retired::new(&self.inner).evict(page, at, clean);
-    }
-
-    /// As [`drop_clean`](Self::drop_clean), of a page under a DIRTY request or a permit.
-    fn drop_trapped(&self, page: PageIndex, at: At<'_>) {
-        Retired::new(&self.inner).drop_trapped(page, at);
     }
 }

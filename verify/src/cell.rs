@@ -1,4 +1,4 @@
-//! One cell of the race matrix: two operations on one page, or three, at once, from one state.
+//! One cell of the race matrix: two operations on one page, or three, at once or partly, from one state.
 //!
 //! The model runs them on the shipped core under loom. What can be observed of it, the results
 //! of each, the fate of everyone who waited, the counts, the packets and the page, must be what
@@ -114,11 +114,15 @@ impl Op {
     }
 }
 
-/// What the threads do: one operation each.
+/// What the threads do.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Ops {
+    /// One operation each.
     Two([Op; 2]),
+    /// One operation each.
     Three([Op; 3]),
+    /// The first thread makes the first call, the second the others, one after the other.
+    Sequel([Op; 3]),
 }
 
 impl std::ops::Deref for Ops {
@@ -127,7 +131,7 @@ impl std::ops::Deref for Ops {
     fn deref(&self) -> &[Op] {
         match self {
             Self::Two(ops) => ops,
-            Self::Three(ops) => ops,
+            Self::Three(ops) | Self::Sequel(ops) => ops,
         }
     }
 }
@@ -334,7 +338,12 @@ impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}: ", self.start)?;
         for (i, op) in self.ops.iter().enumerate() {
-            write!(f, "{}{op:?}", if i == 0 { "" } else { " / " })?;
+            let before = match i {
+                0 => "",
+                _ if self.follows(i) => ", then ",
+                _ => " / ",
+            };
+            write!(f, "{before}{op:?}")?;
         }
         Ok(())
     }
@@ -351,6 +360,28 @@ impl Cell {
     #[must_use]
     pub fn triples(third: Op) -> Vec<Self> {
         Self::all(|a, b| Ops::Three([a, b, third]))
+    }
+
+    /// Every operation beside `second` and, after that, every operation; the meaningless ones included. What
+    /// comes after a call that has returned must come after it in the specification too.
+    #[must_use]
+    pub fn sequels(second: Op) -> Vec<Self> {
+        let pairs = Op::ALL.into_iter().flat_map(|a| Op::ALL.into_iter().map(move |b| Ops::Sequel([a, second, b])));
+        let pairs: Vec<Ops> = pairs.collect();
+        Start::ALL.into_iter().flat_map(|start| pairs.iter().map(move |ops| Self { start, ops: *ops })).collect()
+    }
+
+    /// Whether it is in this row and this column.
+    #[must_use]
+    pub fn is_of(&self, row: Op, column: Op) -> bool {
+        match self.ops {
+            Ops::Two([a, b]) | Ops::Three([a, b, _]) | Ops::Sequel([a, _, b]) => (a, b) == (row, column),
+        }
+    }
+
+    /// Whether the operation begins only when the one before it has ended.
+    const fn follows(&self, side: usize) -> bool {
+        matches!(self.ops, Ops::Sequel(_)) && side == 2
     }
 
     fn all(ops: impl Fn(Op, Op) -> Ops) -> Vec<Self> {
@@ -404,7 +435,27 @@ impl Cell {
                 return Some("the other call holds the port");
             }
         }
-        None
+        self.takes_effect_late()
+    }
+
+    /// Why the first call of a sequel may take effect after the detach that it raced with has returned, and
+    /// what comes then sees it.
+    fn takes_effect_late(&self) -> Option<&'static str> {
+        let Ops::Sequel([first, Op::Detach, after]) = self.ops else { return None };
+        let (is_evicting, is_awaiting) = (self.start.is_evicting(), self.start.is_awaiting());
+        match (first, after) {
+            // It holds the page, and then copies; and it may have to rescue it before.
+            (Op::Write, Op::Read | Op::Write | Op::WritebackBegin) if self.start == Start::Clean => {}
+            (Op::Write, Op::Read | Op::Write | Op::WritebackBegin | Op::QueryDirty)
+                if self.start == Start::Evicting => {}
+            // Only an access that fails makes it too late for a page that the detach leaves as it is.
+            (Op::Dirty, Op::WritebackBegin | Op::QueryDirty) if is_evicting => {}
+            (Op::Dirty, Op::WritebackBegin) if self.start == Start::TrapAwaitingClean => {}
+            // END makes the page clean before it drops it.
+            (Op::Evict, Op::WritebackEnd) if is_awaiting && !self.start.is_detached() => {}
+            _ => return None,
+        }
+        Some("what began before the detach may take effect after it")
     }
 
     fn waiters(&self) -> usize {
@@ -465,10 +516,14 @@ impl Cell {
         let actor = |side| stage.actor(self.ops[side], BYTES[side]);
         let mut actors: Vec<Actor> = (0..self.ops.len()).rev().map(actor).collect();
         let first = actors.pop().expect("a cell has operations");
-        let spawn = |actor: Actor| loom::thread::spawn(move || actor.act());
-        let threads: Vec<_> = actors.into_iter().rev().map(spawn).collect();
+        let mut threads = Vec::new();
+        for side in (1..self.ops.len()).filter(|side| !self.follows(*side)) {
+            let calls = 1 + usize::from(self.follows(side + 1));
+            let own: Vec<Actor> = (0..calls).filter_map(|_| actors.pop()).collect();
+            threads.push(loom::thread::spawn(move || own.into_iter().map(Actor::act).collect::<Vec<_>>()));
+        }
         let mut acted = vec![first.act()];
-        acted.extend(threads.into_iter().map(|thread| thread.join().expect("the other thread ends")));
+        acted.extend(threads.into_iter().flat_map(|thread| thread.join().expect("the other thread ends")));
         self.check(stage, acted, allowed);
     }
 
@@ -545,8 +600,12 @@ impl SpecRun {
     fn orders(self, done: &[usize], allowed: &mut HashSet<Observed>) {
         let mut over = true;
         for side in 0..done.len() {
-            if done[side] < self.cell.steps(self.cell.ops[side]) {
+            let is_over = |side: usize| done[side] == self.cell.steps(self.cell.ops[side]);
+            if !is_over(side) {
                 over = false;
+                if self.cell.follows(side) && !is_over(side - 1) {
+                    continue;
+                }
                 let mut next = self.clone();
                 next.step(side, done[side]);
                 let mut done = done.to_vec();

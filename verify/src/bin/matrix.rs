@@ -27,14 +27,17 @@ mod explore {
     use upager_verify::cell::{Cell, Op, Start};
     use upager_verify::crew::{explore_all, said};
 
-    /// Explores every pair of operations from every state of a page, or every pair and a detach, and
-    /// holds each execution to the specification.
+    /// Explores every pair of operations from every state of a page, or every pair and a detach, or every
+    /// operation beside a detach and what comes after it, and holds each execution to the specification.
     #[derive(Parser)]
     #[allow(clippy::struct_excessive_bools)] // the switches of a command
     struct Args {
         /// Three operations in each cell: every pair, and a detach.
         #[arg(long)]
         triples: bool,
+        /// Two threads in each cell: an operation, and a detach with an operation after it.
+        #[arg(long, conflicts_with = "triples")]
+        sequels: bool,
         /// Only cells whose name contains this.
         #[arg(long, default_value = "")]
         filter: String,
@@ -94,7 +97,11 @@ mod explore {
 
     pub(crate) fn main() -> ExitCode {
         let args = Args::parse();
-        let cells = if args.triples { Cell::triples(Op::Detach) } else { Cell::pairs() };
+        let (cells, what) = match (args.triples, args.sequels) {
+            (true, _) => (Cell::triples(Op::Detach), ", with a detach besides"),
+            (_, true) => (Cell::sequels(Op::Detach), ", beside a detach and then what the column says"),
+            _ => (Cell::pairs(), ""),
+        };
         let mut cells: Vec<Cell> = cells.into_iter().filter(|cell| cell.to_string().contains(&args.filter)).collect();
         let read = |file: &Option<std::path::PathBuf>| file.as_ref().map(std::fs::read_to_string).transpose();
         let (slow, named) = match (read(&args.slow), read(&args.cells)) {
@@ -127,7 +134,7 @@ mod explore {
         };
         std::panic::set_hook(Box::new(|_| {})); // a failure is printed once, with its name
         let results = explore_all(cells, args.jobs, args.fail_fast, one, Explored::failure);
-        print(&results, args.triples);
+        print(&results, what);
         if let Some(file) = &args.json
             && let Err(error) = std::fs::write(file, json(&results, begun.elapsed()))
         {
@@ -194,7 +201,7 @@ mod explore {
         if over { Err(passed) } else { Ok(passed) }
     }
 
-    fn print(results: &[(Cell, Explored)], triples: bool) {
+    fn print(results: &[(Cell, Explored)], what: &str) {
         println!(
             "Executions of each cell. 'b4': explored to preemption bound 4, without a bound otherwise. '-': skipped."
         );
@@ -203,7 +210,7 @@ mod explore {
             if of_start.iter().all(|(_, explored)| matches!(explored, Explored::Skipped(_))) {
                 continue;
             }
-            println!("\nfrom {start:?}{}", if triples { ", with a detach besides" } else { "" });
+            println!("\nfrom {start:?}{what}");
             print!("{:>15}", "");
             for op in Op::ALL {
                 print!(" {:>15}", format!("{op:?}"));
@@ -212,7 +219,7 @@ mod explore {
             for a in Op::ALL {
                 print!("{:>15}", format!("{a:?}"));
                 for b in Op::ALL {
-                    let found = of_start.iter().find(|(cell, _)| cell.ops[..2] == [a, b]);
+                    let found = of_start.iter().find(|(cell, _)| cell.is_of(a, b));
                     let text = match found {
                         None => String::new(),
                         Some((_, Explored::Skipped(_))) => "-".to_string(),
