@@ -17,7 +17,7 @@ struct Kind {
     count: fn(&Record) -> String,
 }
 
-const KINDS: [Kind; 14] = [
+const KINDS: [Kind; 16] = [
     Kind { name: "matrix", title: "race matrix", count: cells },
     Kind { name: "matrix-slow", title: "race matrix, slow cells without a bound", count: cells },
     Kind { name: "triples", title: "race matrix with a detach besides", count: cells },

@@ -124,7 +124,7 @@ impl Site {
                 let range = packet.range();
                 match packet.command() {
                     Some(Command::Read | Command::Dirty) if random.below(16) == 0 => {
-                        self.answer_all(range, |range| {
+                        answer_all(range, |range| {
                             let failed = pager.op_range(vmo, PagerOp::Fail(Status::Io), range);
                             self.check_answer(range, failed);
                             failed
@@ -132,7 +132,7 @@ impl Site {
                     }
                     Some(Command::Read) => self.supply(range, random.below(2) == 0),
                     // A page of it that was evicted meanwhile makes the writers ask again.
-                    Some(Command::Dirty) => self.answer_all(range, |range| pager.dirty_range(vmo, range)),
+                    Some(Command::Dirty) => answer_all(range, |range| pager.dirty_range(vmo, range)),
                     _ => {}
                 }
             }
@@ -140,16 +140,6 @@ impl Site {
                 // Each service needs one.
                 stops[1..].iter().for_each(|_| self.world.queue(STOP).expect("there is room"));
                 return;
-            }
-        }
-    }
-
-    /// Gives an answer to a range, and to each page of it if the end was cut off: what is left is still asked.
-    fn answer_all(&self, range: ByteRange, answer: impl Fn(ByteRange) -> Result<(), Status>) {
-        if answer(range) == Err(Status::OutOfRange) {
-            let first = range.offset / PAGE_SIZE;
-            for at in first..first + range.length / PAGE_SIZE {
-                let _: Result<(), Status> = answer(page(at)); // the last ones may still be off
             }
         }
     }
@@ -234,6 +224,16 @@ impl Site {
         // SAFETY: the guard, from before the lookup, keeps the frame; one byte lies within.
         unsafe { platform.copy_out(frame, 0, &mut byte) };
         Some(byte[0])
+    }
+}
+
+/// Gives an answer to a range, and to each page of it if the end was cut off: what is left is still asked.
+fn answer_all(range: ByteRange, answer: impl Fn(ByteRange) -> Result<(), Status>) {
+    if answer(range) == Err(Status::OutOfRange) {
+        let first = range.offset / PAGE_SIZE;
+        for at in first..first + range.length / PAGE_SIZE {
+            let _: Result<(), Status> = answer(page(at)); // the last ones may still be off
+        }
     }
 }
 
