@@ -81,7 +81,7 @@ fn what_was_taken_gives_its_entry_back() {
     const AT_A_TIME: u64 = 16;
     let world = World::new();
     let vmo = world.vmo(2 * AT_A_TIME);
-    for _ in 0..(1 << 17) / AT_A_TIME + 1 {
+    for _ in 0..(1 << 18) / AT_A_TIME {
         let waiters: Vec<_> =
             (0..AT_A_TIME).map(|n| Task::pending(vmo.fault(PageIndex(2 * n), Access::Read))).collect();
         assert_eq!(world.packets().len() as u64, AT_A_TIME);
