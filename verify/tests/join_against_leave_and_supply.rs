@@ -13,18 +13,19 @@ use upager_verify::world::World;
 #[test]
 fn join_against_leave_and_supply() {
     explore("join against leave and supply", Bounds { modelled: 2, real: 1 }, |world: World| {
-        let (mut opener, mut left, mut leaver) = (world.read(0), world.read(0), world.read(0));
-        assert_eq!((opener.poll(), left.poll(), leaver.poll()), (None, None, None));
-        assert_eq!(left.leave(), 0); // so that the joiner looks for places, and comes by the leaver's first
+        let (mut opener, mut gone, mut other) = (world.read(0), world.read(0), world.read(0));
+        assert_eq!((opener.poll(), gone.poll(), other.poll()), (None, None, None));
+        assert_eq!(gone.leave(), 0); // so that the joiner looks for places, and comes by the other's first
         let joiner = world.spawn(|world| settled(world.read(0)));
-        let leaves = world.spawn(move |_| leaver.leave());
-        world.supply(0, 5).expect("attached");
-        let joined = joiner.join().expect("the joiner ends");
+        let leaves = world.spawn(move |_| other.leave());
+        let supplies = world.spawn(|world| world.supply(0, 5));
+        assert_eq!(supplies.join().expect("the supplier ends"), Ok(()));
         assert!(leaves.join().expect("the leaver ends") <= 1);
-        assert_eq!(joined.now(), Some(Ok(5)), "the joiner is home");
+        let read = joiner.join().expect("the joiner ends");
+        assert_eq!(read.now(), Some(Ok(5)), "the joiner is home");
         assert_eq!(opener.settle(), Some(Ok(5)));
         assert_eq!(world.vmo.counts().in_flight, 0);
-        drop((opener, joined));
+        drop((opener, read));
         world.end_of_the_world();
     });
 }

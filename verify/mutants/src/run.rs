@@ -25,11 +25,10 @@ const CELL_MOST: usize = 100;
 /// A race takes part in the first round if it has no more executions, and in the second likewise.
 const RACE_MOST: [usize; BOUND] = [10_000, 2_000];
 /// Races that are too long for the second round, each with the file whose mutants are shown to it besides.
-const LONG: [(&str, &str); 4] = [
+const LONG: [(&str, &str); 3] = [
     ("queue.rs", "queue_against_an_old_tail"),
     ("queue.rs", "queue_against_take"),
     ("queue.rs", "queue_against_two_takes"),
-    ("wake.rs", "join_against_leave_and_supply"),
 ];
 /// A pair of calls of which one stops takes part if it has no more executions.
 const STOP_MOST: usize = 100;
