@@ -414,15 +414,8 @@ impl Requests {
     /// Waits for a request that another faulter opened.
     pub(crate) fn join(&self, id: RequestId, waker: &Waker) -> Joined<'_> {
         let Some(request) = self.get(id.index) else { return Joined::TooLate };
-        let mut fate = request.fate();
-        loop {
-            if !fate.is_open(id) {
-                return Joined::TooLate;
-            }
-            match request.change(fate, Fate(fate.0 + REFERENCE)) {
-                Ok(()) => break,
-                Err(now) => fate = now,
-            }
+        if !Self::hold(request, id) {
+            return Joined::TooLate;
         }
         // From here on the reference keeps the request and its list.
         match self.take_place(request, waker).map_or_else(|| self.add_place(request, waker), Ok) {
@@ -433,6 +426,18 @@ impl Requests {
             }
             Err(status) => Joined::Refused(status, self.one_less(id, request)),
         }
+    }
+
+    /// Takes a reference to a request, to be given up by [`one_less`](Self::one_less). False: it is not open any more.
+    fn hold(request: &Request, id: RequestId) -> bool {
+        let mut fate = request.fate();
+        while fate.is_open(id) {
+            match request.change(fate, Fate(fate.0 + REFERENCE)) {
+                Ok(()) => return true,
+                Err(now) => fate = now,
+            }
+        }
+        false
     }
 
     /// Takes the place of a waiter that has left.
@@ -596,13 +601,19 @@ impl Requests {
         self.arrived(id, run - to);
     }
 
-    /// Leaves the request its first `run` pages, of which `gone` others did not arrive and will not.
-    pub(crate) fn cut(&self, id: RequestId, run: u64, gone: u64) {
-        let Some(request) = self.get(id.index) else { return };
+    /// Leaves the request its first `run` pages, of which `gone` others did not arrive and will not. If all its
+    /// waiters left meanwhile, it is withdrawn, and the caller settles its pages.
+    pub(crate) fn cut(&self, id: RequestId, run: u64, gone: u64) -> Option<Resolving<'_>> {
+        let request = self.get(id.index)?;
+        // The span has no generation: the entry must not become another request's before it is narrowed.
+        if !Self::hold(request, id) {
+            return None;
+        }
         request.narrow(run);
         if gone > 0 {
             self.arrived(id, gone);
         }
+        self.one_less(id, request)
     }
 
     /// Whether the request still waits for an answer.

@@ -289,7 +289,7 @@ impl Slot {
                 continue;
             }
             for (place, slot) in line.iter().enumerate() {
-                let word = slot.0.load(Acquire); // Acquire: as in `load`
+                let word = slot.0.load(Acquire); // Acquire: as in `load`, and as in `dirty` for a page that is passed over
                 if word & mask != 0 {
                     f(nth * LINE + place, decode(word))?;
                 }

@@ -360,7 +360,7 @@ impl<P: Platform> Source<P> {
                 gone += 1;
             }
         }
-        self.requests.cut(id, end.saturating_sub(pages.start), gone);
+        Self::settle(table, self.requests.cut(id, end.saturating_sub(pages.start), gone));
     }
 
     /// The VMO ends at `end` from now on. Requests that lie beyond fail, others are cut.

@@ -234,6 +234,8 @@ impl<P: Platform> Vmo<P> {
     /// Of pages, `awaiting <= dirty <= resident <=` the size, in each answer. While pages move, the
     /// three are not of the same instant, and pages may be counted that are about to come and then do
     /// not, up to 64 of a supply: the smaller is cut to the larger. When nothing moves they are exact.
+    /// Who is told that no page is dirty, stored or zeros, sees what was done before the calls that
+    /// cleaned them.
     ///
     /// Wait-free. Costs the groups of 64 pages that are not empty, the words of the pages in
     /// those that hold a dirty one, and the requests.

@@ -128,3 +128,43 @@ impl WakerCell {
         self.waker.with_mut(|cell| unsafe { (*cell).take() })
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use alloc::sync::Arc;
+    use alloc::task::Wake;
+    use core::task::Waker;
+
+    use super::{Fired, WakerCell};
+
+    struct Nobody;
+
+    impl Wake for Nobody {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    #[test]
+    fn no_waker_is_kept_that_will_not_be_woken() {
+        let (cell, kept) = (WakerCell::default(), Arc::new(Nobody));
+        let waker = Waker::from(kept.clone());
+        // SAFETY: the cell is ours, and not armed; so it is below.
+        assert!(unsafe { cell.arm(waker.clone()) });
+        assert!(matches!(cell.fire(), Fired::Sleeper(_)));
+        // SAFETY: as above, since it was fired.
+        assert!(!unsafe { cell.arm(waker.clone()) }, "it was fired");
+        assert!(cell.disarm().is_none() && !cell.abandon());
+        drop(waker);
+        assert_eq!(Arc::strong_count(&kept), 1);
+    }
+
+    #[test]
+    fn a_cell_that_was_left_is_taken_over_once() {
+        let cell = WakerCell::default();
+        assert!(!cell.take_over(), "it is empty");
+        // SAFETY: the cell is ours, and not armed.
+        assert!(unsafe { cell.arm(Waker::noop().clone()) });
+        assert!(!cell.take_over() && cell.abandon());
+        assert!(cell.take_over() && !cell.take_over());
+        assert!(matches!(cell.fire(), Fired::Nobody));
+    }
+}

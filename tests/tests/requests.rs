@@ -75,6 +75,21 @@ fn a_withdrawal_in_the_middle_of_the_queue_leaves_the_others_in_order() {
     assert_eq!(world.packets(), [1, 2, 5, 6, 7, 8].map(|n| read_packet(2 * n, 1)));
 }
 
+/// More requests than there are entries, some dead, and taken many at a time.
+#[test]
+fn what_was_taken_gives_its_entry_back() {
+    const AT_A_TIME: u64 = 16;
+    let world = World::new();
+    let vmo = world.vmo(2 * AT_A_TIME);
+    for _ in 0..(1 << 18) / AT_A_TIME {
+        let waiters: Vec<_> =
+            (0..AT_A_TIME).map(|n| Task::pending(vmo.fault(PageIndex(2 * n), Access::Read))).collect();
+        assert_eq!(world.packets().len() as u64, AT_A_TIME);
+        drop(waiters);
+    }
+    assert_eq!(vmo.counts().in_flight, 0);
+}
+
 #[test]
 fn while_one_waiter_stays_the_request_stays() {
     for leaver in [0, 1, 2] {

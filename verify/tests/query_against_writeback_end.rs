@@ -1,4 +1,4 @@
-//! A query of dirty ranges against the end of a writeback.
+//! A query of dirty ranges, and of the figures, against the end of a writeback.
 //!
 //! Threads: one writes a page's byte to the store, and ends the writeback; one asks what is dirty.
 //!
@@ -11,7 +11,7 @@
 use loom::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use upager::sync::Arc;
 use upager::{DirtyRange, PAGE_SIZE};
-use upager_verify::race::{Bounds, explore, leave};
+use upager_verify::race::{Bounds, explore, explore_resizable, leave};
 use upager_verify::world::{World, page};
 
 /// The query is in the thread that is spawned: loom finds nothing to explore where it is the first.
@@ -34,6 +34,36 @@ fn query_against_end(world: World) {
     world.end(0).expect("a page of the VMO");
     assert!(asks.join().expect("the query ends") <= 1);
     world.end_of_the_world();
+}
+
+/// As [`query_against_end`], of one who looks at the figures until none is dirty. In a VMO that may have shrunk they
+/// come from the pages' words.
+fn figures_against_end(world: World) {
+    let store = Arc::new(AtomicU8::new(1));
+    let (asker, stored) = (world.clone(), store.clone());
+    let asks = loom::thread::spawn(move || {
+        let counts = asker.vmo.counts();
+        if (counts.dirty.0, counts.zero.0) == (0, 0) {
+            assert_eq!(stored.load(Relaxed), 2, "the page is clean, and the store has the old byte");
+        }
+        drop(asker);
+        leave();
+        counts.dirty.0
+    });
+    store.store(2, Relaxed);
+    world.end(0).expect("a page of the VMO");
+    assert!(asks.join().expect("the figures end") <= 1);
+    world.end_of_the_world();
+}
+
+#[test]
+fn figures_against_end_of_a_page() {
+    explore_resizable("figures against END", Bounds { modelled: 3, real: 2 }, 1, |world: World| {
+        world.supply(0, 1).expect("attached");
+        assert_eq!(world.write(0, 2).poll(), Some(Ok(2)));
+        world.begin(0).expect("a page of the VMO");
+        figures_against_end(world);
+    });
 }
 
 #[test]

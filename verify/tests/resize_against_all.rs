@@ -4,8 +4,8 @@
 //! too.
 //!
 //! Danger: a request for a page that is gone is never answered; one that straddles the end waits for
-//! pages that cannot come, or tells a commit that they have; a page that was supplied late shows up in what
-//! the VMO grows by.
+//! pages that cannot come, or tells a commit that they have; a request in the entry of one that did is cut for it, and
+//! the service is never asked for what was cut; a page that was supplied late shows up in what the VMO grows by.
 //!
 //! Must hold: the waiter comes home, and a commit of pages that are gone fails; what was added is zeros;
 //! only one size is set at a time.
@@ -46,6 +46,36 @@ fn shrink_against_a_commit_that_straddles_the_end() {
         assert_eq!(commit.now(), Some(Err(Status::OutOfRange)), "the second page has not come");
         assert_eq!(world.vmo.counts().in_flight, 0);
         drop(commit);
+        world.end_of_the_world();
+    });
+}
+
+/// The request that the shrink has met ends, and its entry is that of another, before the shrink cuts it.
+#[test]
+fn shrink_against_the_next_life_of_a_request() {
+    explore_resizable("shrink against a request's next life", Bounds { modelled: 2, real: 1 }, 4, |world: World| {
+        let mut straddles = Waiting::fault_run(world.vmo.clone(), 1, 2);
+        assert_eq!(straddles.poll(), None);
+        let reader = world.spawn(move |world| {
+            assert_eq!(straddles.leave(), 0, "nobody has answered");
+            let mut further = world.read(0); // with it the queue lets go of the one before
+            assert_eq!(further.poll(), None);
+            let _: Vec<upager::Packet> = world.take();
+            drop(further);
+            settled(Waiting::fault_run(world.vmo.clone(), 0, 2))
+        });
+        world.vmo.set_size(2 * PAGE_SIZE).expect("nobody else resizes");
+        let mut read = reader.join().expect("the reader ends");
+        assert_eq!(read.now(), None, "nothing has come");
+        for packet in world.take_all() {
+            let asked = packet.page_request;
+            for page in asked.offset / PAGE_SIZE..(asked.offset + asked.length) / PAGE_SIZE {
+                world.supply(page, 5).expect("attached");
+            }
+        }
+        read = read.again();
+        assert_eq!(read.now(), Some(Ok(0)), "the service was asked for all that the reader waits for");
+        drop(read);
         world.end_of_the_world();
     });
 }

@@ -98,6 +98,7 @@ fn mutants(args: &Args) -> Result<ExitCode, Failure> {
     let versions = Versions {
         core: hash::of(&workspace, &["core/src", "core/Cargo.toml", "Cargo.lock"], false)?,
         models: hash::of(&workspace, &["verify/src", "verify/tests", "tests/tests", "core/src"], true)?,
+        calls: hash::of(&workspace, &["verify/src"], false)?,
     };
     let record = Record::open(&home.join("record.jsonl"), versions.clone())?;
     let begun = Instant::now();

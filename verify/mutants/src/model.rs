@@ -234,11 +234,12 @@ pub(crate) fn tests(tree: &Tree, program: &Path) -> Result<Verdict, Failure> {
 /// A model, and how many executions it has without a mistake.
 pub(crate) type Measured = (String, usize);
 
-/// All cells that have something to explore.
-pub(crate) fn all_cells(tree: &Tree, bound: usize, jobs: usize) -> Result<Vec<Measured>, Failure> {
+/// All cells that have something to explore, and no more executions than `most`.
+pub(crate) fn all_cells(tree: &Tree, bound: usize, most: usize, jobs: usize) -> Result<Vec<Measured>, Failure> {
     let json = tree.scratch("cells.json");
-    let (bound, jobs, file) = (bound.to_string(), jobs.to_string(), json.to_string_lossy());
-    let arguments = ["--only-bound", &bound, "--jobs", &jobs, "--json", &file];
+    let (bound, most, jobs, file) =
+        (bound.to_string(), most.saturating_add(1).to_string(), jobs.to_string(), json.to_string_lossy());
+    let arguments = ["--only-bound", &bound, "--give-up", &most, "--jobs", &jobs, "--json", &file];
     let (ended, said) = run(&tree.matrix(), &arguments, &tree.scratch("model.log"), 3600, &[])?;
     if ended != Ended::Well {
         return Err(Failure::new(format!("without a mistake the matrix fails: {said}")));
@@ -255,12 +256,15 @@ pub(crate) fn all_cells(tree: &Tree, bound: usize, jobs: usize) -> Result<Vec<Me
     Ok(cells.iter().filter_map(sized).collect())
 }
 
-/// All pairs of calls of which one stops that have something to explore, as the program names them.
-pub(crate) fn all_stops(tree: &Tree, jobs: usize) -> Result<Vec<(Measured, String)>, Failure> {
-    let json = tree.scratch("stops.json");
-    let (jobs, file) = (jobs.to_string(), json.to_string_lossy());
-    let arguments = ["--jobs", &jobs, "--json", &file];
-    let (ended, said) = run(&tree.stopped(), &arguments, &tree.scratch("model.log"), 3600, &[])?;
+/// All pairs of calls of which one stops that have something to explore, or those of these names, as the program
+/// names them.
+pub(crate) fn all_stops(tree: &Tree, names: &[&str], jobs: usize) -> Result<Vec<(Measured, String)>, Failure> {
+    let (json, list) = (tree.scratch("stops.json"), tree.scratch("stops.txt"));
+    fs::write(&list, names.join("\n")).map_err(|error| Failure::file(&list, &error))?;
+    let (jobs, file, list) = (jobs.to_string(), json.to_string_lossy(), list.to_string_lossy());
+    let arguments = ["--jobs", &jobs, "--json", &file, "--models", &list];
+    let arguments = if names.is_empty() { &arguments[..4] } else { &arguments[..] };
+    let (ended, said) = run(&tree.stopped(), arguments, &tree.scratch("model.log"), 3600, &[])?;
     if ended != Ended::Well {
         return Err(Failure::new(format!("without a mistake the stopped models fail: {said}")));
     }

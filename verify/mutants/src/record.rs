@@ -88,6 +88,8 @@ impl Run {
 pub(crate) struct Versions {
     pub(crate) core: String,
     pub(crate) models: String,
+    /// Of what makes the models of calls, apart from the named races.
+    pub(crate) calls: String,
 }
 
 /// The record.

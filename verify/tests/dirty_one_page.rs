@@ -1,0 +1,129 @@
+//! Leave to dirty one page, which needs no permit, against everything else that happens to it.
+//!
+//! Threads: the service lets a page become dirty, which is clean, on its way out, or asked for by a writer; others
+//! write and ask what is dirty, read, or detach.
+//!
+//! Danger: a page is dirty before it is counted, and who wrote to it finds nothing to write back; one that did not
+//! become dirty after all stays counted; one comes back on which an access has failed.
+//!
+//! Must hold: what has been written is found dirty; at rest the figures are what the pages are; once an access has
+//! failed on the page in a detached VMO, it stays away.
+#![cfg(loom)]
+
+use upager::{Guard, Platform, Status};
+use upager_verify::race::{Bounds, explore_trapping, settled};
+use upager_verify::world::World;
+
+const BOUNDS: Bounds = Bounds { modelled: 2, real: 1 };
+
+/// The page is there, on its way out, in its grace period, as long as the guard lives.
+fn evicting(world: &World) -> Guard {
+    world.supply(0, 1).expect("attached");
+    let guard = world.platform.pin();
+    assert_eq!(world.evict(), 1);
+    guard
+}
+
+fn figures(world: &World) -> (u64, u64) {
+    let counts = world.vmo.counts();
+    (counts.resident.0, counts.dirty.0)
+}
+
+/// Once it is written back the page is clean, and counted so: what a figure is too high by is cut while it is dirty.
+fn is_clean_in_the_end(world: &World) {
+    world.begin(0).expect("a page of the VMO");
+    world.end(0).expect("a page of the VMO");
+    assert_eq!(figures(world), (1, 0));
+}
+
+fn against_a_writer_who_asks(world: &World) {
+    let writer = world.spawn(|world| {
+        let write = settled(world.write(0, 3));
+        if write.now() == Some(Ok(3)) {
+            assert_eq!(figures(&world), (1, 1), "what was written is to be written back");
+        }
+        write
+    });
+    assert_eq!(world.dirty(0, 1), Ok(()));
+    let write = writer.join().expect("the writer ends");
+    assert_eq!(write.now(), Some(Ok(3)), "the writer went on");
+    assert_eq!(figures(world), (1, 1));
+    is_clean_in_the_end(world);
+}
+
+#[test]
+fn a_clean_page_against_a_writer_who_asks_what_is_dirty() {
+    explore_trapping("dirty of a clean page against a writer", BOUNDS, 1, |world: World| {
+        world.supply(0, 1).expect("attached");
+        against_a_writer_who_asks(&world);
+        world.end_of_the_world();
+    });
+}
+
+#[test]
+fn a_page_that_is_asked_for_against_a_writer_who_asks_what_is_dirty() {
+    explore_trapping("dirty of a page that is asked for against a writer", BOUNDS, 1, |world: World| {
+        world.supply(0, 1).expect("attached");
+        let mut asks = world.write(0, 2);
+        assert_eq!(asks.poll(), None);
+        against_a_writer_who_asks(&world);
+        drop(asks);
+        world.end_of_the_world();
+    });
+}
+
+#[test]
+fn an_evicting_page_against_a_writer_who_asks_what_is_dirty() {
+    explore_trapping("dirty of an evicting page against a writer", BOUNDS, 1, |world: World| {
+        let guard = evicting(&world);
+        against_a_writer_who_asks(&world);
+        drop(guard);
+        world.end_of_the_world();
+    });
+}
+
+#[test]
+fn an_evicting_page_against_a_read() {
+    explore_trapping("dirty of an evicting page against a read", BOUNDS, 1, |world: World| {
+        let guard = evicting(&world);
+        let reader = world.spawn(|world| settled(world.read(0)));
+        assert_eq!(world.dirty(0, 1), Ok(()));
+        let read = reader.join().expect("the reader ends");
+        assert_eq!((read.now(), figures(&world)), (Some(Ok(1)), (1, 1)));
+        is_clean_in_the_end(&world);
+        drop((guard, read));
+        world.end_of_the_world();
+    });
+}
+
+fn against_a_detach_and_a_read(world: &World) {
+    let detacher = world.spawn(|world| world.pager.detach_vmo(&world.vmo).map(drop));
+    let reader = world.spawn(|world| settled(world.read(0)));
+    let result = world.dirty(0, 1);
+    detacher.join().expect("the detacher ends").expect("the pager's own VMO");
+    let read = reader.join().expect("the reader ends");
+    match (result, read.now()) {
+        (Ok(()), Some(Ok(1))) => assert_eq!(figures(world), (1, 1)),
+        (Err(Status::BadState), Some(Ok(1) | Err(Status::BadState))) => assert_eq!(figures(world), (0, 0)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_clean_page_against_a_detach_and_a_read() {
+    explore_trapping("dirty of a clean page against detach and read", BOUNDS, 1, |world: World| {
+        world.supply(0, 1).expect("attached");
+        against_a_detach_and_a_read(&world);
+        world.end_of_the_world();
+    });
+}
+
+#[test]
+fn an_evicting_page_against_a_detach_and_a_read() {
+    explore_trapping("dirty of an evicting page against detach and read", BOUNDS, 1, |world: World| {
+        let guard = evicting(&world);
+        against_a_detach_and_a_read(&world);
+        drop(guard);
+        world.end_of_the_world();
+    });
+}
