@@ -244,7 +244,7 @@ pub(crate) fn move_in<P: Platform>(
     came
 }
 
-/// What a supply does last: pages that came too late, after a detach or past a new end, go again.
+/// What a supply does last, and whoever rescues a clean page: pages that came too late, after a detach or past a new end, go again.
 pub(crate) fn look_again<P: Platform>(vmo: &Arc<Inner<P>>, pages: PageRange) {
     // Pairs with the fence in `detach_vmo`: either we see its mark here, or it sees our pages.
     // Nobody can use them in either case; this is so that their frames do not linger.

@@ -38,6 +38,7 @@ use crate::platform::Platform;
 use crate::request::{Kind, Named, Outcome, RequestId, Resolving, Wait};
 use crate::slot::{DirtyRequested, State, Unstored};
 use crate::status::{Result, Status};
+use crate::supply::look_again;
 use crate::sync::{Arc, Guard};
 use crate::table::{At, Look};
 use crate::units::{ByteRange, PageIndex, PageRange};
@@ -250,14 +251,6 @@ impl<P: Platform> Inner<P> {
         }
     }
 
-    /// Has those who wait for the pages look again, since leave was not given. If the VMO is detached, they are
-    /// the detach's to fail.
-    fn not_dirtied(&self, pages: PageRange, status: Status) {
-        if status != Status::BadState {
-            self.source.look_again(&self.table, pages);
-        }
-    }
-
     fn try_dirty(&self, pages: PageRange, robbed: &mut Robbed) -> Result<(Wait, Result<(), Refused>)> {
         let requests = &self.source.requests;
         let wait = requests.open(Kind::Permit, pages.start, 0)?.wait();
@@ -305,6 +298,16 @@ impl Robbed {
             vmo.source.left(&vmo.table, *index);
         }
         self.len = 0;
+    }
+}
+
+/// Has those who wait for the pages look again, since leave was not given. If the VMO is detached, they are the
+/// detach's to fail, and what was rescued for the leave goes again.
+fn not_dirtied<P: Platform>(vmo: &Arc<Inner<P>>, pages: PageRange, status: Status) {
+    if status == Status::BadState {
+        look_again(vmo, pages);
+    } else {
+        vmo.source.look_again(&vmo.table, pages);
     }
 }
 
@@ -360,14 +363,14 @@ impl<P: Platform> Pager<P> {
         if pages.end - pages.start == 1 {
             // All or nothing by itself.
             let dirtied = inner.take(PageIndex(pages.start), To::Dirty, &mut robbed);
-            return dirtied.inspect(|()| robbed.tell(inner)).inspect_err(|status| inner.not_dirtied(pages, *status));
+            return dirtied.inspect(|()| robbed.tell(inner)).inspect_err(|status| not_dirtied(inner, pages, *status));
         }
         loop {
             let guard = inner.platform.pin();
             let (permit, result) = inner.try_dirty(pages, &mut robbed)?;
             retire(inner, permit, &guard);
             if let Err(Refused::Because(status)) = result {
-                inner.not_dirtied(pages, status);
+                not_dirtied(inner, pages, status);
                 return Err(status);
             }
             robbed.tell(inner);

@@ -26,6 +26,7 @@ use crate::slot::{Clean, Evicting, State, Unstored, Wanted};
 use crate::source::Source;
 use crate::stats::Figures;
 use crate::status::{Result, Status};
+use crate::supply::look_again;
 #[cfg(accounting)]
 use crate::sync::accounting::Lines;
 use crate::sync::{Arc, Guard, Hint, prefetch};
@@ -369,7 +370,7 @@ impl<P: Platform> Vmo<P> {
                         let _ = evicting.condemn(at.slot()); // failing: look again
                         continue;
                     }
-                    if self.inner.rescue(at, evicting) {
+                    if self.rescue(index, at, evicting) {
                         return Readable::Frame(evicting.frame());
                     }
                 }
@@ -435,7 +436,7 @@ impl<P: Platform> Vmo<P> {
                         continue;
                     }
                     if self.inner.traps {
-                        self.inner.rescue(at, evicting); // false: look again, as after true
+                        self.rescue(index, at, evicting); // false: look again, as after true
                         continue;
                     }
                     at.raise(Kind::Resident);
@@ -472,6 +473,16 @@ impl<P: Platform> Vmo<P> {
                 State::Empty(_) | State::Requested(_) => return Ok(Writable::Absent),
             }
         }
+    }
+
+    /// As [`Inner::rescue`], and lets the page go again if a detach has passed it by.
+    #[cold]
+    fn rescue(&self, page: PageIndex, at: At<'_>, evicting: Evicting) -> bool {
+        let rescued = self.inner.rescue(at, evicting);
+        if rescued {
+            look_again(&self.inner, PageRange { start: page.0, end: page.0 + 1 });
+        }
+        rescued
     }
 
     /// Drops a clean page that was met in a detached VMO.

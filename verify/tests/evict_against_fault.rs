@@ -4,14 +4,15 @@
 //!
 //! Danger: the reader copies from a frame that is freed under it; or a page that was rescued and
 //! evicted again is freed by the first eviction's reclaim, inside the second's grace period, or before it is
-//! unmapped.
+//! unmapped; or a page that is rescued as a detach passes it by keeps its frame, though nobody can use it.
 //!
-//! Must hold: the reader gets the byte, or waits for the service because the page had gone.
+//! Must hold: the reader gets the byte, or waits for the service because the page had gone. After a detach no
+//! frame of a clean page is left.
 #![cfg(loom)]
 
-use upager::{PageIndex, Platform};
-use upager_verify::race::{Bounds, explore, settled};
-use upager_verify::world::World;
+use upager::{PageIndex, Platform, Status};
+use upager_verify::race::{Bounds, explore, explore_trapping, settled};
+use upager_verify::world::{Waiting, World};
 
 /// The real epoch does much in each turn.
 const BOUNDS: Bounds = Bounds { modelled: 3, real: 2 };
@@ -87,6 +88,56 @@ fn reclaim_against_other_content() {
         drop(guard); // here the first eviction's grace period ends
         world.turn_epoch();
         other.join().expect("the other ends");
+        world.end_of_the_world();
+    });
+}
+
+/// A page that was being evicted when a detach came, and an access that may rescue it. Afterwards nobody can use
+/// it, and its frame goes with the grace period.
+fn leaves_no_frame(world: World, access: impl Fn(&World) -> Waiting + Send + 'static) {
+    world.supply(0, 5).expect("attached");
+    let guard = world.platform.pin();
+    assert_eq!(world.evict(), 1);
+    let accessor = world.spawn(move |world| settled(access(&world)));
+    world.pager.detach_vmo(&world.vmo).expect("the pager's own VMO");
+    let access = accessor.join().expect("the accessor ends");
+    assert!(matches!(access.now(), Some(Ok(5) | Err(Status::BadState))), "{:?}", access.now());
+    drop(access);
+    drop(guard);
+    world.turn_epoch();
+    world.turn_epoch(); // a page that was rescued, and evicted again, is reclaimed again
+    assert_eq!(world.platform.frames(), 0, "a page that nobody can use has a frame");
+    world.end_of_the_world();
+}
+
+#[test]
+fn a_read_that_rescues_against_detach() {
+    explore("a read that rescues against detach", BOUNDS, |world| leaves_no_frame(world, |world| world.read(0)));
+}
+
+#[test]
+fn a_write_that_rescues_and_asks_against_detach() {
+    explore_trapping("a write that rescues and asks against detach", BOUNDS, 1, |world| {
+        leaves_no_frame(world, |world| world.write(0, 7));
+    });
+}
+
+/// Leave to dirty the page rescues it too.
+#[test]
+fn leave_that_rescues_against_detach() {
+    explore_trapping("leave that rescues against detach", BOUNDS, 2, |world: World| {
+        world.supply(0, 5).expect("attached");
+        world.supply(1, 5).expect("attached");
+        let guard = world.platform.pin();
+        world.evict();
+        let pager = world.spawn(|world| world.dirty(0, 2));
+        world.pager.detach_vmo(&world.vmo).expect("the pager's own VMO");
+        let dirtied = pager.join().expect("the service ends");
+        drop(guard);
+        world.turn_epoch();
+        world.turn_epoch();
+        let left = if dirtied.is_ok() { 2 } else { 0 };
+        assert_eq!(world.platform.frames(), left, "{dirtied:?}");
         world.end_of_the_world();
     });
 }
