@@ -10,7 +10,10 @@ use upager::{Evict, PageCount, Platform};
 use super::{Inner, Writes};
 
 /// How often a read that waits for memory looks for it.
-const STEP: Duration = Duration::from_millis(1);
+const STEP: Duration = Duration::from_micros(200);
+/// Times that a look pushes the epoch on. A grace period is three steps, if nobody is in the way, and each step
+/// also frees a part of what has waited for it.
+const PUSHES: usize = 8;
 /// How long it waits while nothing is evicted and nothing is written back. Then it goes on above the limit: to wait
 /// longer for what may never be written back would be to hang.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -46,11 +49,19 @@ impl Inner {
         let progress = || (self.figures.evicted.get(), self.figures.written.get());
         let (mut seen, mut since) = (progress(), Instant::now());
         while since.elapsed() < PATIENCE {
-            if let Some(room) = self.room_now(pages.0) {
-                return room;
+            let mut room = self.room_now(pages.0);
+            let hope = if room.is_some() { Hope::Some } else { self.trim_for(pages.0) };
+            for _ in 0..PUSHES {
+                if room.is_some() {
+                    break;
+                }
+                // What was evicted is freed after a grace period. This hurries it on.
+                self.platform.pin().flush();
+                room = self.room_now(pages.0);
             }
-            let hope = self.trim_for(pages.0);
-            if let Some(room) = self.room_now(pages.0) {
+            if let Some(room) = room {
+                // For the next read, which then need not wait for a grace period: that goes by during this one.
+                self.trim_for(pages.0);
                 return room;
             }
             if hope == Hope::None {
@@ -93,8 +104,7 @@ impl Inner {
             Ok(_) | Err(TryLockError::Poisoned(_)) => self.evict(high, low.min(high.saturating_sub(pages)), coming),
             Err(TryLockError::WouldBlock) => Hope::Some,
         };
-        // What was evicted is freed after a grace period. This hurries it on.
-        self.platform.pin().flush();
+        self.platform.pin().flush(); // towards the end of the grace period
         if others > 0 { Hope::Some } else { hope } // theirs can be evicted when they are there
     }
 
