@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
@@ -37,6 +39,8 @@ pub struct LinuxPlatform {
     frames: Arc<Frames>,
     /// The places of VMOs that were ever mapped, by what the pager calls the VMO.
     spaces: ArcSwap<HashMap<VmoId, Weak<Space>>>,
+    /// The most pages that are read ahead in one window: where memory is short, more would be evicted before they are used.
+    most_ahead: AtomicU64,
 }
 
 /// Figures of a [`LinuxPlatform`].
@@ -86,7 +90,7 @@ impl LinuxPlatform {
     /// Without a limit.
     #[must_use]
     pub fn new() -> Self {
-        Self { frames: Arc::new(Frames::new(None)), spaces: ArcSwap::default() }
+        Self { frames: Arc::new(Frames::new(None)), spaces: ArcSwap::default(), most_ahead: AtomicU64::new(u64::MAX) }
     }
 
     /// Lets at most `limit` frames be allocated at a time.
@@ -101,6 +105,14 @@ impl LinuxPlatform {
     pub fn counts(&self) -> PlatformCounts {
         let (frames, at_home) = self.frames.counts();
         PlatformCounts { frames: PageCount(frames as u64), at_home: PageCount(at_home as u64) }
+    }
+
+    pub(crate) fn most_ahead(&self) -> PageCount {
+        PageCount(self.most_ahead.load(Relaxed)) // Relaxed: a hint, about nothing but itself
+    }
+
+    pub(crate) fn set_most_ahead(&self, pages: PageCount) {
+        self.most_ahead.store(pages.0, Relaxed); // Relaxed: as above
     }
 
     pub(crate) const fn frames(&self) -> &Arc<Frames> {

@@ -310,6 +310,9 @@ impl Service {
 
     fn start(builder: Builder) -> std::io::Result<Self> {
         let platform = Arc::new(LinuxPlatform::new());
+        if let Some(limit) = builder.options.limit {
+            platform.set_most_ahead(memory::most_ahead(limit));
+        }
         let executor = Arc::new(Executor::new());
         let inner = Arc::new(Inner {
             pager: Pager::new(platform.clone()),
