@@ -160,8 +160,6 @@ pub(crate) struct FaultLoop {
     slots: Vec<Slot>,
     free: Vec<u32>,
     again: VecDeque<u32>,
-    /// Tasks that others may join.
-    windows: Vec<u32>,
     failures: VecDeque<Failure>,
     messages: Vec<Message>,
     touches: Vec<Touch>,
@@ -191,7 +189,6 @@ impl FaultLoop {
             slots: Vec::new(),
             free: Vec::new(),
             again: VecDeque::new(),
-            windows: Vec::new(),
             failures: VecDeque::new(),
             messages: vec![Message::default(); MESSAGES],
             touches: Vec::new(),
@@ -287,14 +284,6 @@ impl FaultLoop {
 
     fn begin(&mut self, touch: Touch, wanted: u64, taken_at: Option<Instant>) {
         let Touch { region, page, stopped } = touch;
-        // A reader who is faster than we are with his window. The task that maps it is at work still.
-        if stopped == Stopped::Reading && wanted == 1 {
-            let Self { windows, slots, .. } = self;
-            let mut tasks = windows.iter().copied();
-            if tasks.any(|at| slots[at as usize].task.as_mut().is_some_and(|task| task.join(&region, page))) {
-                return;
-            }
-        }
         let end = region.first().0 + region.count().0;
         let window = if stopped == Stopped::Protected {
             1
@@ -320,9 +309,6 @@ impl FaultLoop {
             self.slots.push(Slot { waker, place, task: None });
             number
         });
-        if task.maps_a_window() {
-            self.windows.push(place);
-        }
         self.slots[place as usize].task = Some(task);
         self.poll(place);
     }
@@ -342,7 +328,6 @@ impl FaultLoop {
             Step::Done => {
                 slot.task = None;
                 self.free.push(place);
-                self.windows.retain(|window| *window != place);
             }
         }
     }
@@ -397,7 +382,6 @@ impl FaultLoop {
             if slot.task.as_ref().is_some_and(Task::is_of_closed) {
                 slot.task = None;
                 self.free.push(place as u32);
-                self.windows.retain(|window| *window as usize != place);
                 self.again.retain(|again| *again as usize != place);
             }
         }

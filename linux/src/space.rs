@@ -286,6 +286,8 @@ impl Space {
         let was = owner.load(Acquire); // Acquire: pairs with `settle`, for the owner's record
         match was & STATE {
             FREE | LEFT => {}
+            // Another thread has brought it home since we looked. It would depose itself, and the page keep a frame without a home.
+            OWNED if was >> STATE_BITS == frame.number() => return Err(Hindrance::Busy),
             OWNED => {
                 let former = frames.record(Frame::new(was >> STATE_BITS).ok_or(Hindrance::Moved)?);
                 let state = former.state();

@@ -85,22 +85,6 @@ impl Task {
         task
     }
 
-    /// Whether it maps pages that nobody waits for yet: others may [join](Self::join) it.
-    pub(crate) fn maps_a_window(&self) -> bool {
-        self.stopped == Stopped::Reading && !self.ahead && self.run > 1
-    }
-
-    /// Has it see to a page for one more reader, if that is a page of its run which it has not come to yet. False: it is not. Only
-    /// for one that [maps a window](Self::maps_a_window).
-    pub(crate) fn join(&mut self, region: &Arc<Region>, page: PageIndex) -> bool {
-        if !Arc::ptr_eq(&self.region, region) || page < self.page || page.0 >= self.page.0 + self.run {
-            return false;
-        }
-        self.wanted = self.wanted.max(page.0 + 1 - self.page.0);
-        self.in_advance = false;
-        true
-    }
-
     /// The key of its VMO.
     pub(crate) fn vmo(&self) -> u64 {
         self.region.vmo().key()
