@@ -436,7 +436,7 @@ fn objects(c: &mut Criterion) {
     let store = Arc::new(LocalFileSystem::new_with_prefix(folder.path()).unwrap());
     let mut group = c.benchmark_group("objects 5 ms away, 512 MiB in 64 MiB of memory");
     group.sample_size(10).warm_up_time(Duration::from_millis(1)).throughput(Throughput::Bytes(BYTES));
-    for pages in [64, 512, 1024, 2048] {
+    for pages in [64, 512, 1024] {
         let object = block_on(Object::open(store.clone(), Path::from("file"))).unwrap();
         let source = Injector::new(object, 1).with_latency(Duration::from_millis(5), Duration::ZERO);
         let builder = Service::builder().memory(MemoryLimit::bytes(RESIDENT));

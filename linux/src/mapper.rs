@@ -32,7 +32,7 @@ pub struct MapperOptions {
     /// faults. By default 50 us, and nothing where there is one processor.
     pub spin: Duration,
     /// The most pages that one fault brings in when a region is read one page after the other; as many more are brought
-    /// near meanwhile. Under a [limit](crate::service::MemoryLimit), not more than an eighth of it. 1: each page by itself.
+    /// near meanwhile. Under a [limit](crate::service::MemoryLimit), not more than a sixteenth of it. 1: each page by itself.
     /// By default 512, two MiB.
     pub read_ahead: PageCount,
     /// How long the touches of a page fail after its fault has failed, before one asks the pager again.
