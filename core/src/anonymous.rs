@@ -405,6 +405,7 @@ impl<P: Platform> Drop for AnonymousVmo<P> {
             }
             ControlFlow::Continue(())
         });
+        self.platform.freed();
     }
 }
 

@@ -44,6 +44,7 @@ impl<'a, P: Platform> Freeing<'a, P> {
                 // and may still be in it was pinned, and has unpinned since.
                 unsafe { platform.free(frame) };
             }
+            platform.freed();
         });
         guard.flush(); // so that any thread's pin may run it, not only one of ours
     }

@@ -197,6 +197,7 @@ impl<'a, P: Platform> Retired<'a, P> {
         guard.defer(move || {
             let mut again = Retired::new(&vmo);
             batch.pages().for_each(|page| again.reclaim(page));
+            vmo.platform.freed();
         });
         guard.flush(); // so that any thread's pin may run it, not only one of ours
     }

@@ -285,9 +285,11 @@ impl FaultLoop {
     fn begin(&mut self, touch: Touch, wanted: u64, taken_at: Option<Instant>) {
         let Touch { region, page, stopped } = touch;
         let end = region.first().0 + region.count().0;
-        let window = match stopped {
-            Stopped::Protected => 1,
-            _ => region.sequences.window(page, self.shared.options.read_ahead.0),
+        let window = if stopped == Stopped::Protected {
+            1
+        } else {
+            let most = self.shared.options.read_ahead.min(region.vmo().platform().most_ahead());
+            region.sequences.window(page, most.0)
         };
         let run = window.max(wanted).min(end - page.0);
         let next = PageIndex(page.0 + run);

@@ -6,13 +6,16 @@
 //!
 //! ```text
 //!   free --allocate--> staged --begin_move--> moving --end_move--> home --depose--> gone
-//!                        ^                      |                   |               |
-//!                        +------ a writer ------+                   +---> free <----+
+//!    |                   ^                      |                  ^  |               |
+//!    |                   +------ a writer ------+                  |  +---> free <----+
+//!    +---------------------- arrive ------------------> arriving --+ settle
 //! ```
 //!
 //! - *staged*: in memory of our own ([`Stage`]). So it is from the start.
 //! - *moving*: they are being copied to the page's place, because somebody wants to map the page.
 //! - *home*: at the page's place.
+//! - *arriving*: at the place of a page that it is about to be supplied to. As home, but nobody deposes it: it has
+//!   not been in the page yet, or not surely.
 //! - *gone*: the frame has left its page, whose next frame has taken the place. Nobody finds the frame any
 //!   more; who found it before may still read, and reads what the page has now; what he writes is dropped,
 //!   since its page's content was replaced before his bytes came.
@@ -34,9 +37,10 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize};
 
 use crossbeam_queue::SegQueue;
-use upager::{Frame, PageIndex, Status};
+use upager::{Frame, PageCount, PageIndex, Status};
 
 use crate::bytes::{self, PAGE};
+use crate::runs;
 use crate::space::Space;
 use crate::stage::{Stage, Staged};
 
@@ -46,6 +50,7 @@ const STAGED: u64 = 1;
 const MOVING: u64 = 2;
 const HOME: u64 = 3;
 const GONE: u64 = 4;
+const ARRIVING: u64 = 5;
 const WRITER: u64 = 1 << 3;
 const WRITERS: u64 = ((1 << 29) - 1) << 3;
 const LIFE: u64 = 1 << 32;
@@ -76,7 +81,7 @@ pub(crate) enum State {
     Home(Seen),
     /// Its page's next frame has its place, or is about to.
     Gone,
-    /// A writer is in it, or another thread is moving it.
+    /// A writer is in it, or another thread is moving it, or supplying it.
     Busy,
 }
 
@@ -101,7 +106,7 @@ impl Record {
 
     /// Whether its bytes are at their place, written to or not.
     pub(crate) fn is_home(&self) -> bool {
-        self.word.load(Acquire) & STATE == HOME // Acquire: as in `state`
+        matches!(self.word.load(Acquire) & STATE, HOME | ARRIVING) // Acquire: as in `state`
     }
 
     /// Whether its home is this one. Asked of a frame that is home.
@@ -141,6 +146,29 @@ impl Record {
         let _: Result<u64, u64> = self.word.compare_exchange(with_state(seen.0, MOVING), seen.0, AcqRel, Relaxed);
     }
 
+    /// Its bytes are at the place of a page that it is to be supplied to. Only for a frame that is the caller's.
+    fn arrive(&self, space: &Arc<Space>, page: PageIndex) -> Seen {
+        // Relaxed, all: the record is the caller's, and goes to others with the frame
+        self.staged.store(ptr::null_mut(), Relaxed);
+        self.space.store(Arc::into_raw(space.clone()).cast_mut(), Relaxed);
+        self.page.store(page.0, Relaxed);
+        let word = with_state(self.word.load(Relaxed), ARRIVING);
+        self.word.store(word, Release); // Release: for who looks at it as a frame of an earlier life
+        Seen(word)
+    }
+
+    /// It has been supplied, or has been freed: then this is another life, and nothing is done.
+    fn settle(&self, seen: Seen) {
+        let mut word = seen.0;
+        // AcqRel: Release, so that who deposes it knows that it was supplied
+        while let Err(now) = self.word.compare_exchange_weak(word, with_state(word, HOME), AcqRel, Relaxed) {
+            if now & !WRITERS != seen.0 {
+                return;
+            }
+            word = now; // with writers in it
+        }
+    }
+
     /// Its page's next frame takes its place. False: it is not what it was.
     pub(crate) fn depose(&self, seen: Seen) -> bool {
         // AcqRel: Acquire puts the last writer's bytes before those of the next frame
@@ -167,7 +195,7 @@ impl Record {
     /// As [`begin_write`](Self::begin_write), for who lets stores through a mapping: only of a frame that is home.
     pub(crate) fn begin_map(&self) -> bool {
         let mut word = self.word.load(Acquire); // Acquire: as in `state`
-        while word & STATE == HOME {
+        while matches!(word & STATE, HOME | ARRIVING) {
             match self.word.compare_exchange_weak(word, word + WRITER, AcqRel, Acquire) {
                 Ok(_) => return true,
                 Err(now) => word = now,
@@ -183,7 +211,7 @@ impl Record {
 
     /// Where the bytes are that a word tells of.
     fn at(&self, word: u64) -> *mut u8 {
-        if matches!(word & STATE, HOME | GONE) {
+        if matches!(word & STATE, HOME | ARRIVING | GONE) {
             // SAFETY: the word was acquired and says home or gone, so the pointer is that of a space of
             // which the record has a reference; and it has it until the frame is freed, which is not
             // before the caller, who uses the frame, is done.
@@ -277,25 +305,56 @@ impl Frames {
     }
 
     pub(crate) fn allocate(&self) -> Result<Frame, Status> {
+        self.counted(|| self.new_frame())
+    }
+
+    /// Makes a frame, if there may be one more.
+    fn counted(&self, make: impl FnOnce() -> Result<Frame, Status>) -> Result<Frame, Status> {
         // Relaxed: it counts, it orders nothing
         let before = self.allocated.fetch_add(1, Relaxed);
-        let frame =
-            if self.limit.is_none_or(|limit| before < limit) { self.new_frame() } else { Err(Status::NoMemory) };
-        frame.inspect_err(|_| {
-            self.allocated.fetch_sub(1, Relaxed); // Relaxed: as above
+        let frame = if self.limit.is_none_or(|limit| before < limit) { make() } else { Err(Status::NoMemory) };
+        frame.inspect_err(|_| self.gone(PageCount(1)))
+    }
+
+    /// A frame without memory, for a place that the caller claims for it. It [arrives](Self::arrive) there, or is
+    /// [given up](Self::give_up).
+    pub(crate) fn allocate_for_a_place(&self) -> Result<Frame, Status> {
+        self.counted(|| self.new_number())
+    }
+
+    /// The frame's bytes are at their place, which it owns. After its supply it is [settled](Self::settle), or was freed.
+    pub(crate) fn arrive(&self, frame: Frame, space: &Arc<Space>, page: PageIndex) -> Seen {
+        self.home.fetch_add(1, Relaxed); // Relaxed: a figure
+        self.record(frame).arrive(space, page)
+    }
+
+    /// Says that a frame which has arrived was supplied, if it was. It can be deposed from now on.
+    pub(crate) fn settle(&self, frame: Frame, seen: Seen) {
+        self.record(frame).settle(seen);
+    }
+
+    /// Takes a frame back that had no memory.
+    pub(crate) fn give_up(&self, frame: Frame) {
+        self.free.push(frame.number());
+        self.gone(PageCount(1));
+    }
+
+    /// A frame whose record says nothing yet.
+    fn new_number(&self) -> Result<Frame, Status> {
+        let number = self.free.pop().unwrap_or_else(|| self.made.fetch_add(1, Relaxed)); // Relaxed: only uniqueness matters
+        let made = Frame::new(number).ok_or(Status::NoMemory).and_then(|frame| self.make(number).map(|()| frame));
+        made.inspect_err(|_| {
+            if number < 1 << 40 {
+                self.free.push(number);
+            }
         })
     }
 
     fn new_frame(&self) -> Result<Frame, Status> {
         let staged = self.stage.take()?;
-        let number = self.free.pop().unwrap_or_else(|| self.made.fetch_add(1, Relaxed)); // Relaxed: only uniqueness matters
-        let made = Frame::new(number).ok_or(Status::NoMemory).and_then(|frame| self.make(number).map(|()| frame));
-        let frame = made.inspect_err(|_| {
+        let frame = self.new_number().inspect_err(|_| {
             // SAFETY: taken above, and not passed on.
             unsafe { self.stage.give(staged) };
-            if number < 1 << 40 {
-                self.free.push(number);
-            }
         })?;
         let record = self.record(frame);
         // Relaxed, both: the record is ours, and goes to others with the frame
@@ -307,15 +366,15 @@ impl Frames {
 
     /// # Safety
     /// As for [`upager::Platform::free`].
-    pub(crate) unsafe fn free(&self, frame: Frame) {
+    pub(crate) unsafe fn free(self: &Arc<Self>, frame: Frame) {
         let record = self.record(frame);
         let word = record.word.load(Acquire); // Acquire: the last writer's bytes come before the next use
-        if matches!(word & STATE, HOME | GONE) {
+        let mut vacated = None;
+        if matches!(word & STATE, ARRIVING | HOME | GONE) {
             self.home.fetch_sub(1, Relaxed); // Relaxed: a figure
-            // The page of the stage went when the frame had moved: see `moved`.
-            if let Some(space) = record.leave_home() {
-                space.vacate(PageIndex(record.page.load(Relaxed)), frame); // Relaxed: acquired with the word
-            }
+            let page = PageIndex(record.page.load(Relaxed)); // Relaxed: acquired with the word
+            // The page of the stage, if there was one, went when the frame had moved: see `moved`.
+            vacated = record.leave_home().filter(|space| space.begin_vacating(page, frame)).map(|space| (space, page));
         } else if let Some(staged) = record.staged() {
             // SAFETY: taken in `allocate` for this life of the frame, which nobody uses any more.
             unsafe { self.stage.give(staged) };
@@ -324,7 +383,15 @@ impl Frames {
         // word, and must not find a later life's.
         record.word.store((word & !(LIFE - 1)).wrapping_add(LIFE) | FREE, Release); // Release: as in `new_frame`
         self.free.push(frame.number());
-        self.allocated.fetch_sub(1, Relaxed); // Relaxed: a figure
+        match vacated {
+            Some((space, page)) => runs::empty(self, &space, page), // it counts until its memory has gone
+            None => self.gone(PageCount(1)),
+        }
+    }
+
+    /// The memory of so many frames has gone.
+    pub(crate) fn gone(&self, count: PageCount) {
+        self.allocated.fetch_sub(count.0 as usize, Relaxed); // Relaxed: a figure
     }
 
     /// Notes that frames have moved home. `emptied`: their pages of the stage.
@@ -380,6 +447,10 @@ impl Drop for Frames {
 mod tests {
     use super::*;
 
+    fn shared(limit: Option<usize>) -> Arc<Frames> {
+        Arc::new(Frames::new(limit))
+    }
+
     #[test]
     fn every_number_has_a_place_of_its_own() {
         assert_eq!(place(0), (0, 0));
@@ -392,7 +463,7 @@ mod tests {
 
     #[test]
     fn frames_are_zeros_and_keep_what_is_written() {
-        let frames = Frames::new(Some(2));
+        let frames = shared(Some(2));
         let first = frames.allocate().unwrap();
         let second = frames.allocate().unwrap();
         assert_eq!(frames.allocate(), Err(Status::NoMemory));
@@ -421,7 +492,7 @@ mod tests {
 
     #[test]
     fn a_writer_stops_a_move_and_a_mapping_in_progress_prevents_a_deposal() {
-        let frames = Frames::new(None);
+        let frames = shared(None);
         let frame = frames.allocate().unwrap();
         let record = frames.record(frame);
         let State::Staged(seen) = record.state() else { panic!() };

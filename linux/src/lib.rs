@@ -61,6 +61,7 @@ mod mapping;
 mod platform;
 mod region;
 pub mod remote;
+mod runs;
 mod sequence;
 pub mod service;
 pub mod source;

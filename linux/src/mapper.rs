@@ -32,7 +32,8 @@ pub struct MapperOptions {
     /// faults. By default 50 us, and nothing where there is one processor.
     pub spin: Duration,
     /// The most pages that one fault brings in when a region is read one page after the other; as many more are brought
-    /// near meanwhile. 1: each page by itself. By default 64.
+    /// near meanwhile. Under a [limit](crate::service::MemoryLimit), not more than a sixteenth of it. 1: each page by itself.
+    /// By default 512, two MiB.
     pub read_ahead: PageCount,
     /// How long the touches of a page fail after its fault has failed, before one asks the pager again.
     /// By default 20 ms.
@@ -45,7 +46,7 @@ impl Default for MapperOptions {
         Self {
             loops: 1,
             spin: if alone { Duration::ZERO } else { Duration::from_micros(50) },
-            read_ahead: PageCount(64),
+            read_ahead: PageCount(512),
             heal_after: Duration::from_millis(20),
         }
     }

@@ -171,9 +171,9 @@ impl Region {
         unsafe { madvise(at, range.len(), advice) }
     }
 
-    /// Takes a page out of this mapping, if it is in it. The next access to it faults.
-    pub(crate) fn unmap(&self, page: PageIndex) {
-        if let Some(range) = self.range(page, PageCount(1)) {
+    /// Takes pages out of this mapping, if they are in it. The next access to them faults.
+    pub(crate) fn unmap(&self, first: PageIndex, count: PageCount) {
+        if let Some(range) = self.range(first, count) {
             let unmapped = self.advise(&range, Advice::LinuxDontNeed);
             debug_assert!(unmapped.is_ok(), "a mapping of ours: {unmapped:?}");
         }
@@ -228,7 +228,7 @@ impl Region {
         for (n, frame) in found[..home].iter().enumerate() {
             let page = PageIndex(first.0 + n as u64);
             if self.vmo.lookup(&guard, page) != Some(*frame) {
-                self.unmap(page);
+                self.unmap(page, PageCount(1));
             }
         }
         mapped.map_or_else(|why| why, |()| Mapped::Pages(home as u64))
@@ -270,7 +270,7 @@ impl Region {
         tests::instant(tests::Instant::AfterMapping);
         fence(SeqCst); // as in `map_for_reading`
         if self.vmo.lookup(&guard, page) != Some(frame) {
-            self.unmap(page);
+            self.unmap(page, PageCount(1));
         } else if mapped.is_ok() {
             // Who takes it away from here on finds the mapping, and nobody but us maps it again. So
             // either this comes first, and the stores before it is taken away; or it finds no page.
@@ -290,7 +290,7 @@ impl Region {
         let range = page_at(self.address_of(page));
         // A mark of write-protection stands in the way of poison. With the page unmapped, and nobody else mapping it, to lift
         // the protection lets nothing through.
-        self.unmap(page);
+        self.unmap(page, PageCount(1));
         let lifted = self.uffd.protect(&range, Stores::GoThrough, Wake::No);
         let poisoned = lifted.and_then(|()| self.uffd.poison(&range));
         drop(guard);
@@ -302,7 +302,7 @@ impl Region {
 
     /// Has the next touch of a page that was failed ask the pager again.
     pub(crate) fn heal(&self, _: &Claim<'_>, page: PageIndex) {
-        self.unmap(page);
+        self.unmap(page, PageCount(1));
     }
 
     fn bring_home(&self, guard: &Guard, first: PageIndex, found: &[Frame]) -> (usize, Option<Hindrance>) {

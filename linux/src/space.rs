@@ -22,7 +22,7 @@
 //!    it *looks the page up once more*, and only goes on if it still has F.
 //! 2. So an owner E was in the page's word when it had the claim. If the word has F now, E has left it, and
 //!    for good: a frame leaves a page's word once, to be freed. E is free for F to depose, but for one who is writing
-//!    to it, or mapping it, at this moment; then F's move is tried again.
+//!    to it, or mapping it, at this moment; then F's move is tried again. So it is while E is *arriving*: see below.
 //! 3. Who frees E takes the place from E by a compare-and-swap, which fails when E was deposed. Then there is
 //!    nothing to punch. Otherwise nobody can claim the place until the hole is punched.
 //! 4. The number of E is not used again before that compare-and-swap. So who read E as the owner, then
@@ -34,6 +34,12 @@
 //! If F does not settle after all, the place is *left*. There may be a reader who found E before E left the page, and
 //! he must not find a hole: it would be zeros, which the page never had. So the hole is punched after a grace period, unless
 //! the place is claimed before that. Where there was no owner there is no such reader, and it is punched at once.
+//!
+//! # Pages that arrive
+//!
+//! What a source has read for a page that is mapped need not go by the stage: if the place is free, it is written there
+//! at once, and the frame gets into the page's word after that, or not, if that has another content by then. Until this is
+//! known the frame counts as *arriving*, and is not deposed: rule 2 does not hold for it.
 //!
 //! Nobody waits here. A claim that meets another thread's claim, or its punching, is refused and tried again by
 //! whoever needs the page mapped; bytes are read and written through the pager all the while.
@@ -241,12 +247,12 @@ impl Space {
             .rcu(|regions| regions.iter().filter(|other| !Arc::ptr_eq(other, region)).cloned().collect::<Vec<_>>());
     }
 
-    /// Takes a page out of every mapping. Its bytes stay.
-    pub(crate) fn unmap(&self, page: PageIndex) {
+    /// Takes pages out of every mapping. Their bytes stay.
+    pub(crate) fn unmap(&self, first: PageIndex, count: PageCount) {
         // Pairs with the fence in `Region::map_for_reading`: either we see its region, or it sees that the page has moved.
         fence(SeqCst);
         for region in self.regions.load().iter() {
-            region.unmap(page);
+            region.unmap(first, count);
         }
     }
 
@@ -280,6 +286,8 @@ impl Space {
         let was = owner.load(Acquire); // Acquire: pairs with `settle`, for the owner's record
         match was & STATE {
             FREE | LEFT => {}
+            // Another thread has brought it home since we looked. It would depose itself, and the page keep a frame without a home.
+            OWNED if was >> STATE_BITS == frame.number() => return Err(Hindrance::Busy),
             OWNED => {
                 let former = frames.record(Frame::new(was >> STATE_BITS).ok_or(Hindrance::Moved)?);
                 let state = former.state();
@@ -306,7 +314,7 @@ impl Space {
             return Err(Hindrance::Busy);
         }
         if was != FREE {
-            self.unmap(page);
+            self.unmap(page, PageCount(1));
         }
         let here = vmo.lookup(guard, page) == Some(frame);
         match record.staged() {
@@ -367,6 +375,62 @@ impl Space {
         (home, hindrance)
     }
 
+    /// Brings bytes to the places of pages from `first` on, as frames that are to be supplied to them. Appends to `arrived` as many as it could,
+    /// from the first on: a place that is not free, or memory that is short, ends it.
+    pub(crate) fn arrive(
+        self: &Arc<Self>,
+        frames: &Frames,
+        first: PageIndex,
+        bytes: &[u8],
+        arrived: &mut Vec<(Frame, Seen)>,
+    ) {
+        let mut claimed = Vec::with_capacity(bytes.len() / PAGE);
+        for n in 0..(bytes.len() / PAGE) as u64 {
+            let Some(owner) = self.owners.make(PageIndex(first.0 + n)) else { break };
+            if owner.load(Relaxed) != FREE {
+                break; // Relaxed: only a look
+            }
+            let Ok(frame) = frames.allocate_for_a_place() else { break };
+            // AcqRel: Acquire takes over what was done at the place before
+            if owner.compare_exchange(FREE, word(MOVING_IN, frame.number()), AcqRel, Relaxed).is_err() {
+                frames.give_up(frame);
+                break;
+            }
+            claimed.push((frame, owner));
+        }
+        let written = self.write_bytes(first, &bytes[..claimed.len() * PAGE]);
+        for (n, (frame, owner)) in claimed.into_iter().enumerate() {
+            let page = PageIndex(first.0 + n as u64);
+            if n < written {
+                arrived.push((frame, frames.arrive(frame, self, page)));
+                owner.store(word(OWNED, frame.number()), Release); // Release: as in `settle`
+            } else {
+                self.punch(page, PageCount(1)); // a part of it may be there
+                owner.store(FREE, Release); // Release: as in `leave`
+                frames.give_up(frame);
+            }
+        }
+    }
+
+    /// Writes bytes of pages to the file. Returns how many pages it could.
+    fn write_bytes(&self, first: PageIndex, bytes: &[u8]) -> usize {
+        let mut written = 0;
+        while written < bytes.len() {
+            match rustix::io::pwrite(&self.file, &bytes[written..], first.offset().0 + written as u64) {
+                Ok(0) => break,
+                Ok(count) => written += count,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => break,
+            }
+        }
+        written / PAGE
+    }
+
+    /// Whether anybody has it mapped.
+    pub(crate) fn is_mapped(&self) -> bool {
+        !self.regions.load().is_empty()
+    }
+
     /// Copies the bytes of pages that follow one another to their places. Returns how many are there, from the
     /// first on. `emptied` gets their pages of the stage, and those of pages further on that are there too.
     fn settle(self: &Arc<Self>, movers: &[Mover<'_>], emptied: &mut Vec<Staged>, guard: &Guard) -> usize {
@@ -411,7 +475,7 @@ impl Space {
     fn leave(self: &Arc<Self>, page: PageIndex, owner: &AtomicU64, was: u64, guard: &Guard) {
         if was == FREE {
             // Nobody reads here. No state for the time between: the place is the caller's.
-            self.punch(page);
+            self.punch(page, PageCount(1));
             owner.store(FREE, Release); // Release: the hole comes before the next bytes
             return;
         }
@@ -421,29 +485,44 @@ impl Space {
         guard.defer(move || space.empty(page, left));
     }
 
-    fn punch(&self, page: PageIndex) {
+    fn punch(&self, first: PageIndex, count: PageCount) {
         let punched = loop {
             let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            match fallocate(&self.file, flags, page.offset().0, PAGE_SIZE) {
+            match fallocate(&self.file, flags, first.offset().0, count.0 * PAGE_SIZE) {
                 Err(rustix::io::Errno::INTR) => {}
                 done => break done,
             }
         };
-        debug_assert!(punched.is_ok(), "a page of the file: {punched:?}");
+        debug_assert!(punched.is_ok(), "pages of the file: {punched:?}");
     }
 
-    /// The frame is freed. If it has its place still, the page's memory goes.
-    pub(crate) fn vacate(&self, page: PageIndex, frame: Frame) {
-        self.empty(page, word(OWNED, frame.number()));
+    /// The frame is freed. True: it has its place still, the page's memory is to go, and nobody claims the place before
+    /// [`end_vacating`](Self::end_vacating).
+    pub(crate) fn begin_vacating(&self, page: PageIndex, frame: Frame) -> bool {
+        self.begin_punching(page, word(OWNED, frame.number()))
+    }
+
+    /// Punches the hole, of places that the caller vacates.
+    pub(crate) fn end_vacating(&self, first: PageIndex, count: PageCount) {
+        self.punch(first, count);
+        for page in first.0..first.0 + count.0 {
+            if let Some(owner) = self.owners.get(PageIndex(page)) {
+                owner.store(FREE, Release); // Release: as in `leave`
+            }
+        }
+    }
+
+    /// False: the owner's word is not this one any more.
+    fn begin_punching(&self, page: PageIndex, seen: u64) -> bool {
+        let Some(owner) = self.owners.get(page) else { return false };
+        // AcqRel: Acquire takes over what was done at the place before. Failing: it is another's now.
+        owner.compare_exchange(seen, PUNCHING, AcqRel, Relaxed).is_ok()
     }
 
     /// Punches the hole, if the owner's word is still this one.
     fn empty(&self, page: PageIndex, seen: u64) {
-        let Some(owner) = self.owners.get(page) else { return };
-        // AcqRel: Acquire takes over what was done at the place before. Failing: it is another's now.
-        if owner.compare_exchange(seen, PUNCHING, AcqRel, Relaxed).is_ok() {
-            self.punch(page);
-            owner.store(FREE, Release); // Release: as in `leave`
+        if self.begin_punching(page, seen) {
+            self.end_vacating(page, PageCount(1));
         }
     }
 }
@@ -498,5 +577,55 @@ mod tests {
         }
         block_on(vmo.read(upager::ByteOffset(0), &mut bytes)).unwrap();
         assert_eq!(bytes, [8]);
+    }
+
+    /// A frame that arrives has not been in its page. Were it deposed before it is, it would be two pages' content.
+    #[test]
+    fn a_frame_that_arrives_is_not_deposed_before_it_was_supplied() {
+        let platform = Arc::new(LinuxPlatform::new());
+        let (pager, port) = (Pager::new(platform.clone()), Port::new(platform.clone()));
+        let vmo = Arc::new(pager.create_vmo(&port, 1, VmoOptions::NONE, 2 * PAGE_SIZE).unwrap());
+        let (space, frames) = (platform.space(&vmo).unwrap(), platform.frames().clone());
+        let (first, second) = (PageIndex(0), PageIndex(1));
+        let byte = |page: PageIndex| {
+            let mut bytes = [0; 1];
+            block_on(vmo.read(page.offset(), &mut bytes)).unwrap();
+            bytes[0]
+        };
+        let mut arrived = Vec::new();
+        space.arrive(&frames, first, &[7; 2 * PAGE], &mut arrived);
+        assert_eq!(arrived.len(), 2);
+        // The first page gets another content before that.
+        let other = OwnedFrame::new(&*platform).unwrap();
+        other.write(0, &[8; PAGE]).unwrap();
+        pager.supply_frames(&vmo, ByteRange::new(0, PAGE_SIZE), [other]).unwrap();
+        let guard = platform.pin();
+        let other = vmo.lookup(&guard, first).unwrap();
+        assert_eq!(space.bring_home(&frames, &guard, &vmo, first, &[other]), (0, Some(Hindrance::Busy)));
+        let mut more = Vec::new();
+        space.arrive(&frames, first, &[9; PAGE], &mut more);
+        assert!(more.is_empty(), "the place is taken");
+
+        // SAFETY: of this platform, and nobody else's; each once.
+        let owned = arrived.iter().map(|(frame, _)| unsafe { OwnedFrame::of(&*platform, *frame) });
+        pager.supply_frames(&vmo, ByteRange::new(0, 2 * PAGE_SIZE), owned.collect::<Vec<_>>()).unwrap();
+        for (frame, seen) in &arrived {
+            frames.settle(*frame, *seen);
+        }
+        assert_eq!(space.bring_home(&frames, &guard, &vmo, first, &[other]), (1, None), "the one refused has gone");
+        assert_eq!(vmo.lookup(&guard, second), Some(arrived[1].0));
+        assert_eq!((byte(first), byte(second)), (8, 7));
+
+        // From now on it is deposed like any other.
+        block_on(vmo.zero(ByteRange::new(PAGE_SIZE, PAGE_SIZE))).unwrap();
+        block_on(vmo.write(second.offset(), &[9])).unwrap();
+        let next = vmo.lookup(&guard, second).unwrap();
+        assert_eq!(space.bring_home(&frames, &guard, &vmo, second, &[next]), (1, None));
+        assert_eq!(frames.record(arrived[1].0).state(), State::Gone);
+        drop(guard);
+        while platform.counts().frames != PageCount(2) {
+            platform.pin().flush();
+        }
+        assert_eq!((byte(first), byte(second), platform.counts().at_home), (8, 9, PageCount(2)));
     }
 }

@@ -17,7 +17,7 @@ use crate::region::{Mapped, Region};
 use crate::uffd::Stopped;
 
 /// Pages that are mapped, or moved, by one turn.
-const AT_ONCE: u64 = 256;
+const AT_ONCE: u64 = 512;
 /// Turns of one step. More would let a task that is under pressure of eviction keep the others from theirs.
 const TURNS: usize = 8;
 

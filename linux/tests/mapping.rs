@@ -189,5 +189,6 @@ fn reading_on_brings_in_more_and_more_by_one_request() {
         assert_eq!(load(&mapping, page, 0), pattern(page));
     }
     assert!(world.vmo.counts().requests < 64, "{:?}", world.vmo.counts());
-    assert!(mapper.counts().faults < 64, "{:?}", mapper.counts());
+    // More where the reader is faster than the loop, and faults within a window that it is at work on.
+    assert!(mapper.counts().faults < 128, "{:?}", mapper.counts());
 }

@@ -70,10 +70,16 @@ pub trait Platform: Send + Sync + 'static {
 
     /// Takes a frame back.
     ///
+    /// It may leave the last step, that the memory is there for others, to [`freed`](Self::freed).
+    ///
     /// # Safety
     /// The frame came from [`allocate`](Self::allocate) of this platform, has not been freed
     /// since, and nobody uses it any more.
     unsafe fn free(&self, frame: Frame);
+
+    /// Comes after a run of calls of [`free`](Self::free), from the same thread: for a platform that gives pages back
+    /// together at less cost. A platform whose `free` leaves nothing over has nothing to do.
+    fn freed(&self) {}
 
     /// Copies bytes of the frame, from byte `offset` on. Writers may be at work in the same bytes:
     /// the copy may mix old and new then, and must not do worse.
@@ -145,6 +151,14 @@ impl<'p, P: Platform> OwnedFrame<'p, P> {
         Ok(Self { platform, frame: platform.allocate()? })
     }
 
+    /// A frame that was filled by other means than [`write`](Self::write).
+    ///
+    /// # Safety
+    /// The frame came from this platform, and the caller owns it, and passes it on by this.
+    pub const unsafe fn of(platform: &'p P, frame: Frame) -> Self {
+        Self { platform, frame }
+    }
+
     /// Copies `bytes` in, from byte `offset` of the frame on.
     ///
     /// # Errors
@@ -181,5 +195,6 @@ impl<P: Platform> Drop for OwnedFrame<'_, P> {
     fn drop(&mut self) {
         // SAFETY: allocated by this platform, owned by `self`, and not passed on.
         unsafe { self.platform.free(self.frame) };
+        self.platform.freed();
     }
 }

@@ -1,19 +1,27 @@
 //! Keeping memory under a limit: by evicting clean pages, and by having dirty ones written back so that they can be.
 
 use std::sync::TryLockError;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
 use async_io::Timer;
 use upager::{Evict, PageCount, Platform};
 
-use super::{Inner, Writes};
+use super::{Inner, MemoryLimit, Writes};
 
 /// How often a read that waits for memory looks for it.
-const STEP: Duration = Duration::from_millis(1);
+const STEP: Duration = Duration::from_micros(200);
+/// Times that a look pushes the epoch on. A grace period is three steps, if nobody is in the way, and each step
+/// also frees a part of what has waited for it.
+const PUSHES: usize = 8;
 /// How long it waits while nothing is evicted and nothing is written back. Then it goes on above the limit: to wait
 /// longer for what may never be written back would be to hang.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How far a sequence may be read ahead under a limit: with what it reads and what comes after that, an eighth of all.
+pub(super) fn most_ahead(limit: MemoryLimit) -> PageCount {
+    PageCount((limit.pages().0 / 16).max(1))
+}
 
 /// Whether waiting for memory may be of use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,7 +39,7 @@ pub(super) struct Room<'a> {
 
 impl Drop for Room<'_> {
     fn drop(&mut self) {
-        self.inner.coming.fetch_sub(self.pages, Relaxed); // Relaxed: a figure
+        self.inner.coming.fetch_sub(self.pages, Release); // Release: after the frames are counted; pairs with `room_now`
     }
 }
 
@@ -46,11 +54,19 @@ impl Inner {
         let progress = || (self.figures.evicted.get(), self.figures.written.get());
         let (mut seen, mut since) = (progress(), Instant::now());
         while since.elapsed() < PATIENCE {
-            if let Some(room) = self.room_now(pages.0) {
-                return room;
+            let mut room = self.room_now(pages.0);
+            let hope = if room.is_some() { Hope::Some } else { self.trim_for(pages.0) };
+            for _ in 0..PUSHES {
+                if room.is_some() {
+                    break;
+                }
+                // What was evicted is freed after a grace period. This hurries it on.
+                self.platform.pin().flush();
+                room = self.room_now(pages.0);
             }
-            let hope = self.trim_for(pages.0);
-            if let Some(room) = self.room_now(pages.0) {
+            if let Some(room) = room {
+                // For the next read, which then need not wait for a grace period: that goes by during this one.
+                self.trim_for(pages.0);
                 return room;
             }
             if hope == Hope::None {
@@ -62,17 +78,28 @@ impl Inner {
             }
         }
         self.figures.over_limit.add(1);
-        self.coming.fetch_add(pages.0, Relaxed); // Relaxed: a figure
-        Room { inner: self, pages: pages.0 }
+        self.take_room(pages.0)
     }
 
     /// What waits does not count, so that what can go on does.
     fn room_now(&self, pages: u64) -> Option<Room<'_>> {
         let high = self.options.limit.map_or(u64::MAX, |limit| limit.pages().0);
-        let frames = self.platform.counts().frames.0;
-        let fits = |coming: u64| (frames.saturating_add(coming + pages) <= high).then_some(coming + pages);
-        // Relaxed: a figure
-        self.coming.fetch_update(Relaxed, Relaxed, fits).ok().map(|_| Room { inner: self, pages })
+        let fits = |more: u64| {
+            // Acquire, and first: pairs with the drop of a room, so that its pages are counted here or there
+            let coming = self.coming.load(Acquire);
+            self.platform.counts().frames.0.saturating_add(coming + more) <= high
+        };
+        if !fits(pages) {
+            return None;
+        }
+        let room = self.take_room(pages);
+        // Others may have looked at the same time. Then none of them may have it, and they look again.
+        fits(0).then_some(room)
+    }
+
+    fn take_room(&self, pages: u64) -> Room<'_> {
+        self.coming.fetch_add(pages, AcqRel); // AcqRel: of two who take room, the second sees both when it looks
+        Room { inner: self, pages }
     }
 
     /// Evicts, if there are too many.
@@ -82,7 +109,7 @@ impl Inner {
 
     /// Evicts, if so many more would be too many.
     fn trim_for(&self, pages: u64) -> Hope {
-        let Some((high, low)) = self.options.limit.map(super::MemoryLimit::pages) else { return Hope::Some };
+        let Some((high, low)) = self.options.limit.map(MemoryLimit::pages) else { return Hope::Some };
         let others = self.coming.load(Relaxed); // Relaxed: a figure
         let coming = others + pages;
         if self.platform.counts().frames.0 + coming <= high {
@@ -93,15 +120,20 @@ impl Inner {
             Ok(_) | Err(TryLockError::Poisoned(_)) => self.evict(high, low.min(high.saturating_sub(pages)), coming),
             Err(TryLockError::WouldBlock) => Hope::Some,
         };
-        // What was evicted is freed after a grace period. This hurries it on.
-        self.platform.pin().flush();
+        self.platform.pin().flush(); // towards the end of the grace period
         if others > 0 { Hope::Some } else { hope } // theirs can be evicted when they are there
     }
 
     /// Evicts down to `low`, if what is there and what is coming is more than `high`.
     fn evict(&self, high: u64, low: u64, coming: u64) -> Hope {
         let served = self.served.load();
-        let resident: u64 = served.values().map(|served| served.vmo.counts().resident.0).sum();
+        // Before anything is evicted: what becomes clean meanwhile is found neither by that nor by a look after it.
+        let (mut resident, mut dirty) = (0, 0);
+        for served in served.values() {
+            let counts = served.vmo.counts();
+            resident += counts.resident.0;
+            dirty += if served.writes == Writes::WriteBack { counts.dirty.0 } else { 0 };
+        }
         if resident + coming <= high {
             return Hope::Some; // the rest is on its way out
         }
@@ -115,7 +147,7 @@ impl Inner {
             return Hope::Some;
         }
         // Dirty pages are in the way.
-        let mut hope = if evicted > 0 { Hope::Some } else { Hope::None };
+        let mut hope = if evicted > 0 || dirty > 0 { Hope::Some } else { Hope::None };
         for served in served.values() {
             if served.writes == Writes::WriteBack && served.vmo.counts().dirty.0 > 0 {
                 served.wanted.store(true, Relaxed); // Relaxed: the event orders it

@@ -38,12 +38,13 @@
 //! | --- | --- |
 //! | builder | how it is set up |
 //! | served | one VMO and its source |
-//! | supply | READ: from the source into the VMO |
+//! | supply, buffers | READ: from the source into the VMO |
 //! | order | no read brings back what a write has replaced |
 //! | writeback, pace | dirty pages, back to the source; not more than so many bytes a second |
 //! | succession | dirty pages, into a VMO of another source |
 //! | memory | evicting under a limit |
 
+mod buffers;
 mod builder;
 mod memory;
 mod order;
@@ -71,6 +72,7 @@ use futures_util::FutureExt;
 use futures_util::future::{join_all, select};
 use upager::{ByteRange, Command, Packet, PageCount, Pager, Port, Status, Vmo, VmoCounts, VmoOptions, Watch, Watcher};
 
+use self::buffers::Buffers;
 use self::builder::Options;
 pub use self::builder::{Builder, MemoryLimit, SyncPolicy, WritebackPolicy};
 use self::pace::Pace;
@@ -169,6 +171,7 @@ struct Inner {
     /// Weak: its tasks have this.
     executor: Weak<Executor<'static>>,
     pace: Pace,
+    buffers: Buffers,
     /// Pages that are being read.
     coming: AtomicU64,
     trimming: Mutex<()>,
@@ -307,12 +310,16 @@ impl Service {
 
     fn start(builder: Builder) -> std::io::Result<Self> {
         let platform = Arc::new(LinuxPlatform::new());
+        if let Some(limit) = builder.options.limit {
+            platform.set_most_ahead(memory::most_ahead(limit));
+        }
         let executor = Arc::new(Executor::new());
         let inner = Arc::new(Inner {
             pager: Pager::new(platform.clone()),
             port: Port::new(platform.clone()),
             platform,
             pace: Pace::new(builder.options.writeback.rate),
+            buffers: Buffers::new(builder.options.limit.map(|limit| PageCount(limit.pages().0))),
             options: builder.options,
             served: ArcSwap::default(),
             next_key: AtomicU64::new(0),

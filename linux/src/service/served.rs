@@ -14,7 +14,7 @@ use crate::platform::LinuxPlatform;
 use crate::source::{PageSource, Retry, RetryPolicy, SourceError};
 
 /// Pages that are read or written by one call, at most and, where the source does not mind, at least.
-const LONGEST: u64 = 1024;
+pub(super) const LONGEST: u64 = 1024;
 const SHORTEST: u64 = 64;
 
 pub(super) type Source = Retry<Arc<dyn PageSource>>;

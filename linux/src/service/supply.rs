@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use tracing::{Instrument, debug_span};
-use upager::{ByteOffset, ByteRange, OwnedFrame, PAGE_SIZE, PageCount, Status};
+use upager::{ByteOffset, ByteRange, PAGE_SIZE, PageCount, Status};
 
 use super::Inner;
 use super::served::Served;
 use crate::latency::Stage;
-use crate::platform::LinuxPlatform;
-use crate::source::{PageBuf, PageSource, merge_ranges};
+use crate::platform::Filled;
+use crate::source::{PageSource, merge_ranges};
 
 /// Answers a request: reads its pieces, several at a time.
 pub(super) async fn supply(inner: Arc<Inner>, served: Arc<Served>, asked: ByteRange) {
@@ -37,7 +37,7 @@ pub(super) async fn supply(inner: Arc<Inner>, served: Arc<Served>, asked: ByteRa
 async fn read(inner: &Inner, served: &Served, piece: ByteRange) {
     let pages = PageCount(piece.length / PAGE_SIZE);
     let _room = inner.room_for(pages).await;
-    let mut buffer = PageBuf::new(pages);
+    let mut buffer = inner.buffers.take(pages);
     loop {
         let reading = match served.order.begin_read(piece) {
             Ok(reading) => reading,
@@ -59,25 +59,22 @@ async fn read(inner: &Inner, served: &Served, piece: ByteRange) {
             }
         };
         // The frames first: what is done under the order's lock is only to move them in.
-        let Some(frames) = frames(&inner.platform, &buffer) else {
+        let Some(Filled { frames, arrivals }) =
+            inner.platform.fill(&served.vmo, ByteOffset(piece.offset).page(), &buffer)
+        else {
             return inner.refuse(served, piece, Status::Io);
         };
-        match reading.end(|| inner.pager.supply_frames(&served.vmo, piece, frames)) {
-            Some(Ok(())) => return inner.figures.read.add(pages.0),
+        let supplied = reading.end(|| inner.pager.supply_frames(&served.vmo, piece, frames));
+        drop(arrivals);
+        match supplied {
+            Some(Ok(())) => {
+                inner.figures.read.add(pages.0);
+                return inner.buffers.give(buffer);
+            }
             // Detached meanwhile: who waited has been told.
             Some(Err(Status::BadState)) => return,
             Some(Err(_)) => return inner.refuse(served, piece, Status::Io),
             None => {} // void
         }
     }
-}
-
-/// Frames with these bytes. None: there is no memory.
-fn frames<'a>(platform: &'a LinuxPlatform, pages: &PageBuf) -> Option<Vec<OwnedFrame<'a, LinuxPlatform>>> {
-    let filled = |page: &[u8]| {
-        let frame = OwnedFrame::new(platform)?;
-        frame.write(0, page)?;
-        Ok::<_, Status>(frame)
-    };
-    pages.chunks_exact(PageBuf::PAGE).map(filled).collect::<Result<_, _>>().ok()
 }
