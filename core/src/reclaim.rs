@@ -27,6 +27,7 @@ use crate::counts::Kind;
 use crate::pager::Pager;
 use crate::platform::Platform;
 use crate::slot::{Clean, DirtyRequested, OwesReclaim, Reclaimed, State, Wanted};
+use crate::status::Status;
 use crate::sync::{Arc, Guard};
 use crate::table::{At, Left};
 use crate::trap::Trapped;
@@ -240,6 +241,24 @@ impl<'a, P: Platform> Retired<'a, P> {
         true
     }
 
+    /// Phase 1 for a page under a DIRTY request or a permit, in a VMO that is detached or gone, or past a new end. False:
+    /// it is not what it was.
+    fn drop_trapped(&mut self, page: PageIndex, at: At<'a>) -> bool {
+        if self.vmo.source.is_detached() {
+            self.vmo.turn_back(at);
+            return false;
+        }
+        match self.vmo.trapped(at) {
+            None => false,
+            // The request may have pages before the end.
+            Some(Trapped::Asked(seen, _)) => self.evict_asked(page, at, seen),
+            Some(Trapped::Permitted(_, permit)) => {
+                self.vmo.refuse(permit, Status::OutOfRange);
+                false
+            }
+        }
+    }
+
     #[inline]
     fn retire(&mut self, page: PageIndex, owes: OwesReclaim) {
         self.vmo.platform.unmap(self.vmo.id(), page);
@@ -248,20 +267,20 @@ impl<'a, P: Platform> Retired<'a, P> {
         }
     }
 
-    /// Evicts every clean page of the range of a VMO that is detached or gone. Returns how many.
+    /// Evicts every clean page of the range, which is past a new end, or of a VMO that is detached or gone. Returns how many.
     pub(crate) fn evict_clean(&mut self, range: PageRange) -> u64 {
         let mut evicted = 0;
         let vmo = self.vmo;
         let _: ControlFlow<()> = vmo.table.scan_pages(Wanted::Clean, range, |page, at, mut state| {
             loop {
-                match state {
-                    State::Clean(clean) if self.evict(page, at, clean) => {
-                        evicted += 1;
-                        break;
-                    }
-                    State::Clean(_) => {}
-                    State::DirtyRequested(trapped) if !trapped.is_awaiting() => vmo.turn_back(at),
+                let gone = match state {
+                    State::Clean(clean) => self.evict(page, at, clean),
+                    State::DirtyRequested(trapped) if !trapped.is_awaiting() => self.drop_trapped(page, at),
                     _ => break,
+                };
+                if gone {
+                    evicted += 1;
+                    break;
                 }
                 state = at.slot().load();
             }

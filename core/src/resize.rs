@@ -152,3 +152,34 @@ impl<P: Platform> Vmo<P> {
         resized
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use core::future::Future;
+    use core::pin::pin;
+    use core::task::{Context, Poll, Waker};
+
+    use super::*;
+    use crate::supply::look_again;
+    use crate::units::{ByteRange, PageIndex};
+    use crate::{Access, HeapPlatform, OwnedFrame, Pager, Port, VmoOptions};
+
+    /// A supplier may find his page past a new end, and under a request for leave, before the shrink has come to it.
+    #[test]
+    fn a_page_that_is_taken_back_past_the_end_leaves_its_request_to_the_pages_before() {
+        let platform = Arc::new(HeapPlatform::new());
+        let (pager, port) = (Pager::new(platform.clone()), Port::new(platform.clone()));
+        let options = VmoOptions::TRAP_DIRTY | VmoOptions::RESIZABLE;
+        let vmo = pager.create_vmo(&port, 1, options, 2 * PAGE_SIZE).unwrap();
+        let frames = [(); 2].map(|()| OwnedFrame::new(&*platform).unwrap());
+        pager.supply_frames(&vmo, ByteRange::new(0, 2 * PAGE_SIZE), frames).unwrap();
+        let mut write = pin!(vmo.fault_run(PageIndex(0), PageCount(2), Access::Write));
+        let mut poll = || write.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(poll().is_pending());
+        vmo.inner().extent.set(PageCount(1)); // a shrink's first step
+        look_again(vmo.inner(), PageRange { start: 0, end: 2 });
+        assert!(poll().is_pending(), "nobody has refused it");
+        pager.dirty_range(&vmo, ByteRange::new(0, PAGE_SIZE)).unwrap();
+        assert_eq!(poll(), Poll::Ready(Ok(())));
+    }
+}

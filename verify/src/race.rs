@@ -154,6 +154,16 @@ pub fn explore_resizable(name: &'static str, bounds: Bounds, pages: u64, race: i
     explore_in(name, bounds, move || World::with(VmoOptions::RESIZABLE, pages), race);
 }
 
+/// As [`explore_resizable`], on a VMO that traps dirtying too.
+pub fn explore_trapping_resizable(
+    name: &'static str,
+    bounds: Bounds,
+    pages: u64,
+    race: impl Fn(World) + Send + Sync + 'static,
+) {
+    explore_in(name, bounds, move || World::with(VmoOptions::RESIZABLE | VmoOptions::TRAP_DIRTY, pages), race);
+}
+
 /// Says in which execution a race failed.
 struct Verdict {
     name: &'static str,

@@ -12,7 +12,7 @@
 #![cfg(loom)]
 
 use upager::{PAGE_SIZE, Status};
-use upager_verify::race::{Bounds, explore_resizable, settled};
+use upager_verify::race::{Bounds, explore_resizable, explore_trapping_resizable, settled};
 use upager_verify::world::{Waiting, World};
 
 #[test]
@@ -46,6 +46,27 @@ fn shrink_against_a_commit_that_straddles_the_end() {
         assert_eq!(commit.now(), Some(Err(Status::OutOfRange)), "the second page has not come");
         assert_eq!(world.vmo.counts().in_flight, 0);
         drop(commit);
+        world.end_of_the_world();
+    });
+}
+
+/// A page that is supplied as the end comes before it, and is under a request for leave with another that stays: the
+/// supplier takes his page back, and the request goes on.
+#[test]
+fn shrink_against_a_supply_of_a_page_whose_leave_is_asked() {
+    let bounds = Bounds { modelled: 2, real: 1 };
+    explore_trapping_resizable("shrink against a supply, and leave asked", bounds, 2, |world: World| {
+        world.supply(0, 5).expect("attached");
+        let writer = world.spawn(|world| {
+            let write = settled(Waiting::dirty_run(world.vmo.clone(), 0, 2));
+            world.vmo.set_size(PAGE_SIZE).expect("nobody else resizes");
+            write
+        });
+        let _: Result<(), Status> = world.supply(1, 5);
+        let write = writer.join().expect("the writer ends");
+        assert_eq!(write.now(), None, "nobody has refused it");
+        assert_eq!(world.dirty(0, 1), Ok(()));
+        assert_eq!(write.again().now(), Some(Ok(0)));
         world.end_of_the_world();
     });
 }
