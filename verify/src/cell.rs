@@ -366,9 +366,8 @@ impl Cell {
     /// comes after a call that has returned must come after it in the specification too.
     #[must_use]
     pub fn sequels(second: Op) -> Vec<Self> {
-        let pairs = Op::ALL.into_iter().flat_map(|a| Op::ALL.into_iter().map(move |b| Ops::Sequel([a, second, b])));
-        let pairs: Vec<Ops> = pairs.collect();
-        Start::ALL.into_iter().flat_map(|start| pairs.iter().map(move |ops| Self { start, ops: *ops })).collect()
+        let from = |start, a| Op::ALL.into_iter().map(move |b| Self { start, ops: Ops::Sequel([a, second, b]) });
+        Start::ALL.into_iter().flat_map(|start| Op::ALL.into_iter().flat_map(move |a| from(start, a))).collect()
     }
 
     /// Whether it is in this row and this column.
@@ -442,17 +441,16 @@ impl Cell {
     /// what comes then sees it.
     fn takes_effect_late(&self) -> Option<&'static str> {
         let Ops::Sequel([first, Op::Detach, after]) = self.ops else { return None };
-        let (is_evicting, is_awaiting) = (self.start.is_evicting(), self.start.is_awaiting());
         match (first, after) {
             // It holds the page, and then copies; and it may have to rescue it before.
             (Op::Write, Op::Read | Op::Write | Op::WritebackBegin) if self.start == Start::Clean => {}
             (Op::Write, Op::Read | Op::Write | Op::WritebackBegin | Op::QueryDirty)
                 if self.start == Start::Evicting => {}
             // Only an access that fails makes it too late for a page that the detach leaves as it is.
-            (Op::Dirty, Op::WritebackBegin | Op::QueryDirty) if is_evicting => {}
+            (Op::Dirty, Op::WritebackBegin | Op::QueryDirty) if self.start.is_evicting() => {}
             (Op::Dirty, Op::WritebackBegin) if self.start == Start::TrapAwaitingClean => {}
             // END makes the page clean before it drops it.
-            (Op::Evict, Op::WritebackEnd) if is_awaiting && !self.start.is_detached() => {}
+            (Op::Evict, Op::WritebackEnd) if self.start.is_awaiting() && !self.start.is_detached() => {}
             _ => return None,
         }
         Some("what began before the detach may take effect after it")

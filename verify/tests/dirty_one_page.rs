@@ -10,18 +10,31 @@
 //! failed on the page in a detached VMO, it stays away.
 #![cfg(loom)]
 
-use upager::{Guard, Platform, Status};
+use upager::{Platform, Status};
 use upager_verify::race::{Bounds, explore_trapping, settled};
 use upager_verify::world::World;
 
 const BOUNDS: Bounds = Bounds { modelled: 2, real: 1 };
 
-/// The page is there, on its way out, in its grace period, as long as the guard lives.
-fn evicting(world: &World) -> Guard {
-    world.supply(0, 1).expect("attached");
-    let guard = world.platform.pin();
-    assert_eq!(world.evict(), 1);
-    guard
+/// The page is there, and clean.
+fn of_a_clean_page(name: &'static str, race: fn(&World)) {
+    explore_trapping(name, BOUNDS, 1, move |world: World| {
+        world.supply(0, 1).expect("attached");
+        race(&world);
+        world.end_of_the_world();
+    });
+}
+
+/// The page is on its way out, and in its grace period as long as the race lasts.
+fn of_an_evicting_page(name: &'static str, race: fn(&World)) {
+    explore_trapping(name, BOUNDS, 1, move |world: World| {
+        world.supply(0, 1).expect("attached");
+        let guard = world.platform.pin();
+        assert_eq!(world.evict(), 1);
+        race(&world);
+        drop(guard);
+        world.end_of_the_world();
+    });
 }
 
 fn figures(world: &World) -> (u64, u64) {
@@ -53,46 +66,31 @@ fn against_a_writer_who_asks(world: &World) {
 
 #[test]
 fn a_clean_page_against_a_writer_who_asks_what_is_dirty() {
-    explore_trapping("dirty of a clean page against a writer", BOUNDS, 1, |world: World| {
-        world.supply(0, 1).expect("attached");
-        against_a_writer_who_asks(&world);
-        world.end_of_the_world();
-    });
+    of_a_clean_page("dirty of a clean page against a writer", against_a_writer_who_asks);
 }
 
 #[test]
 fn a_page_that_is_asked_for_against_a_writer_who_asks_what_is_dirty() {
-    explore_trapping("dirty of a page that is asked for against a writer", BOUNDS, 1, |world: World| {
-        world.supply(0, 1).expect("attached");
+    of_a_clean_page("dirty of a page that is asked for against a writer", |world| {
         let mut asks = world.write(0, 2);
         assert_eq!(asks.poll(), None);
-        against_a_writer_who_asks(&world);
-        drop(asks);
-        world.end_of_the_world();
+        against_a_writer_who_asks(world);
     });
 }
 
 #[test]
 fn an_evicting_page_against_a_writer_who_asks_what_is_dirty() {
-    explore_trapping("dirty of an evicting page against a writer", BOUNDS, 1, |world: World| {
-        let guard = evicting(&world);
-        against_a_writer_who_asks(&world);
-        drop(guard);
-        world.end_of_the_world();
-    });
+    of_an_evicting_page("dirty of an evicting page against a writer", against_a_writer_who_asks);
 }
 
 #[test]
 fn an_evicting_page_against_a_read() {
-    explore_trapping("dirty of an evicting page against a read", BOUNDS, 1, |world: World| {
-        let guard = evicting(&world);
+    of_an_evicting_page("dirty of an evicting page against a read", |world| {
         let reader = world.spawn(|world| settled(world.read(0)));
         assert_eq!(world.dirty(0, 1), Ok(()));
         let read = reader.join().expect("the reader ends");
-        assert_eq!((read.now(), figures(&world)), (Some(Ok(1)), (1, 1)));
-        is_clean_in_the_end(&world);
-        drop((guard, read));
-        world.end_of_the_world();
+        assert_eq!((read.now(), figures(world)), (Some(Ok(1)), (1, 1)));
+        is_clean_in_the_end(world);
     });
 }
 
@@ -111,19 +109,10 @@ fn against_a_detach_and_a_read(world: &World) {
 
 #[test]
 fn a_clean_page_against_a_detach_and_a_read() {
-    explore_trapping("dirty of a clean page against detach and read", BOUNDS, 1, |world: World| {
-        world.supply(0, 1).expect("attached");
-        against_a_detach_and_a_read(&world);
-        world.end_of_the_world();
-    });
+    of_a_clean_page("dirty of a clean page against detach and read", against_a_detach_and_a_read);
 }
 
 #[test]
 fn an_evicting_page_against_a_detach_and_a_read() {
-    explore_trapping("dirty of an evicting page against detach and read", BOUNDS, 1, |world: World| {
-        let guard = evicting(&world);
-        against_a_detach_and_a_read(&world);
-        drop(guard);
-        world.end_of_the_world();
-    });
+    of_an_evicting_page("dirty of an evicting page against detach and read", against_a_detach_and_a_read);
 }

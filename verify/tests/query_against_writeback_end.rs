@@ -14,46 +14,39 @@ use upager::{DirtyRange, PAGE_SIZE};
 use upager_verify::race::{Bounds, explore, explore_resizable, leave};
 use upager_verify::world::{World, page};
 
-/// The query is in the thread that is spawned: loom finds nothing to explore where it is the first.
-fn query_against_end(world: World) {
+/// `asks` says how many pages it was told are dirty. It is in the thread that is spawned: loom finds nothing to
+/// explore where it is the first.
+fn asked_against_end(world: World, asks: fn(&World) -> u64) {
     let store = Arc::new(AtomicU8::new(1));
     let (asker, stored) = (world.clone(), store.clone());
-    let asks = loom::thread::spawn(move || {
-        let mut runs = [DirtyRange::default()];
-        let found = asker.pager.query_dirty_ranges(&asker.vmo, page(0), &mut runs).expect("a page of the VMO");
-        if found.actual == 0 {
+    let asking = loom::thread::spawn(move || {
+        let dirty = asks(&asker);
+        if dirty == 0 {
             assert_eq!(stored.load(Relaxed), 2, "the page is clean, and the store has the old byte");
-        } else {
-            assert_eq!(runs[0].length, PAGE_SIZE);
         }
         drop(asker);
         leave();
-        found.actual
+        dirty
     });
     store.store(2, Relaxed);
     world.end(0).expect("a page of the VMO");
-    assert!(asks.join().expect("the query ends") <= 1);
+    assert!(asking.join().expect("who asks ends") <= 1);
     world.end_of_the_world();
 }
 
-/// As [`query_against_end`], of one who looks at the figures until none is dirty. In a VMO that may have shrunk they
-/// come from the pages' words.
-fn figures_against_end(world: World) {
-    let store = Arc::new(AtomicU8::new(1));
-    let (asker, stored) = (world.clone(), store.clone());
-    let asks = loom::thread::spawn(move || {
-        let counts = asker.vmo.counts();
-        if (counts.dirty.0, counts.zero.0) == (0, 0) {
-            assert_eq!(stored.load(Relaxed), 2, "the page is clean, and the store has the old byte");
-        }
-        drop(asker);
-        leave();
-        counts.dirty.0
-    });
-    store.store(2, Relaxed);
-    world.end(0).expect("a page of the VMO");
-    assert!(asks.join().expect("the figures end") <= 1);
-    world.end_of_the_world();
+fn query(world: &World) -> u64 {
+    let mut runs = [DirtyRange::default()];
+    let found = world.pager.query_dirty_ranges(&world.vmo, page(0), &mut runs).expect("a page of the VMO");
+    if found.actual != 0 {
+        assert_eq!(runs[0].length, PAGE_SIZE);
+    }
+    found.actual as u64
+}
+
+/// In a VMO that may have shrunk the figures come from the pages' words.
+fn figures(world: &World) -> u64 {
+    let counts = world.vmo.counts();
+    counts.dirty.0 + counts.zero.0
 }
 
 #[test]
@@ -62,7 +55,7 @@ fn figures_against_end_of_a_page() {
         world.supply(0, 1).expect("attached");
         assert_eq!(world.write(0, 2).poll(), Some(Ok(2)));
         world.begin(0).expect("a page of the VMO");
-        figures_against_end(world);
+        asked_against_end(world, figures);
     });
 }
 
@@ -72,7 +65,7 @@ fn query_against_end_of_a_page() {
         world.supply(0, 1).expect("attached");
         assert_eq!(world.write(0, 2).poll(), Some(Ok(2)));
         world.begin(0).expect("a page of the VMO");
-        query_against_end(world);
+        asked_against_end(world, query);
     });
 }
 
@@ -81,6 +74,6 @@ fn query_against_end_of_zeros() {
     explore("query against END of zeros", Bounds { modelled: 3, real: 2 }, |world: World| {
         world.zero(0, 1).expect("memory");
         world.begin(0).expect("a page of the VMO");
-        query_against_end(world);
+        asked_against_end(world, query);
     });
 }
