@@ -12,7 +12,7 @@ use crate::resize::Extent;
 use crate::source::Source;
 use crate::stats::Figures;
 use crate::status::{Result, Status};
-use crate::sync::{AcqRel, Acquire, Arc, AtomicPtr, AtomicU64, Guard, Hint, Relaxed, Release, SeqCst, fence};
+use crate::sync::{AcqRel, Acquire, Arc, AtomicPtr, AtomicU64, Guard, Hint, Relaxed, Release, SeqCst, Tally, fence};
 use crate::table::Table;
 use crate::units::{ByteRange, MAX_VMO_SIZE, PAGE_SIZE, PageCount, PageRange};
 use crate::vmo::{Inner, Vmo};
@@ -64,7 +64,7 @@ pub(crate) struct Shared<P: Platform> {
     /// The VMO at which the next eviction over all of them begins.
     hand: Hint,
     /// Passes over all of them so far.
-    passes: Hint,
+    passes: Tally,
 }
 
 /// A place for one VMO in a registry: a port's or a pager's. Owns one reference to it.
@@ -267,7 +267,7 @@ impl<P: Platform> Pager<P> {
     /// A pager over the platform's frames (`zx_pager_create()`).
     #[must_use]
     pub fn new(platform: Arc<P>) -> Self {
-        let (hand, passes) = (Hint::default(), Hint::default());
+        let (hand, passes) = (Hint::default(), Tally::default());
         Self { shared: Arc::new(Shared { platform, vmos: Pool::new(), made: AtomicU64::new(0), hand, passes }) }
     }
 

@@ -28,7 +28,7 @@ use crate::slot::{OF_PAGER, OWN, Slot, State, Unstored};
 use crate::status::{Result, Status};
 #[cfg(accounting)]
 use crate::sync::accounting::Lines;
-use crate::sync::{AcqRel, Acquire, Arc, AtomicU32, AtomicU64, Guard, Hint, SeqCst, fence};
+use crate::sync::{AcqRel, Acquire, Arc, AtomicU32, AtomicU64, Guard, SeqCst, Tally, fence};
 use crate::table::{Look, Table};
 use crate::trap::Trapped;
 use crate::units::{PAGE_SIZE, PageIndex, PageRange};
@@ -49,7 +49,7 @@ pub(crate) struct Source<P: Platform> {
     state: AtomicU32,
     pub(crate) requests: Requests,
     queue: Queue,
-    joins: Hint,
+    joins: Tally,
     key: u64,
     port: Arc<Port<P>>,
     /// The VMO's entry in the port.
@@ -71,7 +71,7 @@ impl<P: Platform> Source<P> {
         let requests = Requests::new();
         let queue = Queue::new(&requests, requests.dummy()?)?;
         let (shown, state) = (AtomicU64::new(ATTACHED), AtomicU32::new(0));
-        Ok(Self { shown, state, requests, queue, joins: Hint::default(), key, port, entry })
+        Ok(Self { shown, state, requests, queue, joins: Tally::default(), key, port, entry })
     }
 
     pub(crate) const fn key(&self) -> u64 {

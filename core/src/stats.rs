@@ -39,7 +39,7 @@ use crate::platform::Platform;
 use crate::status::{Result, Status};
 #[cfg(accounting)]
 use crate::sync::accounting::Lines;
-use crate::sync::{AcqRel, Acquire, AtomicU32, Hint, Relaxed, Release, SeqCst, fence};
+use crate::sync::{AcqRel, Acquire, AtomicU32, Relaxed, Release, SeqCst, Tally, fence};
 use crate::vmo::Vmo;
 
 /// What the service can ask about a VMO (`zx_pager_vmo_stats_t`).
@@ -94,14 +94,14 @@ pub(crate) struct Figures {
     /// See the module's text.
     modified: AtomicU32,
     /// Clean pages that began to leave.
-    pub(crate) evictions: Hint,
+    pub(crate) evictions: Tally,
     /// Pages that an access or a supply kept from leaving.
-    pub(crate) rescues: Hint,
+    pub(crate) rescues: Tally,
 }
 
 impl Figures {
     pub(crate) fn new() -> Self {
-        Self { modified: AtomicU32::new(0), evictions: Hint::default(), rescues: Hint::default() }
+        Self { modified: AtomicU32::new(0), evictions: Tally::default(), rescues: Tally::default() }
     }
 
     /// Bytes were written.

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use upager::sync::Arc;
 use upager::sync::explorer::sync::Mutex as ModelMutex;
-use upager::sync::explorer::sync::atomic::{AtomicU8, Ordering as ModelOrdering};
+use upager::sync::explorer::sync::atomic::{AtomicU8, AtomicUsize as ModelAtomicUsize, Ordering as ModelOrdering};
 use upager::{
     Access, AnonymousVmo, ByteOffset, ByteRange, Collector, Command, Event, Evict, Frame, Guard, OwnedFrame, PAGE_SIZE,
     Packet, PageCount, PageIndex, Pager, PagerOp, Platform, Port, Result, Status, Vmo, VmoId, VmoOptions, Watch,
@@ -34,6 +34,9 @@ pub struct ModelPlatform {
     collector: Collector,
     memory: Box<[AtomicU8]>,
     allocated: Mutex<Box<[bool]>>,
+    /// How many frames were freed. The list above is nothing that the explorer sees: this tells it that an
+    /// allocation may get what was freed before it, and not what is freed after. It orders nothing.
+    freed: ModelAtomicUsize,
     /// Of each frame that is allocated, what tells whether its uses happen before its end.
     #[cfg(loom)]
     lives: Mutex<[Option<StdArc<Life>>; FRAMES]>,
@@ -69,6 +72,7 @@ impl ModelPlatform {
             collector: Collector::new(),
             memory: (0..FRAMES).map(|_| AtomicU8::new(0)).collect(),
             allocated: Mutex::new(vec![false; FRAMES].into()),
+            freed: ModelAtomicUsize::new(0),
             #[cfg(loom)]
             lives: Mutex::default(),
             mapping: OnceLock::new(),
@@ -193,6 +197,7 @@ impl Platform for ModelPlatform {
     }
 
     fn allocate(&self) -> Result<Frame> {
+        self.freed.load(ModelOrdering::Relaxed);
         let mut allocated = self.allocated();
         let number = allocated.iter().position(|allocated| !allocated).ok_or(Status::NoMemory)?;
         allocated[number] = true;
@@ -209,6 +214,7 @@ impl Platform for ModelPlatform {
     }
 
     unsafe fn free(&self, frame: Frame) {
+        self.freed.fetch_add(1, ModelOrdering::Relaxed);
         #[cfg(loom)]
         {
             let life = self.lives()[frame.number() as usize].take();

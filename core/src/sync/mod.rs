@@ -38,16 +38,20 @@ pub use crossbeam_epoch::{Collector, Guard, LocalHandle};
 #[cfg(any(all(loom, not(crossbeam_loom)), shuttle))]
 pub use model::{Collector, Guard, LocalHandle};
 
+#[cfg(not(loom))]
+use AtomicUsize as HintWord; // under shuttle too
 #[cfg(accounting)]
 use accounting::AtomicUsize;
 #[cfg(accounting)]
 pub(crate) use accounting::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Cell};
 #[cfg(not(accounting))]
-use core::sync::atomic::AtomicUsize; // under loom and shuttle too: see `Hint`
+use core::sync::atomic::AtomicUsize; // under loom and shuttle too: see `Tally`
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) use core::sync::atomic::fence;
 #[cfg(not(any(loom, shuttle, accounting)))]
 pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64};
+#[cfg(loom)]
+use explorer::sync::atomic::AtomicUsize as HintWord;
 #[cfg(any(loom, shuttle))]
 pub(crate) use explorer::sync::atomic::fence;
 #[cfg(shuttle)]
@@ -88,13 +92,13 @@ pub(crate) mod size {
     pub(crate) const POOL_BITS: u32 = 2;
 }
 
-/// A number that steers where a search begins. Losing or tearing an update costs time, never an
-/// answer, so it is not modelled: it would only multiply the executions that loom explores.
+/// A number that steers where a search begins, or whether there is one. Losing or tearing an update costs time,
+/// never an answer.
 ///
 /// On a line of its own: it is written often, and what lies beside it is mostly read, by lookups too.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-pub(crate) struct Hint(AtomicUsize);
+pub(crate) struct Hint(HintWord);
 
 impl Hint {
     pub(crate) fn get(&self) -> usize {
@@ -105,9 +109,27 @@ impl Hint {
         self.0.store(value, Relaxed); // Relaxed: as above
     }
 
+    /// Counts one event.
+    pub(crate) fn count(&self) {
+        self.0.fetch_add(1, Relaxed); // Relaxed: as above
+    }
+
     /// Counts one event less.
     pub(crate) fn uncount(&self) {
-        self.0.fetch_sub(1, Relaxed); // Relaxed: as below
+        self.0.fetch_sub(1, Relaxed); // Relaxed: as above
+    }
+}
+
+/// Counts events, for statistics. What it comes to decides nothing, so it is not modelled.
+///
+/// On a line of its own, as a [`Hint`].
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(crate) struct Tally(AtomicUsize);
+
+impl Tally {
+    pub(crate) fn get(&self) -> usize {
+        self.0.load(Relaxed) // Relaxed: a statistic orders nothing
     }
 
     /// A number that no other call gets, until they have all been given.
@@ -115,14 +137,14 @@ impl Hint {
         self.0.fetch_add(1, Relaxed) // Relaxed: that the numbers differ is the atomicity's doing
     }
 
-    /// Counts one event, for statistics.
+    /// Counts one event.
     pub(crate) fn count(&self) {
         self.add(1);
     }
 
-    /// Counts so many events, for statistics.
+    /// Counts so many events.
     pub(crate) fn add(&self, events: usize) {
-        self.0.fetch_add(events, Relaxed); // Relaxed: a statistic orders nothing
+        self.0.fetch_add(events, Relaxed); // Relaxed: as above
     }
 }
 
