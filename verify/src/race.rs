@@ -108,27 +108,27 @@ impl<T: Home> Racer<T> {
     }
 }
 
-/// To which preemption bound a race is explored, with either reclamation. The bounds are the
+/// To which preemption bound a race is explored, with either reclamation. `None`: to its end. The bounds are the
 /// largest that take seconds: the real epoch takes more steps, and so does a third thread.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    pub modelled: usize,
+    pub modelled: Option<usize>,
     pub real: usize,
 }
 
 impl Bounds {
-    pub const TWO_THREADS: Self = Self { modelled: 3, real: 3 };
-    pub const THREE_THREADS: Self = Self { modelled: 2, real: 1 };
+    pub const TWO_THREADS: Self = Self { modelled: None, real: 3 };
+    pub const THREE_THREADS: Self = Self { modelled: Some(1), real: 1 };
 
     /// The bound to explore to, as `RACE_BOUND` has it.
     fn chosen(self) -> Option<usize> {
-        let own = if cfg!(crossbeam_loom) { self.real } else { self.modelled };
-        let Ok(asked) = std::env::var("RACE_BOUND") else { return Some(own) };
+        let own = if cfg!(crossbeam_loom) { Some(self.real) } else { self.modelled };
+        let Ok(asked) = std::env::var("RACE_BOUND") else { return own };
         let number = |text: &str| text.parse::<usize>().expect("RACE_BOUND is a number, +number, number-, or none");
         match (asked.strip_prefix('+'), asked.strip_suffix('-')) {
             _ if asked == "none" => None,
-            (Some(more), _) => Some(own + number(more)),
-            (None, Some(most)) => Some(own.min(number(most))),
+            (Some(more), _) => own.map(|own| own + number(more)),
+            (None, Some(most)) => Some(own.map_or(number(most), |own| own.min(number(most)))),
             (None, None) => Some(number(&asked)),
         }
     }

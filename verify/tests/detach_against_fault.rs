@@ -15,7 +15,7 @@ use upager_verify::world::World;
 
 #[test]
 fn detach_against_fault() {
-    explore("detach against fault", Bounds::TWO_THREADS, |world: World| {
+    explore("detach against fault", Bounds { modelled: Some(3), ..Bounds::TWO_THREADS }, |world: World| {
         let reader = world.spawn(|world| settled(world.read(0)));
         world.pager.detach_vmo(&world.vmo).expect("the pager's own VMO");
         let read = reader.join().expect("the reader ends");

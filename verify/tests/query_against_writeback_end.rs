@@ -51,7 +51,7 @@ fn figures(world: &World) -> u64 {
 
 #[test]
 fn figures_against_end_of_a_page() {
-    explore_resizable("figures against END", Bounds { modelled: 3, real: 2 }, 1, |world: World| {
+    explore_resizable("figures against END", Bounds { modelled: None, real: 2 }, 1, |world: World| {
         world.supply(0, 1).expect("attached");
         assert_eq!(world.write(0, 2).poll(), Some(Ok(2)));
         world.begin(0).expect("a page of the VMO");
@@ -61,7 +61,7 @@ fn figures_against_end_of_a_page() {
 
 #[test]
 fn query_against_end_of_a_page() {
-    explore("query against END", Bounds { modelled: 3, real: 2 }, |world: World| {
+    explore("query against END", Bounds { modelled: None, real: 2 }, |world: World| {
         world.supply(0, 1).expect("attached");
         assert_eq!(world.write(0, 2).poll(), Some(Ok(2)));
         world.begin(0).expect("a page of the VMO");
@@ -71,7 +71,7 @@ fn query_against_end_of_a_page() {
 
 #[test]
 fn query_against_end_of_zeros() {
-    explore("query against END of zeros", Bounds { modelled: 3, real: 2 }, |world: World| {
+    explore("query against END of zeros", Bounds { modelled: None, real: 2 }, |world: World| {
         world.zero(0, 1).expect("memory");
         world.begin(0).expect("a page of the VMO");
         asked_against_end(world, query);
