@@ -16,6 +16,7 @@ mod model;
 mod record;
 mod run;
 mod source;
+mod together;
 mod tree;
 
 use std::collections::{BTreeMap, HashSet};
