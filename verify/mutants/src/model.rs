@@ -362,26 +362,29 @@ pub(crate) fn all_stops(tree: &Tree, names: &[&str], jobs: usize) -> Result<Vec<
     Ok(stops.iter().filter_map(sized).collect())
 }
 
-/// All races of which `chosen` says so, and that have no more executions than `most`.
-pub(crate) fn races(
-    tree: &Tree,
-    bound: usize,
-    most: usize,
-    chosen: impl Fn(&str) -> bool,
-) -> Result<Vec<Measured>, Failure> {
+/// The names of all races.
+pub(crate) fn race_names(tree: &Tree) -> Result<Vec<String>, Failure> {
+    let (_, said) = run(tree, &tree.races()?, &["--list", "--format", "terse"], 60, &[])?;
+    Ok(said.lines().filter_map(|line| line.strip_suffix(": test")).map(String::from).collect())
+}
+
+/// All races that have no more executions than `most`.
+pub(crate) fn races(tree: &Tree, bound: usize, most: usize) -> Result<Vec<Measured>, Failure> {
     let program = tree.races()?;
-    let (_, said) = run(tree, &program, &["--list", "--format", "terse"], 60, &[])?;
-    let names: Vec<String> = said.lines().filter_map(|line| line.strip_suffix(": test")).map(String::from).collect();
     let mut all = Vec::new();
-    for name in names.into_iter().filter(|name| chosen(name)) {
+    for name in race_names(tree)? {
         let arguments = ["--exact", &name, "--test-threads", "1", "--nocapture"];
-        let (bound, most) = (format!("{bound}-"), (most + 1).to_string());
-        let variables = [("RACE_BOUND", bound.as_str()), ("RACE_LIMIT", most.as_str())];
+        let (bound, limit) = (format!("{bound}-"), (most + 1).to_string());
+        let variables = [("RACE_BOUND", bound.as_str()), ("RACE_LIMIT", limit.as_str())];
         let (ended, said) = run(tree, &program, &arguments, 3600, &variables)?;
-        let executions = said.split(" executions, ").next().and_then(|before| before.rsplit(' ').next()?.parse().ok());
+        // Some explore more than once.
+        let explored =
+            said.split(" executions, ").filter_map(|before| before.rsplit(' ').next()?.parse::<usize>().ok());
+        let executions: usize = explored.sum();
         match (ended, executions) {
-            (Ended::Well, _) if said.contains(": gave up") => {}
-            (Ended::Well, executions) => all.push((name, executions.unwrap_or(1000))),
+            (Ended::Well, _) if said.contains(": gave up") || executions > most => {}
+            (Ended::Well, 0) => all.push((name, 1000)),
+            (Ended::Well, executions) => all.push((name, executions)),
             // It fails at its own bound only.
             _ if said.contains(MUST_FAIL) => {}
             _ => return Err(Failure::new(format!("without a mistake race {name} fails: {said}"))),

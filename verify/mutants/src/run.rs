@@ -26,12 +26,17 @@ const CELL_MOST: usize = 100;
 /// A race takes part in the first round if it has no more executions, and in the second likewise.
 const RACE_MOST: [usize; BOUND] = [10_000, 2_000];
 /// Races that are too long for the second round, each with the file whose mutants are shown to it besides.
-const LONG: [(&str, &str); 4] = [
+const LONG: [(&str, &str); 7] = [
+    ("request.rs", "join_against_leave_and_supply"),
+    ("trap.rs", "a_permit_is_not_taken_for_an_earlier_one"),
+    ("trap.rs", "a_clean_page_against_a_detach_and_a_read"),
     ("wake.rs", "join_against_leave_and_supply"),
     ("queue.rs", "queue_against_an_old_tail"),
     ("queue.rs", "queue_against_take"),
     ("queue.rs", "queue_against_two_takes"),
 ];
+/// More executions than any of these has.
+const LONG_USUAL: usize = 100_000;
 /// A pair of calls of which one stops takes part if it has no more executions.
 const STOP_MOST: usize = 100;
 /// Fewer mutants than these are each built alone.
@@ -73,12 +78,14 @@ impl Plan {
         }
         let mut plan = Self {
             first_cells: model::all_cells(tree, 1, usize::MAX - 1, jobs)?,
-            first_races: model::races(tree, 1, RACE_MOST[0], |_| true)?,
+            first_races: model::races(tree, 1, RACE_MOST[0])?,
             second_cells: model::all_cells(tree, BOUND, CELL_MOST, jobs)?,
-            second_races: model::races(tree, BOUND, RACE_MOST[1], |_| true)?,
-            long_races: model::races(tree, BOUND, usize::MAX - 1, |name| {
-                LONG.iter().any(|(_, race)| name.ends_with(race))
-            })?,
+            second_races: model::races(tree, BOUND, RACE_MOST[1])?,
+            long_races: model::race_names(tree)?
+                .into_iter()
+                .filter(|name| LONG.iter().any(|(_, race)| name.ends_with(race)))
+                .map(|name| (name, LONG_USUAL))
+                .collect(),
             stops: Self::stops(tree, &before, jobs)?,
         };
         let explored: HashMap<&str, usize> =

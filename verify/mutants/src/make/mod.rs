@@ -329,6 +329,7 @@ mod tests {
     #[test]
     fn what_is_not_compiled_has_no_mutants() {
         let text = "#[cfg(test)] mod tests { fn f() { X.store(1, Release); } }\n\
+                    #[cfg(loom)] fn g() { X.store(1, Release); }\n\
                     impl A { #[cfg(feature = \"std\")] fn f(&self) { self.0.store(1, Release); } }";
         assert_eq!(made("a.rs", text), []);
     }
