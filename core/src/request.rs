@@ -128,14 +128,14 @@ const QUEUED: u64 = 1 << 7;
 const REFERENCE: u64 = 1 << 8;
 const REFERENCES: u64 = ((1 << 20) - 1) << 8;
 
+/// Also of a further waiter.
 const FREE: u64 = 0;
-const WAITER: u64 = 1;
-const OPEN_READ: u64 = 2;
-const OPEN_DIRTY: u64 = 3;
-const OPEN_PERMIT: u64 = 4;
-const SUPPLIED: u64 = 5;
-const WITHDRAWN: u64 = 6;
-const GRANTED: u64 = 7;
+const OPEN_READ: u64 = 1;
+const OPEN_DIRTY: u64 = 2;
+const OPEN_PERMIT: u64 = 3;
+const SUPPLIED: u64 = 4;
+const WITHDRAWN: u64 = 5;
+const GRANTED: u64 = 6;
 /// Failed, with the negated status in the low six bits.
 const FAILED: u64 = 0x40;
 
@@ -461,10 +461,8 @@ impl Requests {
 
     /// Adds an entry to the wait list.
     fn add_place(&self, request: &Request, waker: &Waker) -> Result<Place> {
+        // Its fate stays that of a free entry: nobody refers to a waiter by it, and a walk passes it by.
         let (node, waiter) = self.pool.claim()?;
-        let spare = waiter.fate();
-        // Relaxed: nobody refers to a waiter by its fate; the mark is for the walk, which skips it
-        waiter.fate.store((spare.generation() << COUNT_BITS) | WAITER, Relaxed);
         waiter.waker.reset();
         // SAFETY: the entry is claimed and in no list, so the cell is ours, and not armed.
         unsafe { waiter.waker.arm(waker.clone()) };
@@ -472,7 +470,6 @@ impl Requests {
         loop {
             if newest & SEALED != 0 {
                 drop(waiter.waker.disarm());
-                waiter.fate.store(spare.freed().0, Relaxed); // Relaxed: as in `free`
                 self.pool.release(node);
                 return Ok(Place::TooLate);
             }
@@ -667,14 +664,12 @@ impl Requests {
     /// Gives a spent request and its waiters back to the pool. Only the one who freed its fate
     /// comes here, so the list is its own.
     fn free(&self, index: u32, request: &Request) {
-        let mut node = request.waiters.load(Acquire) & !SEALED; // Acquire: pairs with the pushes
+        // Relaxed, all of these: whoever pushed has let go of the request, and the last one acquired that
+        let mut node = request.waiters.load(Relaxed) & !SEALED;
         // The last of them is the request itself.
         while node != NIL && node != index {
             let Some(waiter) = self.get(node) else { break };
-            let older = waiter.older.load(Relaxed); // Relaxed: ordered by the load of `waiters`
-            let fate = waiter.fate();
-            // Relaxed: the release below publishes it to the next life's claim
-            waiter.fate.store(fate.freed().0, Relaxed);
+            let older = waiter.older.load(Relaxed);
             self.pool.release(node);
             node = older;
         }
@@ -757,6 +752,26 @@ impl Requests {
                 f(RequestId::new(index, fate.generation()), kind, request.pages());
             }
         });
+    }
+}
+
+/// In a model every entry has been given back in the end, but for those that the queue holds, and their waiters.
+#[cfg(loom)]
+impl Drop for Requests {
+    fn drop(&mut self) {
+        let (mut claimed, mut held) = (0, 0);
+        self.pool.glance(|index, request| {
+            claimed += 1;
+            if request.fate().0 & (QUEUED | REFERENCES) == QUEUED {
+                held += 1;
+                let mut node = request.waiters.load(Relaxed) & !SEALED; // Relaxed: `&mut self` comes after all
+                while node != NIL && node != index {
+                    held += 1;
+                    node = self.get(node).map_or(NIL, |waiter| waiter.older.load(Relaxed));
+                }
+            }
+        });
+        assert_eq!(claimed, held, "an entry was not given back");
     }
 }
 

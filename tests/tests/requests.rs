@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Wake, Waker};
 
 use upager::{Access, HeapPlatform, PageCount, PageIndex, Pager, Port, Status, Vmo, VmoOptions};
-use upager_tests::{Task, Wakes, World, at, now, pages, pattern, read_packet};
+use upager_tests::{Random, Task, Wakes, World, at, now, pages, pattern, read_packet};
 
 #[test]
 fn a_second_faulter_joins_and_causes_no_packet() {
@@ -382,6 +382,38 @@ fn a_waiter_that_is_polled_after_its_request_was_answered_needs_no_wake_up() {
     let mut waiter = Task::pending(vmo.fault(PageIndex(0), Access::Read));
     world.pager.fail_range(&vmo, pages(0, 1), Status::Io).unwrap();
     assert_eq!(waiter.poll_with(&Wakes::new().waker()), Some(Err(Status::Io)));
+}
+
+/// An entry is a request in one life, a waiter of another request in the next, and then the place of one that left.
+#[test]
+fn who_joins_in_the_place_of_one_who_left_is_woken_by_his_own_page() {
+    const PAGES: u64 = 4;
+    let world = World::new();
+    let vmo = world.vmo(PAGES);
+    let mut random = Random(1);
+    let mut waiting: Vec<Vec<Task<'_, _>>> = (0..PAGES).map(|_| Vec::new()).collect();
+    for _ in 0..2_000 {
+        let page = random.below(PAGES);
+        let of_page = &mut waiting[usize::try_from(page).unwrap()];
+        match random.below(8) {
+            0..4 => of_page.push(Task::pending(vmo.fault(PageIndex(page), Access::Read))),
+            4..7 if !of_page.is_empty() => {
+                let leaver = of_page.swap_remove(usize::try_from(random.below(of_page.len() as u64)).unwrap());
+                assert_eq!(leaver.wakes(), 0);
+            }
+            _ => {
+                world.supply(&vmo, page, 1).unwrap();
+                for waiter in of_page.drain(..) {
+                    assert_eq!(waiter.woken_with(), Ok(()));
+                }
+                world.evict_now(&vmo, 0);
+                assert!(waiting.iter().flatten().all(|waiter| waiter.wakes() == 0));
+            }
+        }
+        if random.below(2) == 0 {
+            world.packets();
+        }
+    }
 }
 
 #[test]

@@ -116,3 +116,23 @@ fn a_clean_page_against_a_detach_and_a_read() {
 fn an_evicting_page_against_a_detach_and_a_read() {
     of_an_evicting_page("dirty of an evicting page against detach and read", against_a_detach_and_a_read);
 }
+
+/// Zeros are stored before they can be put under leave. They are dirty, or gone, as the writeback of them ended after
+/// or before.
+#[test]
+fn zeros_that_await_clean_against_the_end_of_their_writeback() {
+    explore_trapping("dirty of zeros that await clean against END", BOUNDS, 1, |world: World| {
+        world.zero(0, 1).expect("memory");
+        world.begin(0).expect("a page of the VMO");
+        let writeback = world.spawn(|world| world.end(0));
+        let result = world.dirty(0, 1);
+        writeback.join().expect("the writeback ends").expect("a page of the VMO");
+        let counts = world.vmo.counts();
+        match result {
+            Ok(()) => assert_eq!((counts.dirty.0, counts.zero.0, counts.awaiting.0), (1, 0, 0)),
+            Err(Status::NotFound) => assert_eq!((counts.dirty.0, counts.zero.0), (0, 0)),
+            Err(other) => panic!("{other}"),
+        }
+        world.end_of_the_world();
+    });
+}

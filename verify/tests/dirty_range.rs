@@ -12,8 +12,8 @@
 //! Must hold: all or none, as the result says, and every writer goes on.
 #![cfg(loom)]
 
-use upager::{Platform, Status};
-use upager_verify::race::{Bounds, explore_trapping, settled};
+use upager::{PAGE_SIZE, Platform, Status};
+use upager_verify::race::{Bounds, explore_trapping, explore_trapping_resizable, settled};
 use upager_verify::world::{Waiting, World};
 
 /// With the real epoch a higher bound takes minutes.
@@ -167,6 +167,80 @@ fn dirty_of_a_page_that_awaits_clean_against_detach_and_then_a_write() {
             other => panic!("{other:?}"),
         }
         drop(write);
+        world.end_of_the_world();
+    });
+}
+
+/// The same, and then the writeback ends: for a moment the page is clean, and on its way out, though a write has failed
+/// on it.
+#[test]
+fn dirty_of_a_page_that_awaits_clean_against_detach_write_and_end() {
+    let bounds = Bounds { modelled: 2, real: 1 };
+    explore_trapping("dirty of a page that awaits clean against detach, write and END", bounds, 1, |world: World| {
+        world.supply(0, 1).expect("attached");
+        assert_eq!(world.dirty(0, 1), Ok(()));
+        world.begin(0).expect("a page of the VMO");
+        let detacher = world.spawn(|world| {
+            world.pager.detach_vmo(&world.vmo).expect("the pager's own VMO");
+            let write = settled(world.write(0, 3));
+            world.end(0).expect("a page of the VMO");
+            write
+        });
+        let result = world.dirty(0, 1);
+        let write = detacher.join().expect("the detacher ends");
+        match (result, write.now()) {
+            (Ok(()), Some(Ok(3))) => assert_eq!(dirty_pages(&world), 1),
+            (Err(Status::BadState), Some(Err(Status::BadState))) => assert_eq!(dirty_pages(&world), 0),
+            other => panic!("{other:?}"),
+        }
+        drop(write);
+        world.end_of_the_world();
+    });
+}
+
+/// Who waits for a permit that a shrink refuses is woken by that: its opener does not know of him.
+#[test]
+fn dirty_range_against_a_writer_and_a_shrink() {
+    let bounds = Bounds { modelled: 1, real: 1 };
+    explore_trapping_resizable("dirty range against a writer and a shrink", bounds, 2, |world: World| {
+        two_clean_pages(&world);
+        let writer = world.spawn(|world| settled(world.write(1, 3)));
+        let shrinker = world.spawn(|world| world.vmo.set_size(PAGE_SIZE));
+        let result = world.dirty(0, 2);
+        shrinker.join().expect("the shrinker ends").expect("nobody else resizes");
+        let write = writer.join().expect("the writer ends");
+        assert!(matches!(write.now(), Some(Ok(3) | Err(Status::OutOfRange))), "the writer is home: {:?}", write.now());
+        match result {
+            Ok(()) => assert_eq!(dirty_pages(&world), 1),
+            Err(Status::OutOfRange) => assert_eq!(dirty_pages(&world), 0),
+            Err(other) => panic!("{other}"),
+        }
+        drop(write);
+        world.end_of_the_world();
+    });
+}
+
+/// The page names a request that has failed and is about to turn it back. Then it names another one, in the same entry.
+#[test]
+fn dirty_of_a_page_against_the_next_life_of_the_request_that_it_names() {
+    let bounds = Bounds { modelled: 2, real: 1 };
+    explore_trapping("dirty against a request's next life", bounds, 2, |world: World| {
+        two_clean_pages(&world);
+        let (mut first, mut other) = (world.write(0, 2), world.write(1, 2));
+        assert_eq!((first.poll(), other.poll()), (None, None));
+        assert_eq!(world.take_all().len(), 1, "of two pages"); // the queue keeps the entry of the second
+        let service = world.spawn(move |world| {
+            world.fail(0, Status::Io).expect("a page of the VMO");
+            let _: Option<_> = first.settle(); // failed; or leave came first, and has not been told yet
+            drop(first);
+            settled(world.write(0, 3))
+        });
+        assert_eq!(world.dirty(0, 1), Ok(()));
+        let write = service.join().expect("the service ends");
+        assert_eq!(world.dirty(0, 1), Ok(()));
+        let write = write.again();
+        assert_eq!(write.now(), Some(Ok(3)), "the writer went on");
+        drop((write, other));
         world.end_of_the_world();
     });
 }

@@ -16,9 +16,10 @@ fn join_against_leave_and_supply() {
         let (mut opener, mut gone, mut other) = (world.read(0), world.read(0), world.read(0));
         assert_eq!((opener.poll(), gone.poll(), other.poll()), (None, None, None));
         assert_eq!(gone.leave(), 0); // so that the joiner looks for places, and comes by the other's first
-        let joiner = world.spawn(|world| settled(world.read(0)));
+        // In this order, in which loom comes by where the leaver is passed by.
         let leaves = world.spawn(move |_| other.leave());
         let supplies = world.spawn(|world| world.supply(0, 5));
+        let joiner = world.spawn(|world| settled(world.read(0)));
         assert_eq!(supplies.join().expect("the supplier ends"), Ok(()));
         assert!(leaves.join().expect("the leaver ends") <= 1);
         let read = joiner.join().expect("the joiner ends");

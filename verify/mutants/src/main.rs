@@ -16,6 +16,7 @@ mod model;
 mod record;
 mod run;
 mod source;
+mod together;
 mod tree;
 
 use std::collections::{BTreeMap, HashSet};
@@ -107,6 +108,7 @@ fn mutants(args: &Args) -> Result<ExitCode, Failure> {
         .filter(|mutant| !record.known(&mutant.id).is_some_and(|run| args.believes(&run)))
         .map(|mutant| (*mutant, accepted.contains(&mutant.id)))
         .collect();
+    left.sort_by_key(|(_, accepted)| *accepted); // of these nothing new is expected
     eprintln!("{} mutants, {} of them on record", chosen.len(), chosen.len() - left.len());
     if args.recorded {
         left.clear();

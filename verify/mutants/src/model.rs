@@ -1,5 +1,6 @@
 //! The models that may notice a mistake, and what they say.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
@@ -9,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::failure::Failure;
+use crate::together::VARIABLE;
 use crate::tree::Tree;
 
 /// A cell of the matrix, a test of the named races, or a pair of calls of which one stops. Or, where no model
@@ -84,18 +86,22 @@ enum Ended {
 
 /// Runs a program for so many seconds of processor time, and returns how it ended and what it said.
 fn run(
+    tree: &Tree,
     program: &Path,
     arguments: &[&str],
-    log: &Path,
     seconds: u64,
     variables: &[(&str, &str)],
 ) -> Result<(Ended, String), Failure> {
+    let log = &tree.scratch("model.log");
     let failed = |error| Failure::file(log, &error);
     let file = File::create(log).map_err(failed)?;
     let both = file.try_clone().map_err(failed)?;
     let limits = format!("ulimit -c 0; ulimit -v {MEMORY_KIB}; ulimit -t {seconds}; exec \"$0\" \"$@\"");
     let mut command = Command::new("sh");
     command.arg("-c").arg(limits).arg(program).args(arguments).envs(variables.iter().copied());
+    if let Some(mistake) = tree.chosen {
+        command.env(VARIABLE, mistake.to_string());
+    }
     command.env("RUST_BACKTRACE", "0").stdin(Stdio::null()).stdout(file).stderr(both);
     let mut child = command.spawn().map_err(failed)?;
     let begun = Instant::now();
@@ -139,7 +145,7 @@ pub(crate) fn cells(tree: &Tree, cells: &[Measured], bound: usize) -> Result<Ver
     let arguments =
         ["--jobs", "1", "--fail-fast", "--announce", "--only-bound", &bound_text, "--give-up", &most, "--cells", &list];
     let all = cells.iter().map(|(_, usual)| usual).sum::<usize>();
-    let (ended, said) = run(&tree.matrix(), &arguments, &tree.scratch("model.log"), time(all * 4), &[])?;
+    let (ended, said) = run(tree, &tree.matrix(), &arguments, time(all * 4), &[])?;
     let announced = said.lines().rev().find_map(|line| line.strip_prefix("exploring "));
     let running = Model::Cell(announced.unwrap_or_default().to_string());
     Ok(match ended {
@@ -170,7 +176,7 @@ pub(crate) fn stops(tree: &Tree, stops: &[Measured]) -> Result<Verdict, Failure>
     let list = list.to_string_lossy();
     let arguments = ["--jobs", "1", "--fail-fast", "--announce", "--models", &list];
     let all = stops.iter().map(|(_, usual)| usual).sum::<usize>();
-    let (ended, said) = run(&tree.stopped(), &arguments, &tree.scratch("model.log"), time(all * 4), &[])?;
+    let (ended, said) = run(tree, &tree.stopped(), &arguments, time(all * 4), &[])?;
     let announced = said.lines().rev().find_map(|line| line.strip_prefix("exploring "));
     let running = Model::Stop(announced.unwrap_or_default().to_string());
     Ok(match ended {
@@ -192,12 +198,12 @@ const MUST_FAIL: &str = "did not panic as expected";
 
 /// Explores one race, no further than `bound`.
 pub(crate) fn race(tree: &Tree, (name, usual): &Measured, bound: usize) -> Result<Verdict, Failure> {
-    let (program, log) = (tree.races()?, tree.scratch("model.log"));
+    let program = tree.races()?;
     let arguments = ["--exact", name, "--test-threads", "1", "--nocapture"];
     let (bound_text, limit) = (format!("{bound}-"), patience(*usual));
     let limit_text = limit.to_string();
     let variables = [("RACE_BOUND", bound_text.as_str()), ("RACE_LIMIT", limit_text.as_str())];
-    let (ended, said) = run(&program, &arguments, &log, time(limit), &variables)?;
+    let (ended, said) = run(tree, &program, &arguments, time(limit), &variables)?;
     let by = Model::Race(name.clone());
     Ok(match ended {
         Ended::Well if said.contains(": gave up") => Verdict::TimedOut(by),
@@ -218,7 +224,7 @@ pub(crate) fn race(tree: &Tree, (name, usual): &Measured, bound: usize) -> Resul
 pub(crate) fn tests(tree: &Tree, program: &Path) -> Result<Verdict, Failure> {
     // What many threads come to is luck, with a mistake and without.
     let arguments = ["--test-threads", "1", "--skip", "many_threads"];
-    let (ended, said) = run(program, &arguments, &tree.scratch("model.log"), 120, &[("PROPTEST_CASES", "32")])?;
+    let (ended, said) = run(tree, program, &arguments, 30, &[("PROPTEST_CASES", "32")])?;
     let failed = said.lines().find_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"));
     let unfinished = said.lines().rev().find_map(|line| line.strip_prefix("test ")?.split(" ... ").next());
     let by = Model::Test(failed.or(unfinished).unwrap_or_default().to_string());
@@ -231,6 +237,82 @@ pub(crate) fn tests(tree: &Tree, program: &Path) -> Result<Verdict, Failure> {
     })
 }
 
+/// Which mistakes the models come by, of those that are built together.
+#[derive(Debug, Default)]
+pub(crate) struct Reached(HashMap<(Model, usize), HashSet<u32>>);
+
+impl Reached {
+    /// Whether the model comes by the mistake when it is explored to this bound. It may, if nothing is known.
+    pub(crate) fn by(&self, model: &Model, bound: usize, mistake: u32) -> bool {
+        self.0.get(&(model.clone(), bound)).is_none_or(|reached| reached.contains(&mistake))
+    }
+
+    pub(crate) fn add(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
+    /// What a program said that was to tell. Each execution is told of when the next one begins, or at the end:
+    /// `running` is the model that runs when the first begins.
+    fn read(said: &str, bound: usize, running: Option<&Model>, model: fn(String) -> Model) -> Self {
+        let mut all: HashMap<(Model, usize), HashSet<u32>> = HashMap::new();
+        let mut sets: Vec<Vec<u32>> = Vec::new();
+        let (mut announced, mut told) = (running.cloned(), None);
+        for line in said.lines() {
+            if let Some(name) = line.strip_prefix("exploring ") {
+                announced = Some(model(name.to_string()));
+            } else if let Some(set) = line.strip_prefix("reached ") {
+                let set = match set.split_once(" =") {
+                    Some((_, numbers)) => {
+                        sets.push(numbers.split_whitespace().filter_map(|number| number.parse().ok()).collect());
+                        sets.last()
+                    }
+                    None => set.parse().ok().and_then(|number: usize| sets.get(number)),
+                };
+                if let (Some(model), Some(set)) = (told.take(), set) {
+                    all.entry((model, bound)).or_default().extend(set);
+                }
+                told.clone_from(&announced);
+            }
+        }
+        Self(all)
+    }
+}
+
+/// Which mistakes these cells come by.
+pub(crate) fn reached_by_cells(tree: &Tree, cells: &[Measured], bound: usize) -> Result<Reached, Failure> {
+    let list = tree.scratch("cells.txt");
+    let names: Vec<&str> = cells.iter().map(|(name, _)| name.as_str()).collect();
+    fs::write(&list, names.join("\n")).map_err(|error| Failure::file(&list, &error))?;
+    let (bound_text, list) = (bound.to_string(), list.to_string_lossy());
+    let arguments = ["--jobs", "1", "--announce", "--only-bound", &bound_text, "--cells", &list];
+    let (ended, said) = run(tree, &tree.matrix(), &arguments, 3600, &[])?;
+    if ended != Ended::Well {
+        return Err(Failure::new(format!("without a mistake the matrix fails: {said}")));
+    }
+    Ok(Reached::read(&said, bound, None, Model::Cell))
+}
+
+/// Which mistakes these pairs of calls come by.
+pub(crate) fn reached_by_stops(tree: &Tree, stops: &[Measured]) -> Result<Reached, Failure> {
+    let list = tree.scratch("stops.txt");
+    let names: Vec<&str> = stops.iter().map(|(name, _)| name.as_str()).collect();
+    fs::write(&list, names.join("\n")).map_err(|error| Failure::file(&list, &error))?;
+    let list = list.to_string_lossy();
+    let (ended, said) = run(tree, &tree.stopped(), &["--jobs", "1", "--announce", "--models", &list], 3600, &[])?;
+    if ended != Ended::Well {
+        return Err(Failure::new(format!("without a mistake the stopped models fail: {said}")));
+    }
+    Ok(Reached::read(&said, 0, None, Model::Stop))
+}
+
+/// Which mistakes a race comes by.
+pub(crate) fn reached_by_race(tree: &Tree, (name, _): &Measured, bound: usize) -> Result<Reached, Failure> {
+    let arguments = ["--exact", name, "--test-threads", "1", "--nocapture"];
+    let bound_text = format!("{bound}-");
+    let (_, said) = run(tree, &tree.races()?, &arguments, 3600, &[("RACE_BOUND", bound_text.as_str())])?;
+    Ok(Reached::read(&said, bound, Some(&Model::Race(name.clone())), Model::Race))
+}
+
 /// A model, and how many executions it has without a mistake.
 pub(crate) type Measured = (String, usize);
 
@@ -240,7 +322,7 @@ pub(crate) fn all_cells(tree: &Tree, bound: usize, most: usize, jobs: usize) -> 
     let (bound, most, jobs, file) =
         (bound.to_string(), most.saturating_add(1).to_string(), jobs.to_string(), json.to_string_lossy());
     let arguments = ["--only-bound", &bound, "--give-up", &most, "--jobs", &jobs, "--json", &file];
-    let (ended, said) = run(&tree.matrix(), &arguments, &tree.scratch("model.log"), 3600, &[])?;
+    let (ended, said) = run(tree, &tree.matrix(), &arguments, 3600, &[])?;
     if ended != Ended::Well {
         return Err(Failure::new(format!("without a mistake the matrix fails: {said}")));
     }
@@ -264,7 +346,7 @@ pub(crate) fn all_stops(tree: &Tree, names: &[&str], jobs: usize) -> Result<Vec<
     let (jobs, file, list) = (jobs.to_string(), json.to_string_lossy(), list.to_string_lossy());
     let arguments = ["--jobs", &jobs, "--json", &file, "--models", &list];
     let arguments = if names.is_empty() { &arguments[..4] } else { &arguments[..] };
-    let (ended, said) = run(&tree.stopped(), arguments, &tree.scratch("model.log"), 3600, &[])?;
+    let (ended, said) = run(tree, &tree.stopped(), arguments, 3600, &[])?;
     if ended != Ended::Well {
         return Err(Failure::new(format!("without a mistake the stopped models fail: {said}")));
     }
@@ -280,30 +362,48 @@ pub(crate) fn all_stops(tree: &Tree, names: &[&str], jobs: usize) -> Result<Vec<
     Ok(stops.iter().filter_map(sized).collect())
 }
 
-/// All races of which `chosen` says so, and that have no more executions than `most`.
-pub(crate) fn races(
-    tree: &Tree,
-    bound: usize,
-    most: usize,
-    chosen: impl Fn(&str) -> bool,
-) -> Result<Vec<Measured>, Failure> {
-    let (program, log) = (tree.races()?, tree.scratch("model.log"));
-    let (_, said) = run(&program, &["--list", "--format", "terse"], &log, 60, &[])?;
-    let names: Vec<String> = said.lines().filter_map(|line| line.strip_suffix(": test")).map(String::from).collect();
+/// The names of all races.
+pub(crate) fn race_names(tree: &Tree) -> Result<Vec<String>, Failure> {
+    let (_, said) = run(tree, &tree.races()?, &["--list", "--format", "terse"], 60, &[])?;
+    Ok(said.lines().filter_map(|line| line.strip_suffix(": test")).map(String::from).collect())
+}
+
+/// All races that have no more executions than `most`.
+pub(crate) fn races(tree: &Tree, bound: usize, most: usize) -> Result<Vec<Measured>, Failure> {
+    let program = tree.races()?;
     let mut all = Vec::new();
-    for name in names.into_iter().filter(|name| chosen(name)) {
+    for name in race_names(tree)? {
         let arguments = ["--exact", &name, "--test-threads", "1", "--nocapture"];
-        let (bound, most) = (format!("{bound}-"), (most + 1).to_string());
-        let variables = [("RACE_BOUND", bound.as_str()), ("RACE_LIMIT", most.as_str())];
-        let (ended, said) = run(&program, &arguments, &log, 3600, &variables)?;
-        let executions = said.split(" executions, ").next().and_then(|before| before.rsplit(' ').next()?.parse().ok());
+        let (bound, limit) = (format!("{bound}-"), (most + 1).to_string());
+        let variables = [("RACE_BOUND", bound.as_str()), ("RACE_LIMIT", limit.as_str())];
+        let (ended, said) = run(tree, &program, &arguments, 3600, &variables)?;
+        // Some explore more than once.
+        let explored =
+            said.split(" executions, ").filter_map(|before| before.rsplit(' ').next()?.parse::<usize>().ok());
+        let executions: usize = explored.sum();
         match (ended, executions) {
-            (Ended::Well, _) if said.contains(": gave up") => {}
-            (Ended::Well, executions) => all.push((name, executions.unwrap_or(1000))),
+            (Ended::Well, _) if said.contains(": gave up") || executions > most => {}
+            (Ended::Well, 0) => all.push((name, 1000)),
+            (Ended::Well, executions) => all.push((name, executions)),
             // It fails at its own bound only.
             _ if said.contains(MUST_FAIL) => {}
             _ => return Err(Failure::new(format!("without a mistake race {name} fails: {said}"))),
         }
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Model, Reached};
+
+    #[test]
+    fn an_execution_is_told_of_when_the_next_begins() {
+        let said = "exploring A\nreached 0 =\nreached 1 = 3\nreached 2 = 3 5\nexploring B\nreached 1\nreached 3 = 9\n";
+        let reached = Reached::read(said, 1, None, Model::Cell);
+        let by = |name: &str, mistake| reached.by(&Model::Cell(name.to_string()), 1, mistake);
+        assert!(by("A", 3) && by("A", 5) && !by("A", 9), "{reached:?}");
+        assert!(!by("B", 3) && !by("B", 5) && by("B", 9), "{reached:?}");
+        assert!(by("C", 7), "nothing is known of it");
+    }
 }

@@ -1,6 +1,6 @@
 //! Builds mutants and shows them to the models, several at a time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
@@ -12,10 +12,11 @@ use serde_json::json;
 use crate::failure::Failure;
 use crate::hash;
 use crate::make::Mutant;
-use crate::model::{self, Measured, Model, Verdict};
+use crate::model::{self, Measured, Model, Reached, Verdict};
 use crate::record::{Outcome, Record, Run, Versions};
 use crate::source::Source;
-use crate::tree::Tree;
+use crate::together::{self, Merged, TO_TELL};
+use crate::tree::{Fault, Tree};
 
 /// To which preemption bound the second round goes.
 const BOUND: usize = 2;
@@ -25,13 +26,21 @@ const CELL_MOST: usize = 100;
 /// A race takes part in the first round if it has no more executions, and in the second likewise.
 const RACE_MOST: [usize; BOUND] = [10_000, 2_000];
 /// Races that are too long for the second round, each with the file whose mutants are shown to it besides.
-const LONG: [(&str, &str); 3] = [
+const LONG: [(&str, &str); 7] = [
+    ("request.rs", "join_against_leave_and_supply"),
+    ("trap.rs", "a_permit_is_not_taken_for_an_earlier_one"),
+    ("trap.rs", "a_clean_page_against_a_detach_and_a_read"),
+    ("wake.rs", "join_against_leave_and_supply"),
     ("queue.rs", "queue_against_an_old_tail"),
     ("queue.rs", "queue_against_take"),
     ("queue.rs", "queue_against_two_takes"),
 ];
+/// More executions than any of these has.
+const LONG_USUAL: usize = 100_000;
 /// A pair of calls of which one stops takes part if it has no more executions.
 const STOP_MOST: usize = 100;
+/// Fewer mutants than these are each built alone.
+const TOGETHER: usize = 4;
 /// So many models are tried first, because they noticed other mistakes in the same place.
 const LIKELY: usize = 12;
 
@@ -69,12 +78,14 @@ impl Plan {
         }
         let mut plan = Self {
             first_cells: model::all_cells(tree, 1, usize::MAX - 1, jobs)?,
-            first_races: model::races(tree, 1, RACE_MOST[0], |_| true)?,
+            first_races: model::races(tree, 1, RACE_MOST[0])?,
             second_cells: model::all_cells(tree, BOUND, CELL_MOST, jobs)?,
-            second_races: model::races(tree, BOUND, RACE_MOST[1], |_| true)?,
-            long_races: model::races(tree, BOUND, usize::MAX - 1, |name| {
-                LONG.iter().any(|(_, race)| name.ends_with(race))
-            })?,
+            second_races: model::races(tree, BOUND, RACE_MOST[1])?,
+            long_races: model::race_names(tree)?
+                .into_iter()
+                .filter(|name| LONG.iter().any(|(_, race)| name.ends_with(race)))
+                .map(|name| (name, LONG_USUAL))
+                .collect(),
             stops: Self::stops(tree, &before, jobs)?,
         };
         let explored: HashMap<&str, usize> =
@@ -166,6 +177,8 @@ pub(crate) fn scattered(name: &str) -> u64 {
 struct Trial<'a> {
     tree: &'a Tree,
     plan: &'a Plan,
+    /// What is known of which models come by the mistake.
+    reached: Option<&'a Reached>,
     timed_out: Option<Model>,
 }
 
@@ -182,15 +195,26 @@ impl Trial<'_> {
         }
     }
 
+    /// Those of the models that come by the mistake.
+    fn that_reach(&self, models: &[Measured], bound: usize, model: fn(String) -> Model) -> Vec<Measured> {
+        let reaches = |name: &str| match (self.reached, self.tree.chosen) {
+            (Some(reached), Some(mistake)) => reached.by(&model(name.to_string()), bound, mistake),
+            _ => true,
+        };
+        models.iter().filter(|(name, _)| reaches(name)).cloned().collect()
+    }
+
     fn round(&mut self, cells: &[Measured], races: &[Measured], bound: usize) -> Result<Option<Outcome>, Failure> {
-        let verdict = model::cells(self.tree, cells, bound)?;
+        let cells = self.that_reach(cells, bound, Model::Cell);
+        let races = self.that_reach(races, bound, Model::Race);
+        let verdict = model::cells(self.tree, &cells, bound)?;
         if let Some(outcome) = self.heard(verdict) {
             return Ok(Some(outcome));
         }
         if !races.is_empty() && !self.tree.build_races()? {
             return Err(Failure::new(format!("the races do not build:\n{}", self.tree.build_log())));
         }
-        for race in races {
+        for race in &races {
             let verdict = model::race(self.tree, race, bound)?;
             if let Some(outcome) = self.heard(verdict) {
                 return Ok(Some(outcome));
@@ -201,10 +225,11 @@ impl Trial<'_> {
 
     /// As [`round`](Self::round), of pairs of calls of which one stops.
     fn stops(&mut self, stops: &[Measured]) -> Result<Option<Outcome>, Failure> {
+        let stops = self.that_reach(stops, 0, Model::Stop);
         if stops.is_empty() || !self.tree.build_stopped()? {
             return Ok(None);
         }
-        let verdict = model::stops(self.tree, stops)?;
+        let verdict = model::stops(self.tree, &stops)?;
         Ok(self.heard(verdict))
     }
 
@@ -292,6 +317,13 @@ impl Trial<'_> {
     }
 }
 
+/// Mutants that were built together.
+struct Built {
+    made: Vec<u32>,
+    /// Those that do not compile beside what is there.
+    alone: Vec<u32>,
+}
+
 /// What all jobs share.
 pub(crate) struct Work<'a> {
     pub(crate) sources: &'a [Source],
@@ -301,7 +333,109 @@ pub(crate) struct Work<'a> {
     pub(crate) mutants: &'a [(&'a Mutant, bool)],
 }
 
+/// How far a run is.
+struct Tally {
+    done: AtomicUsize,
+    begun: Instant,
+}
+
 impl Work<'_> {
+    /// Runs all mutants, with a job for each tree: as many as go into one build together, then of the others again as
+    /// many, and those that are left each in a build of its own.
+    pub(crate) fn all(&self, trees: &[Tree]) -> Result<(), Failure> {
+        let tally = Tally { done: AtomicUsize::new(0), begun: Instant::now() };
+        let has_choice = |number: &u32| self.mutant(*number).0.choice.is_some();
+        let numbers = (1..).take(self.mutants.len());
+        let (mut left, mut alone): (Vec<u32>, Vec<u32>) = numbers.partition(has_choice);
+        while left.len() >= TOGETHER {
+            let built = self.build(&trees[0], &left)?;
+            left.retain(|number| !built.made.contains(number) && !built.alone.contains(number));
+            alone.extend(built.alone);
+            eprintln!("{} in this build, {} in others, {} alone", built.made.len(), left.len(), alone.len());
+            let reached = self.reached(trees)?;
+            Self::share(trees.len(), &built.made, |job, number| {
+                let (tree, begun) = (trees[0].choosing(number, job)?, Instant::now());
+                let (mutant, accepted) = self.mutant(number);
+                let outcome = Trial { tree: &tree, plan: self.plan, reached: Some(&reached), timed_out: None }.run(
+                    self.record,
+                    mutant,
+                    accepted,
+                )?;
+                self.add(&tally, mutant, &Run { outcome, seconds: begun.elapsed().as_secs_f64() })
+            })?;
+        }
+        for source in self.sources {
+            trees[0].write(&source.path, &source.text)?;
+        }
+        alone.extend(left);
+        Self::share(trees.len(), &alone, |job, number| {
+            let (mutant, accepted) = self.mutant(number);
+            self.add(&tally, mutant, &self.one(&trees[job], mutant, accepted)?)
+        })
+    }
+
+    /// The mutant of this number, and whether it is accepted.
+    fn mutant(&self, number: u32) -> (&Mutant, bool) {
+        self.mutants[number as usize - 1]
+    }
+
+    /// Builds as many of these mutants together as go together.
+    fn build(&self, tree: &Tree, numbers: &[u32]) -> Result<Built, Failure> {
+        let (mut left, mut alone) = (numbers.to_vec(), Vec::new());
+        loop {
+            let mutants: Vec<(&Mutant, u32)> = left.iter().map(|number| (self.mutant(*number).0, *number)).collect();
+            let merged = together::merge(self.sources, &mutants)?;
+            for file in &merged {
+                tree.write(&file.path, &file.text)?;
+            }
+            let faults = match tree.build_all()? {
+                None => tree.build_all_tests()?,
+                faults => faults,
+            };
+            let Some(faults) = faults else {
+                return Ok(Built { made: merged.iter().flat_map(Merged::numbers).collect(), alone });
+            };
+            let of = |fault: &Fault| merged.iter().find(|file| file.path == fault.path)?.at(&fault.at);
+            let mut blamed: HashSet<u32> = faults.iter().filter(|fault| fault.is_primary).filter_map(of).collect();
+            if blamed.is_empty() {
+                blamed = faults.iter().filter_map(of).collect();
+            }
+            if blamed.is_empty() {
+                return Err(Failure::new(format!("the mutants do not build together:\n{}", tree.build_log())));
+            }
+            left.retain(|number| !blamed.contains(number));
+            alone.extend(blamed);
+        }
+    }
+
+    /// Has every model tell which mistakes it comes by, of those that were built together.
+    fn reached(&self, trees: &[Tree]) -> Result<Reached, Failure> {
+        type Tell<'a> = Box<dyn Fn(&Tree) -> Result<Reached, Failure> + Sync + 'a>;
+        let plan = self.plan;
+        let mut all: Vec<Tell<'_>> = vec![
+            Box::new(|tree| model::reached_by_cells(tree, &plan.first_cells, 1)),
+            Box::new(|tree| model::reached_by_cells(tree, &plan.second_cells, BOUND)),
+            Box::new(|tree| model::reached_by_stops(tree, &plan.stops)),
+        ];
+        // The long ones take as long as their mutants.
+        for (races, bound) in [(&plan.first_races, 1), (&plan.second_races, BOUND)] {
+            all.extend(
+                races
+                    .iter()
+                    .map(|race| -> Tell<'_> { Box::new(move |tree| model::reached_by_race(tree, race, bound)) }),
+            );
+        }
+        let reached: Mutex<Reached> = Mutex::default();
+        let numbers: Vec<u32> = (0..).take(all.len()).collect();
+        Self::share(trees.len(), &numbers, |job, number| {
+            let told = all[number as usize](&trees[0].choosing(TO_TELL, job)?)?;
+            reached.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(told);
+            Ok(())
+        })?;
+        Ok(reached.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// A mutant in a build of its own.
     fn one(&self, tree: &Tree, mutant: &Mutant, accepted: bool) -> Result<Run, Failure> {
         let begun = Instant::now();
         let source = self.sources.iter().find(|source| source.path == mutant.file);
@@ -309,7 +443,7 @@ impl Work<'_> {
         tree.write(&mutant.file, &mutant.apply(text))?;
         let built = tree.build();
         let outcome = if built? {
-            Trial { tree, plan: self.plan, timed_out: None }.run(self.record, mutant, accepted)
+            Trial { tree, plan: self.plan, reached: None, timed_out: None }.run(self.record, mutant, accepted)
         } else {
             Ok(Outcome::NotCompiled)
         };
@@ -317,27 +451,23 @@ impl Work<'_> {
         Ok(Run { outcome: outcome?, seconds: begun.elapsed().as_secs_f64() })
     }
 
-    /// Runs all mutants, with a job for each tree.
-    pub(crate) fn all(&self, trees: &[Tree]) -> Result<(), Failure> {
-        let next = AtomicUsize::new(0);
-        let done = AtomicUsize::new(0);
-        let stop = AtomicBool::new(false);
+    /// Does something with each of these, in so many jobs.
+    fn share(
+        jobs: usize,
+        numbers: &[u32],
+        each: impl Fn(usize, u32) -> Result<(), Failure> + Sync,
+    ) -> Result<(), Failure> {
+        let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
         let failure: Mutex<Option<Failure>> = Mutex::new(None);
-        let begun = Instant::now();
         std::thread::scope(|scope| {
-            for tree in trees {
-                scope.spawn(|| {
+            for job in 0..jobs {
+                let (next, stop, failure, each) = (&next, &stop, &failure, &each);
+                scope.spawn(move || {
                     while !stop.load(Ordering::Relaxed) {
-                        let Some((mutant, accepted)) = self.mutants.get(next.fetch_add(1, Ordering::Relaxed)) else {
-                            return;
-                        };
-                        let run = self.one(tree, mutant, *accepted);
-                        match run.and_then(|run| self.record.add(mutant, &run).map(|()| run)) {
-                            Ok(run) => self.say(mutant, &run, done.fetch_add(1, Ordering::Relaxed) + 1, begun),
-                            Err(error) => {
-                                stop.store(true, Ordering::Relaxed);
-                                failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(error);
-                            }
+                        let Some(number) = numbers.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
+                        if let Err(error) = each(job, *number) {
+                            stop.store(true, Ordering::Relaxed);
+                            failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(error);
                         }
                     }
                 });
@@ -345,6 +475,12 @@ impl Work<'_> {
         });
         let failure = failure.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         failure.map_or(Ok(()), Err)
+    }
+
+    fn add(&self, tally: &Tally, mutant: &Mutant, run: &Run) -> Result<(), Failure> {
+        self.record.add(mutant, run)?;
+        self.say(mutant, run, tally.done.fetch_add(1, Ordering::Relaxed) + 1, tally.begun);
+        Ok(())
     }
 
     #[allow(clippy::cast_precision_loss)] // some hundred mutants

@@ -1,5 +1,5 @@
 //! The source of the core, as the models compile it: every module that lib.rs leads to, without what
-//! a `cfg` takes away under loom.
+//! a `cfg` takes away under loom, or has only there.
 
 use std::path::{Path, PathBuf};
 
@@ -49,21 +49,23 @@ pub(crate) fn read(core: &Path) -> Result<Vec<Source>, Failure> {
     Ok(found)
 }
 
-/// Whether the `cfg`s of an item let it be under loom.
+/// Whether the `cfg`s of an item let it be under loom, and not only there.
 pub(crate) fn is_compiled(attributes: &[Attribute]) -> bool {
     attributes.iter().all(|attribute| match &attribute.meta {
-        Meta::List(list) if list.path.is_ident("cfg") => list.parse_args::<Meta>().map_or(true, |meta| holds(&meta)),
+        Meta::List(list) if list.path.is_ident("cfg") => {
+            list.parse_args::<Meta>().map_or(true, |meta| holds(&meta, true) && holds(&meta, false))
+        }
         _ => true,
     })
 }
 
-fn holds(predicate: &Meta) -> bool {
+fn holds(predicate: &Meta, under_loom: bool) -> bool {
     let parts = |list: &syn::MetaList| -> Vec<bool> {
         let all = list.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated);
-        all.map(|all| all.iter().map(holds).collect()).unwrap_or_default()
+        all.map(|all| all.iter().map(|part| holds(part, under_loom)).collect()).unwrap_or_default()
     };
     match predicate {
-        Meta::Path(path) => path.is_ident("loom"),
+        Meta::Path(path) => path.is_ident("loom") && under_loom,
         Meta::List(list) if list.path.is_ident("not") => parts(list).iter().all(|part| !part),
         Meta::List(list) if list.path.is_ident("any") => parts(list).contains(&true),
         Meta::List(list) => parts(list).iter().all(|part| *part),

@@ -4,8 +4,9 @@
 //! the core and of the models. The named races are one binary there, since linking is what takes time.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use crate::failure::Failure;
 
@@ -19,6 +20,19 @@ const SLOW: [&str; 3] = ["allocations", "linearizability", "real_threads"];
 pub(crate) struct Tree {
     root: PathBuf,
     target: PathBuf,
+    /// Where its models write.
+    desk: PathBuf,
+    /// Its programs have many mistakes and make this one: they are built.
+    pub(crate) chosen: Option<u32>,
+}
+
+/// Where the compiler found fault: in a file of the core, at a part of its text.
+#[derive(Clone, Debug)]
+pub(crate) struct Fault {
+    pub(crate) path: String,
+    pub(crate) at: Range<usize>,
+    /// There it is wrong. Else the place has to do with it.
+    pub(crate) is_primary: bool,
 }
 
 impl Tree {
@@ -26,10 +40,17 @@ impl Tree {
     pub(crate) fn new(workspace: &Path, home: &Path, number: usize) -> Result<Self, Failure> {
         let root = home.join(format!("tree-{number}"));
         copy(workspace, &root)?;
-        let tree = Self { root, target: home.join(format!("target-{number}")) };
+        let tree = Self { desk: root.clone(), root, target: home.join(format!("target-{number}")), chosen: None };
         tree.combine("verify/tests", RACES, "#![cfg(loom)]\n", &[])?;
         tree.combine("tests/tests", TESTS, "", &SLOW)?;
         Ok(tree)
+    }
+
+    /// The same programs, making one of their mistakes, beside others who run them.
+    pub(crate) fn choosing(&self, mistake: u32, job: usize) -> Result<Self, Failure> {
+        let desk = self.root.join(format!("desk-{job}"));
+        fs::create_dir_all(&desk).map_err(|error| Failure::file(&desk, &error))?;
+        Ok(Self { desk, chosen: Some(mistake), ..self.clone() })
     }
 
     /// One test binary of all files in a folder.
@@ -81,12 +102,63 @@ impl Tree {
         self.build_models(&["--bin", "stopped"])
     }
 
+    /// Builds all models. Not `None`: it does not compile, for these faults in the core.
+    pub(crate) fn build_all(&self) -> Result<Option<Vec<Fault>>, Failure> {
+        let what = ["-p", "upager-verify", "--bin", "matrix", "--bin", "stopped", "--test", RACES];
+        let built = self.cargo_with(&["build"], &what, "--cfg loom --cap-lints allow", &self.target)?;
+        Ok((!built).then(|| self.faults()))
+    }
+
+    /// As [`build_all`](Self::build_all), of the behaviour tests.
+    pub(crate) fn build_all_tests(&self) -> Result<Option<Vec<Fault>>, Failure> {
+        let built = self.build_tests_anew()?;
+        Ok((!built).then(|| self.faults()))
+    }
+
+    /// Where the compiler found fault last, as far as that is in the core.
+    fn faults(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        for message in self.said().filter(|message| message["message"]["level"] == "error") {
+            for span in message["message"]["spans"].as_array().into_iter().flatten() {
+                let place = |name: &str| span[name].as_u64().and_then(|place| usize::try_from(place).ok());
+                if let (Some(file), Some(start), Some(end)) =
+                    (span["file_name"].as_str(), place("byte_start"), place("byte_end"))
+                    && let Some((_, path)) = file.split_once("core/src/")
+                {
+                    faults.push(Fault {
+                        path: path.to_string(),
+                        at: start..end,
+                        is_primary: span["is_primary"] == true,
+                    });
+                }
+            }
+        }
+        faults
+    }
+
+    /// What the compiler said last.
+    fn said(&self) -> impl Iterator<Item = serde_json::Value> {
+        let log = fs::read_to_string(self.root.join("build.log")).unwrap_or_default();
+        let said: Vec<_> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        said.into_iter()
+    }
+
     fn build_models(&self, which: &[&str]) -> Result<bool, Failure> {
+        if self.chosen.is_some() {
+            return Ok(true);
+        }
         self.cargo(&[&["-p", "upager-verify"], which].concat(), "--cfg loom --cap-lints allow", &self.target)
     }
 
     /// Builds the behaviour tests. False: it does not compile.
     pub(crate) fn build_tests(&self) -> Result<bool, Failure> {
+        if self.chosen.is_some() {
+            return Ok(true);
+        }
+        self.build_tests_anew()
+    }
+
+    fn build_tests_anew(&self) -> Result<bool, Failure> {
         let target = self.target.join("tests");
         let build = |what: &[&str]| self.cargo_with(&["test", "--no-run"], what, "--cap-lints allow", &target);
         Ok(build(&["-p", "upager-tests", "--test", TESTS])? && build(&["-p", "upager", "--lib"])?)
@@ -99,14 +171,15 @@ impl Tree {
     fn cargo_with(&self, command: &[&str], what: &[&str], flags: &str, target: &Path) -> Result<bool, Failure> {
         let log = self.root.join("build.log");
         let file = fs::File::create(&log).map_err(|error| Failure::file(&log, &error))?;
+        let both = file.try_clone().map_err(|error| Failure::file(&log, &error))?;
         let built = Command::new("cargo")
             .args(command)
-            .args(["--locked", "--quiet", "--profile", "mutant"])
+            .args(["--locked", "--quiet", "--profile", "mutant", "--message-format", "json"])
             .args(what)
             .current_dir(&self.root)
             .env("RUSTFLAGS", flags)
             .env("CARGO_TARGET_DIR", target)
-            .stdout(Stdio::null())
+            .stdout(both)
             .stderr(file)
             .status();
         built.map(|status| status.success()).map_err(|error| Failure::file(Path::new("cargo"), &error))
@@ -114,7 +187,8 @@ impl Tree {
 
     /// Why it did not build.
     pub(crate) fn build_log(&self) -> String {
-        fs::read_to_string(self.root.join("build.log")).unwrap_or_default()
+        let rendered = |message: serde_json::Value| message["message"]["rendered"].as_str().map(String::from);
+        self.said().filter_map(rendered).collect()
     }
 
     /// The program of the matrix.
@@ -144,7 +218,7 @@ impl Tree {
 
     /// A file of the tree's own, for what its models say.
     pub(crate) fn scratch(&self, name: &str) -> PathBuf {
-        self.root.join(name)
+        self.desk.join(name)
     }
 }
 

@@ -8,8 +8,6 @@
 //! | a compare-and-swap that fails | Acquire, Relaxed |
 //! | fence | AcqRel; it is removed with the other [statements](super::statements) |
 
-use std::ops::Range;
-
 use syn::spanned::Spanned;
 use syn::{Expr, ExprCall, ExprMethodCall};
 
@@ -68,7 +66,7 @@ impl Maker<'_> {
 
     fn weaken(&mut self, call: &ExprMethodCall, (at, order): &(&Expr, &'static str), part: Part, which: &str) {
         for weaker in weaker(order, part) {
-            self.add(format!("{which}to-{weaker}"), call, vec![(range(at.span()), named(weaker))]);
+            self.add_value(format!("{which}to-{weaker}"), call, range(at.span()), named(weaker));
         }
     }
 
@@ -79,7 +77,7 @@ impl Maker<'_> {
             && let Some(argument) = call.args.first()
             && order(argument) == Some("SeqCst")
         {
-            self.add("fence-to-AcqRel", call, vec![(range(argument.span()), named("AcqRel"))]);
+            self.add_value("fence-to-AcqRel", call, range(argument.span()), named("AcqRel"));
         }
     }
 
@@ -94,7 +92,7 @@ impl Maker<'_> {
             "{{ let (place, from, to) = (&({place}), {from}, {to}); let now = place.load({failure}); \
              if now == from {{ place.store(to, {store}); Ok(now) }} else {{ Err(now) }} }}"
         );
-        self.add("in-two-steps", call, vec![whole(call, text)]);
+        self.add_value("in-two-steps", call, range(call.span()), text);
     }
 
     /// Any other read-modify-write as a load and a store; one that changes nothing, as a load.
@@ -119,7 +117,7 @@ impl Maker<'_> {
                 format!("{{ let place = &({place}); let now = place.load({load}); place.store({to}, {store}); now }}");
             ("in-two-steps", text)
         };
-        self.add(kind, call, vec![whole(call, text)]);
+        self.add_value(kind, call, range(call.span()), text);
     }
 }
 
@@ -130,8 +128,4 @@ fn named(order: &str) -> String {
 
 fn store_order(order: &str) -> &'static str {
     if matches!(order, "AcqRel" | "Release" | "SeqCst") { "Release" } else { "Relaxed" }
-}
-
-fn whole(call: &ExprMethodCall, text: String) -> (Range<usize>, String) {
-    (range(call.span()), text)
 }

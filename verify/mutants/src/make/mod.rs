@@ -3,6 +3,8 @@
 //!
 //! A mutant's name is its file, function, kind, and which one of that kind in that function it is. So
 //! it stays the same when other functions change.
+//!
+//! Most mutants can besides be made [together](crate::together): then a program chooses when it runs.
 
 mod atomics;
 mod statements;
@@ -19,6 +21,9 @@ use syn::{Block, Expr, ImplItemFn, Item, ItemFn, ItemImpl, ItemMod, Stmt, TraitI
 use crate::failure::Failure;
 use crate::source::{Source, is_compiled};
 
+/// The file with the page word, its tags and its flags.
+pub(crate) const TAGS: &str = "slot.rs";
+
 /// One mistake.
 #[derive(Clone, Debug)]
 pub(crate) struct Mutant {
@@ -32,6 +37,50 @@ pub(crate) struct Mutant {
     pub(crate) before: String,
     pub(crate) after: String,
     edits: Vec<Edit>,
+    /// How it is made together with others. `None`: it is not.
+    pub(crate) choice: Option<Choice>,
+}
+
+/// What stands in the place of a part of the text, so that the program makes the mistake if it is told to.
+#[derive(Clone, Debug)]
+pub(crate) struct Choice {
+    pub(crate) at: Range<usize>,
+    pub(crate) parts: Vec<Part>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Part {
+    Text(String),
+    /// An expression: whether this mistake is to be made.
+    Chosen,
+    /// What there is in the text, which may have choices in it.
+    Here(Range<usize>),
+}
+
+impl Choice {
+    /// `to` instead of the expression there.
+    fn value(at: Range<usize>, to: &str) -> Self {
+        let parts = vec![
+            Part::Text("(if ".to_string()),
+            Part::Chosen,
+            Part::Text(format!(" {{ {to} }} else {{ ")),
+            Part::Here(at.clone()),
+            Part::Text(" })".to_string()),
+        ];
+        Self { at, parts }
+    }
+
+    /// `to` instead of the statements there, which bind nothing.
+    fn statement(at: Range<usize>, to: &str) -> Self {
+        let parts = vec![
+            Part::Text("if ".to_string()),
+            Part::Chosen,
+            Part::Text(format!(" {{ {to} }} else {{ ")),
+            Part::Here(at.clone()),
+            Part::Text(" }".to_string()),
+        ];
+        Self { at, parts }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -104,8 +153,26 @@ impl Maker<'_> {
         self.text(&range(node.span()))
     }
 
-    /// Adds a mutant. `shown` is what its description shows.
-    fn add(&mut self, kind: impl Into<String>, shown: &impl Spanned, edits: Vec<(Range<usize>, String)>) {
+    /// Adds a mutant that is another value of an expression. `shown` is what its description shows.
+    fn add_value(&mut self, kind: impl Into<String>, shown: &impl Spanned, at: Range<usize>, to: String) {
+        let choice = Choice::value(at.clone(), &to);
+        self.add(kind, shown, vec![(at, to)], Some(choice));
+    }
+
+    /// Adds a mutant that does something else instead of a statement.
+    fn add_statement(&mut self, kind: impl Into<String>, shown: &impl Spanned, at: Range<usize>, to: String) {
+        let choice = Choice::statement(at.clone(), &to);
+        self.add(kind, shown, vec![(at, to)], Some(choice));
+    }
+
+    /// Adds a mutant.
+    fn add(
+        &mut self,
+        kind: impl Into<String>,
+        shown: &impl Spanned,
+        edits: Vec<(Range<usize>, String)>,
+        choice: Option<Choice>,
+    ) {
         let (Some(function), kind) = (self.function.last(), kind.into()) else { return };
         let edits: Vec<Edit> = edits.into_iter().map(|(at, to)| Edit { at, to }).collect();
         // The description is about the whole that is shown, or about more, if the edits reach further.
@@ -131,6 +198,7 @@ impl Maker<'_> {
             before: on_one_line(&before),
             after: on_one_line(&after),
             edits,
+            choice,
         });
     }
 
@@ -261,6 +329,7 @@ mod tests {
     #[test]
     fn what_is_not_compiled_has_no_mutants() {
         let text = "#[cfg(test)] mod tests { fn f() { X.store(1, Release); } }\n\
+                    #[cfg(loom)] fn g() { X.store(1, Release); }\n\
                     impl A { #[cfg(feature = \"std\")] fn f(&self) { self.0.store(1, Release); } }";
         assert_eq!(made("a.rs", text), []);
     }

@@ -15,7 +15,7 @@ use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::{Expr, ExprMethodCall, Local, Pat, Stmt};
 
-use super::{Maker, range};
+use super::{Choice, Maker, Part, range};
 use crate::source::is_compiled;
 
 impl Maker<'_> {
@@ -39,11 +39,11 @@ impl Maker<'_> {
             Stmt::Expr(Expr::If(recheck), _)
                 if recheck.else_branch.is_none() && leaves(&recheck.then_branch.stmts) && asks(&recheck.cond) =>
             {
-                self.add("without-recheck", &recheck.cond, vec![(here, String::new())]);
+                self.add_statement("without-recheck", &recheck.cond, here, String::new());
             }
             _ => {
                 if let Some(name) = called(statement) {
-                    self.add(format!("without-{name}"), statement, vec![(here, String::new())]);
+                    self.add_statement(format!("without-{name}"), statement, here, String::new());
                 }
             }
         }
@@ -63,11 +63,20 @@ impl Maker<'_> {
             uses.visit_stmt(statement);
         }
         if uses.found.is_empty() {
-            self.add("pin-ends-at-once", statement, vec![(range(statement.span()), format!("drop({text});"))]);
+            let (here, at) = (range(pin.span()), range(statement.span()));
+            let parts = vec![
+                Part::Text(format!("let {name} = if ")),
+                Part::Chosen,
+                Part::Text(format!(" {{ drop({text}); None }} else {{ Some(")),
+                Part::Here(here),
+                Part::Text(") };".to_string()),
+            ];
+            let choice = Choice { at: at.clone(), parts };
+            self.add("pin-ends-at-once", statement, vec![(at, format!("drop({text});"))], Some(choice));
         } else {
             let mut edits = vec![(range(statement.span()), String::new())];
             edits.extend(uses.found.into_iter().map(|at| (at, text.clone())));
-            self.add("pin-for-each-use", pin, edits);
+            self.add("pin-for-each-use", pin, edits, None);
         }
     }
 
@@ -78,7 +87,7 @@ impl Maker<'_> {
             && let Some(deferred) = args.first()
         {
             let text = format!("drop(({})());", self.text_of(deferred));
-            self.add("deferred-at-once", statement, vec![(here, text)]);
+            self.add_statement("deferred-at-once", statement, here, text);
         }
     }
 
@@ -105,13 +114,99 @@ impl Maker<'_> {
                 if matches!(unwrapped(tail), Expr::MethodCall(_) | Expr::Call(_)) && !is_made(tail) =>
             {
                 let text = format!("let value = {};\n{}\nvalue", texts.1, texts.0);
-                self.add(name, first, vec![(one.start..two.end, text)]);
+                self.add_statement(name, first, one.start..two.end, text);
             }
             Stmt::Expr(tail, None) if !matches!(tail, Expr::If(_) | Expr::While(_) | Expr::ForLoop(_)) => {}
-            _ if may_move(second) => self.add(name, first, vec![(one, texts.1), (two, texts.0)]),
+            _ if may_move(second) => {
+                let choice = self.exchanged(first, second);
+                self.add(name, first, vec![(one, texts.1), (two, texts.0)], choice);
+            }
             _ => {}
         }
     }
+}
+
+impl Maker<'_> {
+    /// Two neighbours in either order. `None`: they bind in a way that does not allow it.
+    fn exchanged(&self, first: &Stmt, second: &Stmt) -> Option<Choice> {
+        let (one, two) = (range(first.span()), range(second.span()));
+        let texts = (self.text(&one), self.text(&two));
+        let at = one.start..two.end;
+        let text = |text: &str| Part::Text(text.to_string());
+        let parts = match (binds(first), binds(second)) {
+            (false, false) => return Some(Choice::statement(at, &format!("{} {}", texts.1, texts.0))),
+            // What binds stays, and the other comes before it or after it.
+            (false, true) => vec![
+                text("if !"),
+                Part::Chosen,
+                text(" { "),
+                Part::Here(one),
+                text(" } "),
+                Part::Here(two),
+                text(" if "),
+                Part::Chosen,
+                Part::Text(format!(" {{ {} }}", texts.0)),
+            ],
+            (true, false) => vec![
+                text("if "),
+                Part::Chosen,
+                Part::Text(format!(" {{ {} }} ", texts.1)),
+                Part::Here(one),
+                text(" if !"),
+                Part::Chosen,
+                text(" { "),
+                Part::Here(two),
+                text(" }"),
+            ],
+            (true, true) => {
+                let (one, two) = (self.bound(first)?, self.bound(second)?);
+                let values = (self.text(&one.value), self.text(&two.value));
+                vec![
+                    Part::Text(format!("let ({}, {}) = if ", one.pattern, two.pattern)),
+                    Part::Chosen,
+                    Part::Text(format!(
+                        " {{ let mistaken_2{} = {}; let mistaken_1{} = {}; (mistaken_1, mistaken_2) }} \
+                         else {{ let mistaken_1{} = ",
+                        two.of_type, values.1, one.of_type, values.0, one.of_type
+                    )),
+                    Part::Here(one.value),
+                    Part::Text(format!("; let mistaken_2{} = ", two.of_type)),
+                    Part::Here(two.value),
+                    text("; (mistaken_1, mistaken_2) };"),
+                ]
+            }
+        };
+        Some(Choice { at, parts })
+    }
+
+    /// What a `let` without `else` binds, and to what.
+    fn bound(&self, statement: &Stmt) -> Option<Bound<'_>> {
+        let Stmt::Local(Local { pat, init: Some(init), .. }) = statement else { return None };
+        if init.diverge.is_some() {
+            return None;
+        }
+        let value = range(init.expr.span());
+        Some(match pat {
+            Pat::Type(typed) => {
+                let of_type = format!(": {}", self.text_of(&typed.ty));
+                Bound { pattern: self.text_of(&typed.pat), of_type, value }
+            }
+            _ => Bound { pattern: self.text_of(pat), of_type: String::new(), value },
+        })
+    }
+}
+
+/// The parts of a `let`.
+struct Bound<'a> {
+    pattern: &'a str,
+    /// With the colon, or nothing.
+    of_type: String,
+    value: Range<usize>,
+}
+
+/// Whether a statement binds something for those after it.
+fn binds(statement: &Stmt) -> bool {
+    matches!(statement, Stmt::Local(local) if !is_wild(&local.pat))
 }
 
 fn attributes(statement: &Stmt) -> &[syn::Attribute] {

@@ -5,7 +5,7 @@
 
 use syn::{Expr, ExprPath, File, Item, Lit, Visibility};
 
-use super::{Maker, range};
+use super::{Maker, TAGS, range};
 use syn::spanned::Spanned;
 
 /// The names, in the order of the file.
@@ -49,7 +49,7 @@ impl Tags {
 
 impl Maker<'_> {
     pub(super) fn tag(&mut self, path: &ExprPath) {
-        if self.source.path != "slot.rs" {
+        if self.source.path != TAGS {
             return;
         }
         let Some(name) = path.path.get_ident().map(ToString::to_string) else { return };
@@ -57,10 +57,10 @@ impl Maker<'_> {
             // The next two, around: enough to be another state, without all of them.
             for step in 1..=2 {
                 let other = self.tags.tags[(at + step) % self.tags.tags.len()].clone();
-                self.add(format!("{name}-is-{other}"), path, vec![(range(path.span()), other)]);
+                self.add_value(format!("{name}-is-{other}"), path, range(path.span()), other);
             }
         } else if self.tags.flags.contains(&name) {
-            self.add(format!("without-{name}"), path, vec![(range(path.span()), "0".to_string())]);
+            self.add_value(format!("without-{name}"), path, range(path.span()), "0".to_string());
         }
     }
 }
