@@ -26,7 +26,7 @@ type Parting = fn(World) -> Result<()>;
 fn stops_before(step: usize, name: &'static str, part: Parting) -> bool {
     let has_stopped = Arc::new(AtomicBool::new(false));
     let stops = has_stopped.clone();
-    explore(name, Bounds { modelled: 1, real: 1 }, move |world: World| {
+    explore(name, Bounds { modelled: Some(1), real: 1 }, move |world: World| {
         let (stops, late) = (stops.clone(), Arc::new(AtomicBool::new(false)));
         let (is_late, vmo, port) = (late.clone(), world.vmo.clone(), world.port.clone());
         let platform = world.platform.clone();

@@ -175,7 +175,7 @@ fn dirty_of_a_page_that_awaits_clean_against_detach_and_then_a_write() {
 /// on it.
 #[test]
 fn dirty_of_a_page_that_awaits_clean_against_detach_write_and_end() {
-    let bounds = Bounds { modelled: 2, real: 1 };
+    let bounds = Bounds { modelled: Some(2), real: 1 };
     explore_trapping("dirty of a page that awaits clean against detach, write and END", bounds, 1, |world: World| {
         world.supply(0, 1).expect("attached");
         assert_eq!(world.dirty(0, 1), Ok(()));
@@ -201,7 +201,7 @@ fn dirty_of_a_page_that_awaits_clean_against_detach_write_and_end() {
 /// Who waits for a permit that a shrink refuses is woken by that: its opener does not know of him.
 #[test]
 fn dirty_range_against_a_writer_and_a_shrink() {
-    let bounds = Bounds { modelled: 1, real: 1 };
+    let bounds = Bounds { modelled: Some(1), real: 1 };
     explore_trapping_resizable("dirty range against a writer and a shrink", bounds, 2, |world: World| {
         two_clean_pages(&world);
         let writer = world.spawn(|world| settled(world.write(1, 3)));
@@ -223,7 +223,7 @@ fn dirty_range_against_a_writer_and_a_shrink() {
 /// The page names a request that has failed and is about to turn it back. Then it names another one, in the same entry.
 #[test]
 fn dirty_of_a_page_against_the_next_life_of_the_request_that_it_names() {
-    let bounds = Bounds { modelled: 2, real: 1 };
+    let bounds = Bounds { modelled: Some(2), real: 1 };
     explore_trapping("dirty against a request's next life", bounds, 2, |world: World| {
         two_clean_pages(&world);
         let (mut first, mut other) = (world.write(0, 2), world.write(1, 2));
