@@ -79,27 +79,21 @@ impl From<Full> for Status {
     }
 }
 
-/// The calling thread's record, once it has one.
-struct Mine(Cell<Option<&'static Record<Object>>>);
-
-impl Mine {
-    #[cold]
-    fn first(&self, table: &'static Table<Object>) -> Option<&'static Record<Object>> {
-        self.0.set(Some(table.records().take()));
-        self.0.get()
-    }
+thread_local! {
+    /// The calling thread's record, once it has one. It needs no drop, so to look here is to look at an address.
+    static MINE: Cell<Option<&'static Record<Object>>> = const { Cell::new(None) };
+    static END: End = const { End };
 }
 
-impl Drop for Mine {
+/// Gives the record back as the thread ends.
+struct End;
+
+impl Drop for End {
     fn drop(&mut self) {
-        if let Some(record) = self.0.take() {
+        if let Some(record) = MINE.take() {
             record.release();
         }
     }
-}
-
-thread_local! {
-    static MINE: Mine = const { Mine(Cell::new(None)) };
 }
 
 /// The handles of one call. Each is checked as it is asked for: in the order of the arguments, is it one, has it
@@ -120,13 +114,24 @@ enum Lent {
 impl Lent {
     #[inline]
     fn get(table: &'static Table<Object>) -> Self {
-        let mine = MINE.try_with(|mine| mine.0.get().or_else(|| mine.first(table)));
-        match mine {
-            Ok(Some(record)) if record.is_idle() => Self::Mine(record),
-            _ => Self::Spare(table.records().take()),
+        match MINE.get() {
+            Some(record) if record.is_idle() => Self::Mine(record),
+            mine => Self::another(table, mine.is_none()),
         }
     }
 
+    #[cold]
+    fn another(table: &'static Table<Object>, is_first: bool) -> Self {
+        let record = table.records().take();
+        // Not at the end of the thread: it would not be given back.
+        if is_first && END.try_with(|_| ()).is_ok() {
+            MINE.set(Some(record));
+            return Self::Mine(record);
+        }
+        Self::Spare(record)
+    }
+
+    #[inline]
     const fn record(&self) -> &'static Record<Object> {
         let (Self::Mine(record) | Self::Spare(record)) = self;
         record
@@ -143,7 +148,7 @@ impl Drop for Lent {
 }
 
 impl<const N: usize> Handles<N> {
-    #[inline]
+    #[inline(always)] // through memory it would take as long again
     pub(crate) fn new(values: [zx_handle_t; N]) -> Self {
         let table = &*TABLE;
         let lent = Lent::get(table);
