@@ -10,11 +10,12 @@ use arc_swap::ArcSwapOption;
 use upager::{AnonymousVmo, Pager, Port, Result, Status, Vmo};
 use upager_linux::LinuxPlatform;
 
+use crate::address_space::{self, Children, Vmar};
 use crate::in_use::Record;
 use crate::table::{BadHandle, Call, Full, Place, Table};
 use crate::types::{
-    ZX_MAX_NAME_LEN, ZX_OBJ_TYPE_PAGER, ZX_OBJ_TYPE_PORT, ZX_OBJ_TYPE_VMAR, ZX_OBJ_TYPE_VMO, ZX_ROOT_VMAR_RIGHTS,
-    zx_handle_t, zx_koid_t, zx_obj_type_t, zx_rights_t,
+    ZX_MAX_NAME_LEN, ZX_OBJ_TYPE_PAGER, ZX_OBJ_TYPE_PORT, ZX_OBJ_TYPE_VMAR, ZX_OBJ_TYPE_VMO, ZX_RIGHT_OP_CHILDREN,
+    ZX_ROOT_VMAR_RIGHTS, zx_handle_t, zx_koid_t, zx_obj_type_t, zx_rights_t,
 };
 
 /// Where the frames of this process's VMOs come from: the platform that can map them.
@@ -31,8 +32,8 @@ pub(crate) enum Kind {
     Pager(Pager<Host>),
     Port(Port<Host>),
     Vmo(Memory),
-    /// The address space of the process. What is mapped in it, [`mappings`](crate::mappings) has.
-    RootVmar,
+    /// What is in it, the [tree](crate::address_space) has.
+    Vmar(Arc<Vmar>),
 }
 
 /// The two kinds of VMO, which are one to who has handles.
@@ -62,7 +63,7 @@ impl Object {
             Kind::Pager(_) => ZX_OBJ_TYPE_PAGER,
             Kind::Port(_) => ZX_OBJ_TYPE_PORT,
             Kind::Vmo(_) => ZX_OBJ_TYPE_VMO,
-            Kind::RootVmar => ZX_OBJ_TYPE_VMAR,
+            Kind::Vmar(_) => ZX_OBJ_TYPE_VMAR,
         }
     }
 }
@@ -148,7 +149,8 @@ impl Drop for Lent {
 }
 
 impl<const N: usize> Handles<N> {
-    #[inline(always)] // through memory it would take as long again
+    #[allow(clippy::inline_always)] // what it returns would go through memory, which takes longer than to find it
+    #[inline(always)]
     pub(crate) fn new(values: [zx_handle_t; N]) -> Self {
         let table = &*TABLE;
         let lent = Lent::get(table);
@@ -185,10 +187,13 @@ impl<const N: usize> Handles<N> {
         Ok(memory)
     }
 
-    pub(crate) fn vmar(&self, nth: usize, needed: zx_rights_t) -> Result<()> {
+    /// A VMAR, and whether the handle has those in it besides.
+    pub(crate) fn vmar(&self, nth: usize, needed: zx_rights_t) -> Result<(&Arc<Vmar>, Children)> {
         let (object, rights) = self.object(nth)?;
-        let Kind::RootVmar = object.kind else { return Err(Status::WrongType) };
-        has(rights, needed)
+        let Kind::Vmar(vmar) = &object.kind else { return Err(Status::WrongType) };
+        has(rights, needed)?;
+        let children = if rights & ZX_RIGHT_OP_CHILDREN == 0 { Children::No } else { Children::Yes };
+        Ok((vmar, children))
     }
 
     /// The VMO, for a call of its pager.
@@ -242,8 +247,9 @@ impl NewHandle {
 
 /// The handle of the root VMAR, made when somebody asks for it first; 0 if there was no room for it then.
 pub(crate) fn root_vmar() -> zx_handle_t {
-    static ROOT: LazyLock<zx_handle_t> =
-        LazyLock::new(|| NewHandle::reserve().map_or(0, |place| place.fill(Kind::RootVmar, ZX_ROOT_VMAR_RIGHTS)));
+    static ROOT: LazyLock<zx_handle_t> = LazyLock::new(|| {
+        NewHandle::reserve().map_or(0, |place| place.fill(Kind::Vmar(address_space::root()), ZX_ROOT_VMAR_RIGHTS))
+    });
     *ROOT
 }
 
