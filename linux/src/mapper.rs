@@ -240,8 +240,8 @@ impl Mapper {
     ///
     /// ```no_run
     /// # use std::sync::Arc;
-    /// # use upager::*;
-    /// # use upager_linux::*;
+    /// # use upager::{ByteRange, PAGE_SIZE, Vmo};
+    /// # use upager_linux::{LinuxPlatform, Mapper, Protection, Reservation, Result};
     /// # fn f(mapper: &Mapper, vmo: &Arc<Vmo<LinuxPlatform>>) -> Result<()> {
     /// let reservation = Reservation::new(1 << 20)?;
     /// let at = reservation.addresses().start + (64 << 10);
