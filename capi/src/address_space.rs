@@ -77,12 +77,11 @@ struct Piece {
 }
 
 /// A part of a mapping.
-pub(crate) struct Part {
+struct Part {
     mapped: Arc<Mapped>,
     addresses: Range<usize>,
 }
 
-#[derive(Default)]
 struct Tree {
     /// By where they begin.
     pieces: BTreeMap<usize, Piece>,
@@ -224,9 +223,9 @@ impl Tree {
         for (start, piece) in found {
             let part = overlap(&(start..piece.end), range);
             let whole = piece.mapped.mapping.addresses();
-            let others =
+            let pieces =
                 self.pieces.range(whole.clone()).filter(|(_, other)| Arc::ptr_eq(&other.mapped, &piece.mapped));
-            if others.count() == 1 && part == (start..piece.end) {
+            if pieces.count() == 1 && part == (start..piece.end) {
                 // Who is stopped in it, or works on it, is told. The addresses go with the last of them.
                 piece.mapped.mapping.close();
             } else {

@@ -185,7 +185,7 @@ impl Mapping {
         self.protect_part(0, self.len(), protection)
     }
 
-    /// Changes what may be done to a part of it. Where the two border on one another pages are mapped one by one.
+    /// Changes what may be done to a part of it. A fault that brings in pages on both sides of such a border maps them one by one.
     ///
     /// Errors: [`InvalidArgs`](Status::InvalidArgs): not whole pages, or none; [`OutOfRange`](Status::OutOfRange): not a part;
     /// and those of [`protect`](Self::protect).

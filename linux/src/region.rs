@@ -50,10 +50,11 @@ use crate::uffd::{Stopped, Stores, Uffd, Wake};
 
 #[derive(Debug)]
 pub(crate) struct Region {
+    /// First: what was mapped goes before what it was of.
+    place: Place,
     space: Arc<Space>,
     vmo: Arc<Vmo<LinuxPlatform>>,
     uffd: Arc<Uffd>,
-    place: Place,
     first: PageIndex,
     /// Addresses that were cut out.
     cuts: ArcSwap<Vec<Range<usize>>>,

@@ -1,5 +1,6 @@
 // zx_vmar_*(): mapped access, SIGBUS, and what there is not.
 
+#include <algorithm>
 #include <csetjmp>
 #include <csignal>
 
@@ -821,4 +822,70 @@ CASE(mappings, many_threads_map_and_unmap_in_one_vmar) {
     }
   }
   CHECK_EQ(info_of(vmo).num_mappings, 0u);
+}
+
+// Steps in no order, beside a model of what is mapped where.
+CASE(mappings, of_parts_are_as_a_model_says) {
+  constexpr uint64_t kPages = 12;
+  struct Page {
+    int mapping = -1;  // which has it
+    uint64_t of = 0;
+    bool writable = false;
+  };
+  struct Whole {
+    uint64_t first, pages;
+  };
+  const World world;
+  const Handle vmo = world.full(kPages);
+  const Vmar vmar(kPages);
+  Page model[kPages];
+  std::vector<Whole> wholes;
+  uint64_t state = 1;
+  const auto any = [&](uint64_t below) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return (state >> 33) % below;
+  };
+  // Whether another piece of a mapping keeps one of these addresses, of which a part was unmapped.
+  const auto is_kept = [&](uint64_t first, uint64_t pages) {
+    for (const Page& page : model) {
+      if (page.mapping < 0) continue;
+      const Whole& whole = wholes[static_cast<size_t>(page.mapping)];
+      if (whole.first < first + pages && first < whole.first + whole.pages) return true;
+    }
+    return false;
+  };
+  for (int step = 0; step < 400; step++) {
+    const uint64_t first = any(kPages), pages = 1 + any(std::min<uint64_t>(kPages - first, 5));
+    const auto all = [&](auto holds) { return std::all_of(model + first, model + first + pages, holds); };
+    const bool is_free = all([](const Page& page) { return page.mapping < 0; });
+    const bool is_mapped = all([](const Page& page) { return page.mapping >= 0; });
+    const bool writable = any(2) != 0;
+    switch (any(3)) {
+      case 0: {
+        const uint64_t of = any(kPages - pages + 1);
+        const zx_status_t status = vmar.try_map(vmo, writable ? kWrite : kRead, first, pages, of);
+        CHECK_STATUS(status, !is_free ? ZX_ERR_ALREADY_EXISTS : is_kept(first, pages) ? ZX_ERR_NOT_SUPPORTED : ZX_OK);
+        if (status != ZX_OK) break;
+        for (uint64_t n = 0; n < pages; n++) model[first + n] = {static_cast<int>(wholes.size()), of + n, writable};
+        wholes.push_back({first, pages});
+        break;
+      }
+      case 1:
+        CHECK_STATUS(vmar.unmap(first, pages), is_free ? ZX_ERR_NOT_FOUND : ZX_OK);
+        for (uint64_t n = 0; n < pages; n++) model[first + n] = {};
+        break;
+      default:
+        CHECK_STATUS(vmar.protect(writable ? kWrite : kRead, first, pages), is_mapped ? ZX_OK : ZX_ERR_NOT_FOUND);
+        for (uint64_t n = 0; is_mapped && n < pages; n++) model[first + n].writable = writable;
+    }
+    for (uint64_t page = 0; page < kPages; page++) {
+      const Page& is = model[page];
+      CHECK_EQ(vmar.load(page) == 0, is.mapping >= 0);
+      if (is.mapping < 0) continue;
+      write(vmo, is.of * kPage, {static_cast<uint8_t>(step)});
+      CHECK_EQ(vmar[page], static_cast<uint8_t>(step));
+      CHECK_EQ(vmar.store(page), is.writable ? 0 : SIGSEGV);
+    }
+  }
+  CHECK(wholes.size() > 30);
 }
