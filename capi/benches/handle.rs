@@ -7,6 +7,8 @@
 //! | `write` | 8 bytes of a page that is dirty already |
 //! | `stats` | `zx_pager_query_vmo_stats()`: two handles |
 //! | `poll` | `zx_port_wait()` of an empty port, with a deadline that is past |
+//! | `close` | a port made and closed, by which its last handle goes; a handle duplicated and closed, which leaves one |
+//! | `close_beside_a_thread` | the same while another thread of the process runs |
 //! | `lookup` | `zx_vmo_get_size()` by one thread; by two at once, each with a VMO of its own, or both with one handle. The time is that of one thread's call |
 //!
 //! `direct` is the Rust call, `linked` the C call from this program, `shared` the C call in the shared library, through a
@@ -14,8 +16,10 @@
 
 use std::env;
 use std::ffi::{CStr, CString, c_void};
-use std::hint::black_box;
+use std::hint::{self, black_box};
 use std::mem::transmute_copy;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,7 +30,9 @@ use upager::{
     ByteOffset, ByteRange, OwnedFrame, PAGE_SIZE, Packet, Pager, Port, Vmo, VmoOptions, VmoStatsOptions, block_on,
 };
 use upager_capi::calls;
-use upager_capi::types::{zx_handle_t, zx_pager_vmo_stats_t, zx_port_packet_t, zx_status_t, zx_time_t};
+use upager_capi::types::{
+    ZX_RIGHT_SAME_RIGHTS, zx_handle_t, zx_pager_vmo_stats_t, zx_port_packet_t, zx_rights_t, zx_status_t, zx_time_t,
+};
 use upager_linux::LinuxPlatform;
 
 /// The C calls that are measured, and those that set them up.
@@ -42,6 +48,8 @@ struct Library {
     write: unsafe extern "C" fn(zx_handle_t, *const c_void, u64, usize) -> zx_status_t,
     stats: unsafe extern "C" fn(zx_handle_t, zx_handle_t, u32, *mut c_void, usize) -> zx_status_t,
     wait: unsafe extern "C" fn(zx_handle_t, zx_time_t, *mut zx_port_packet_t) -> zx_status_t,
+    duplicate: unsafe extern "C" fn(zx_handle_t, zx_rights_t, *mut zx_handle_t) -> zx_status_t,
+    close: extern "C" fn(zx_handle_t) -> zx_status_t,
 }
 
 impl Library {
@@ -57,6 +65,8 @@ impl Library {
             write: calls::vmo::zx_vmo_write,
             stats: calls::pager::zx_pager_query_vmo_stats,
             wait: calls::port::zx_port_wait,
+            duplicate: calls::handle::zx_handle_duplicate,
+            close: calls::handle::zx_handle_close,
         }
     }
 
@@ -80,6 +90,8 @@ impl Library {
                 write: find(library, c"zx_vmo_write"),
                 stats: find(library, c"zx_pager_query_vmo_stats"),
                 wait: find(library, c"zx_port_wait"),
+                duplicate: find(library, c"zx_handle_duplicate"),
+                close: find(library, c"zx_handle_close"),
             }
         }
     }
@@ -153,6 +165,24 @@ impl Handles {
         let mut packet = Packet::default();
         // SAFETY: as above.
         unsafe { (self.library.wait)(self.port, 0, &raw mut packet) }
+    }
+
+    fn make_and_close(self) {
+        let mut port = 0;
+        // SAFETY: as above.
+        let status = unsafe { (self.library.port_create)(0, &raw mut port) };
+        debug_assert_eq!(status, 0);
+        let status = (self.library.close)(port);
+        debug_assert_eq!(status, 0);
+    }
+
+    fn duplicate_and_close(self) {
+        let mut port = 0;
+        // SAFETY: as above.
+        let status = unsafe { (self.library.duplicate)(self.port, ZX_RIGHT_SAME_RIGHTS, &raw mut port) };
+        debug_assert_eq!(status, 0);
+        let status = (self.library.close)(port);
+        debug_assert_eq!(status, 0);
     }
 }
 
@@ -238,6 +268,33 @@ fn calls(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// The last handle of an object, and one of two. Its maker is measured with it.
+fn closes(group: &mut Group<'_>, handles: Handles) {
+    let platform = Arc::new(LinuxPlatform::new());
+    group.bench_function("last/direct", |bencher| bencher.iter(|| drop(black_box(Port::new(platform.clone())))));
+    group.bench_function("last/shared", |bencher| bencher.iter(|| black_box(handles).make_and_close()));
+    group.bench_function("one_of_two/shared", |bencher| bencher.iter(|| black_box(handles).duplicate_and_close()));
+}
+
+fn close(criterion: &mut Criterion) {
+    let handles = Handles::new(Library::shared());
+    let mut group = criterion.benchmark_group("close");
+    closes(&mut group, handles);
+    group.finish();
+    let mut group = criterion.benchmark_group("close_beside_a_thread");
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Relaxed) {
+                hint::spin_loop();
+            }
+        });
+        closes(&mut group, handles);
+        done.store(true, Relaxed);
+    });
+    group.finish();
+}
+
 /// The time that each thread takes for so many calls, with its own of the handles, the longest of them.
 fn together(handles: &[Handles], calls: u64) -> Duration {
     let barrier = Barrier::new(handles.len());
@@ -279,6 +336,6 @@ fn lookup(criterion: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500));
-    targets = calls, lookup
+    targets = calls, close, lookup
 }
 criterion_main!(benches);

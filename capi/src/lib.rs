@@ -11,7 +11,7 @@
 //! | `object` | what a handle names |
 //! | `boundary` | panics stop here, and pointers are checked |
 //! | `types` | types and numbers |
-//! | `mappings` | the mappings of the process |
+//! | `address_space` | VMARs, and the mappings in them |
 //! | `calls` | the calls, a file an object |
 //!
 //! # Processes
@@ -28,11 +28,11 @@ mod table;
 mod value;
 
 #[cfg(not(loom))]
+mod address_space;
+#[cfg(not(loom))]
 mod boundary;
 #[cfg(not(loom))]
 pub mod calls;
-#[cfg(not(loom))]
-mod mappings;
 #[cfg(not(loom))]
 mod object;
 #[cfg(not(loom))]

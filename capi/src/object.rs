@@ -10,11 +10,12 @@ use arc_swap::ArcSwapOption;
 use upager::{AnonymousVmo, Pager, Port, Result, Status, Vmo};
 use upager_linux::LinuxPlatform;
 
+use crate::address_space::{self, Children, Vmar};
 use crate::in_use::Record;
 use crate::table::{BadHandle, Call, Full, Place, Table};
 use crate::types::{
-    ZX_MAX_NAME_LEN, ZX_OBJ_TYPE_PAGER, ZX_OBJ_TYPE_PORT, ZX_OBJ_TYPE_VMAR, ZX_OBJ_TYPE_VMO, ZX_ROOT_VMAR_RIGHTS,
-    zx_handle_t, zx_koid_t, zx_obj_type_t, zx_rights_t,
+    ZX_MAX_NAME_LEN, ZX_OBJ_TYPE_PAGER, ZX_OBJ_TYPE_PORT, ZX_OBJ_TYPE_VMAR, ZX_OBJ_TYPE_VMO, ZX_RIGHT_OP_CHILDREN,
+    ZX_ROOT_VMAR_RIGHTS, zx_handle_t, zx_koid_t, zx_obj_type_t, zx_rights_t,
 };
 
 /// Where the frames of this process's VMOs come from: the platform that can map them.
@@ -31,8 +32,8 @@ pub(crate) enum Kind {
     Pager(Pager<Host>),
     Port(Port<Host>),
     Vmo(Memory),
-    /// The address space of the process. What is mapped in it, [`mappings`](crate::mappings) has.
-    RootVmar,
+    /// What is in it, the [tree](crate::address_space) has.
+    Vmar(Arc<Vmar>),
 }
 
 /// The two kinds of VMO, which are one to who has handles.
@@ -62,7 +63,7 @@ impl Object {
             Kind::Pager(_) => ZX_OBJ_TYPE_PAGER,
             Kind::Port(_) => ZX_OBJ_TYPE_PORT,
             Kind::Vmo(_) => ZX_OBJ_TYPE_VMO,
-            Kind::RootVmar => ZX_OBJ_TYPE_VMAR,
+            Kind::Vmar(_) => ZX_OBJ_TYPE_VMAR,
         }
     }
 }
@@ -79,27 +80,21 @@ impl From<Full> for Status {
     }
 }
 
-/// The calling thread's record, once it has one.
-struct Mine(Cell<Option<&'static Record<Object>>>);
-
-impl Mine {
-    #[cold]
-    fn first(&self, table: &'static Table<Object>) -> Option<&'static Record<Object>> {
-        self.0.set(Some(table.records().take()));
-        self.0.get()
-    }
+thread_local! {
+    /// The calling thread's record, once it has one. It needs no drop, so to look here is to look at an address.
+    static MINE: Cell<Option<&'static Record<Object>>> = const { Cell::new(None) };
+    static END: End = const { End };
 }
 
-impl Drop for Mine {
+/// Gives the record back as the thread ends.
+struct End;
+
+impl Drop for End {
     fn drop(&mut self) {
-        if let Some(record) = self.0.take() {
+        if let Some(record) = MINE.take() {
             record.release();
         }
     }
-}
-
-thread_local! {
-    static MINE: Mine = const { Mine(Cell::new(None)) };
 }
 
 /// The handles of one call. Each is checked as it is asked for: in the order of the arguments, is it one, has it
@@ -120,13 +115,24 @@ enum Lent {
 impl Lent {
     #[inline]
     fn get(table: &'static Table<Object>) -> Self {
-        let mine = MINE.try_with(|mine| mine.0.get().or_else(|| mine.first(table)));
-        match mine {
-            Ok(Some(record)) if record.is_idle() => Self::Mine(record),
-            _ => Self::Spare(table.records().take()),
+        match MINE.get() {
+            Some(record) if record.is_idle() => Self::Mine(record),
+            mine => Self::another(table, mine.is_none()),
         }
     }
 
+    #[cold]
+    fn another(table: &'static Table<Object>, is_first: bool) -> Self {
+        let record = table.records().take();
+        // Not at the end of the thread: it would not be given back.
+        if is_first && END.try_with(|_| ()).is_ok() {
+            MINE.set(Some(record));
+            return Self::Mine(record);
+        }
+        Self::Spare(record)
+    }
+
+    #[inline]
     const fn record(&self) -> &'static Record<Object> {
         let (Self::Mine(record) | Self::Spare(record)) = self;
         record
@@ -143,7 +149,8 @@ impl Drop for Lent {
 }
 
 impl<const N: usize> Handles<N> {
-    #[inline]
+    #[allow(clippy::inline_always)] // what it returns would go through memory, which takes longer than to find it
+    #[inline(always)]
     pub(crate) fn new(values: [zx_handle_t; N]) -> Self {
         let table = &*TABLE;
         let lent = Lent::get(table);
@@ -180,10 +187,13 @@ impl<const N: usize> Handles<N> {
         Ok(memory)
     }
 
-    pub(crate) fn vmar(&self, nth: usize, needed: zx_rights_t) -> Result<()> {
+    /// A VMAR, and whether the handle has those in it besides.
+    pub(crate) fn vmar(&self, nth: usize, needed: zx_rights_t) -> Result<(&Arc<Vmar>, Children)> {
         let (object, rights) = self.object(nth)?;
-        let Kind::RootVmar = object.kind else { return Err(Status::WrongType) };
-        has(rights, needed)
+        let Kind::Vmar(vmar) = &object.kind else { return Err(Status::WrongType) };
+        has(rights, needed)?;
+        let children = if rights & ZX_RIGHT_OP_CHILDREN == 0 { Children::No } else { Children::Yes };
+        Ok((vmar, children))
     }
 
     /// The VMO, for a call of its pager.
@@ -237,8 +247,9 @@ impl NewHandle {
 
 /// The handle of the root VMAR, made when somebody asks for it first; 0 if there was no room for it then.
 pub(crate) fn root_vmar() -> zx_handle_t {
-    static ROOT: LazyLock<zx_handle_t> =
-        LazyLock::new(|| NewHandle::reserve().map_or(0, |place| place.fill(Kind::RootVmar, ZX_ROOT_VMAR_RIGHTS)));
+    static ROOT: LazyLock<zx_handle_t> = LazyLock::new(|| {
+        NewHandle::reserve().map_or(0, |place| place.fill(Kind::Vmar(address_space::root()), ZX_ROOT_VMAR_RIGHTS))
+    });
     *ROOT
 }
 

@@ -41,8 +41,10 @@ pub const ZX_RIGHTS_PROPERTY: zx_rights_t = ZX_RIGHT_GET_PROPERTY | ZX_RIGHT_SET
 pub const ZX_DEFAULT_PORT_RIGHTS: zx_rights_t = (ZX_RIGHTS_BASIC & !ZX_RIGHT_WAIT) | ZX_RIGHTS_IO;
 pub const ZX_DEFAULT_VMO_RIGHTS: zx_rights_t =
     ZX_RIGHTS_BASIC | ZX_RIGHTS_IO | ZX_RIGHTS_PROPERTY | ZX_RIGHT_MAP | ZX_RIGHT_SIGNAL;
+/// A VMAR that can be mapped in for reading, or writing, gives that right besides.
+pub const ZX_DEFAULT_VMAR_RIGHTS: zx_rights_t = (ZX_RIGHTS_BASIC & !ZX_RIGHT_WAIT) | ZX_RIGHT_OP_CHILDREN;
 /// Those of the root: code cannot be mapped.
-pub const ZX_ROOT_VMAR_RIGHTS: zx_rights_t = (ZX_RIGHTS_BASIC & !ZX_RIGHT_WAIT) | ZX_RIGHTS_IO | ZX_RIGHT_OP_CHILDREN;
+pub const ZX_ROOT_VMAR_RIGHTS: zx_rights_t = ZX_DEFAULT_VMAR_RIGHTS | ZX_RIGHTS_IO;
 /// More than Zircon gives, which by some of its pages gives neither DUPLICATE nor TRANSFER. No call asks for
 /// ATTACH_VMO or MANAGE_VMO: the page of `zx_pager_detach_vmo()` knows no ACCESS_DENIED.
 pub const ZX_DEFAULT_PAGER_RIGHTS: zx_rights_t =

@@ -31,6 +31,7 @@ std::thread_local! {
 /// ```
 /// assert_eq!(upager::block_on(async { 1 + 1 }), 2);
 /// ```
+#[inline]
 pub fn block_on<F: Future>(future: F) -> F::Output {
     match block_on_until(future, None) {
         Some(output) => output,
@@ -46,10 +47,13 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 /// let soon = Instant::now() + Duration::from_millis(1);
 /// assert_eq!(upager::block_on_until(std::future::pending::<()>(), Some(soon)), None);
 /// ```
+#[inline]
 pub fn block_on_until<F: Future>(future: F, deadline: Option<Instant>) -> Option<F::Output> {
+    // Pinned where it was made, and not moved into the closure: to copy what was just written, in larger words, takes longer
+    // than a read of a page that is there.
+    let mut future = pin!(future);
     WAKER.with(|waker| {
         let mut cx = Context::from_waker(waker);
-        let mut future = pin!(future);
         loop {
             if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
                 return Some(output);

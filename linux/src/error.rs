@@ -2,7 +2,6 @@
 
 use std::io;
 
-use rustix::io::Errno;
 use upager::Status;
 
 /// Why a call of this crate failed.
@@ -39,8 +38,3 @@ impl Error {
 
 /// What most calls of this crate return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-/// Whether the mapping that a call was about is gone.
-pub(crate) const fn is_gone(errno: Errno) -> bool {
-    matches!(errno, Errno::NOENT | Errno::INVAL | Errno::FAULT)
-}

@@ -5,6 +5,7 @@
 //! looks for a while, which is cheaper than sleeping if something comes soon, and then sleeps.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -47,7 +48,7 @@ pub(crate) struct Shared {
     pub(crate) options: MapperOptions,
     pub(crate) bells: Vec<Arc<Bell>>,
     pub(crate) stop: AtomicBool,
-    /// Mappings that were closed so far.
+    /// Mappings that were closed so far, and parts of them.
     pub(crate) closed: AtomicU64,
     pub(crate) figures: Figures,
     pub(crate) latencies: Arc<Latencies>,
@@ -69,9 +70,21 @@ impl Shared {
         region.close(&self.nothing);
         if region.is_closed() {
             self.regions.remove(region);
-            self.closed.fetch_add(1, Release); // Release: the loops see that it is closed
-            self.ring(); // so that tasks of this mapping let go of the VMO
+            self.drop_tasks();
         }
+    }
+
+    /// Ends a part of a mapping, in the same way.
+    pub(crate) fn cut(&self, region: &Region, addresses: &Range<usize>) -> Result<()> {
+        region.cut(addresses, &self.nothing)?;
+        self.drop_tasks();
+        Ok(())
+    }
+
+    /// So that tasks of what is closed let go of the VMO, and of the addresses.
+    fn drop_tasks(&self) {
+        self.closed.fetch_add(1, Release); // Release: the loops see that it is closed
+        self.ring();
     }
 
     /// Has the loops end.
@@ -222,7 +235,7 @@ impl FaultLoop {
         let closed = self.shared.closed.load(Acquire); // Acquire: pairs with `Mapping::close`
         if closed != self.closed {
             self.closed = closed;
-            self.drop_closed();
+            self.drop_lost();
         }
         for _ in 0..POLLED {
             let Some(place) = self.bell.next() else { break };
@@ -376,15 +389,16 @@ impl FaultLoop {
         self.bell.awake();
     }
 
-    /// Drops the tasks of mappings that were closed: nobody waits for them.
-    fn drop_closed(&mut self) {
+    /// Drops the tasks of mappings, and of parts of them, that were closed, and what is noted of them.
+    fn drop_lost(&mut self) {
         for (place, slot) in self.slots.iter_mut().enumerate() {
-            if slot.task.as_ref().is_some_and(Task::is_of_closed) {
-                slot.task = None;
+            if let Some(task) = slot.task.take_if(|task| task.is_lost()) {
+                task.end();
                 self.free.push(place as u32);
                 self.again.retain(|again| *again as usize != place);
             }
         }
+        self.failures.retain(|failure| !failure.region.is_closed());
     }
 }
 

@@ -11,12 +11,14 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use upager::{ByteRange, PAGE_SIZE, PageCount, PageIndex, Status, Vmo};
 
 use crate::address_map::AddressMap;
+use crate::bytes::PAGE;
 use crate::error::{Error, Result};
 use crate::fault_loop::{FaultLoop, Figures, Help, Shared};
 use crate::latency::{Latencies, LatencyWatch, Stage};
 use crate::mapping::{Mapping, Protection};
 use crate::platform::LinuxPlatform;
 use crate::region::Region;
+use crate::reservation::{Reservation, Taken};
 use crate::service::Service;
 use crate::uffd::{Privilege, Uffd};
 use crate::wakers::Bell;
@@ -230,6 +232,51 @@ impl Mapper {
     /// kept for it when it was first mapped, the larger of 64 GiB and twice its size;
     /// [`BadState`](Status::BadState): a thread of the mapper has panicked; [`Error::System`].
     pub fn map(&self, vmo: &Arc<Vmo<LinuxPlatform>>, range: ByteRange, protection: Protection) -> Result<Mapping> {
+        self.make(vmo, range, protection, |_| Ok(None))
+    }
+
+    /// Maps whole pages of a VMO at an address of a reservation, which is then a mapping's until that has ended and the last
+    /// thread of the mapper has done with it: see [`Reservation::wait_until_free`].
+    ///
+    /// ```no_run
+    /// # use std::sync::Arc;
+    /// # use upager::{ByteRange, PAGE_SIZE, Vmo};
+    /// # use upager_linux::{LinuxPlatform, Mapper, Protection, Reservation, Result};
+    /// # fn f(mapper: &Mapper, vmo: &Arc<Vmo<LinuxPlatform>>) -> Result<()> {
+    /// let reservation = Reservation::new(1 << 20)?;
+    /// let at = reservation.addresses().start + (64 << 10);
+    /// let mapping = mapper.map_at(&reservation, at, vmo, ByteRange::new(0, PAGE_SIZE), Protection::ReadOnly)?;
+    /// assert_eq!(mapping.addresses().start, at);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Errors: [`AlreadyExists`](Status::AlreadyExists): a mapping is there, or was; [`OutOfRange`](Status::OutOfRange): not all of it lies
+    /// inside the reservation; [`InvalidArgs`](Status::InvalidArgs): the address is no page's; and those of [`map`](Self::map).
+    pub fn map_at(
+        &self,
+        reservation: &Arc<Reservation>,
+        address: usize,
+        vmo: &Arc<Vmo<LinuxPlatform>>,
+        range: ByteRange,
+        protection: Protection,
+    ) -> Result<Mapping> {
+        self.make(vmo, range, protection, |len| {
+            if !address.is_multiple_of(PAGE) {
+                return Err(Status::InvalidArgs.into());
+            }
+            let end = address.checked_add(len).ok_or(Status::OutOfRange)?;
+            reservation.take(address..end).map(Some)
+        })
+    }
+
+    fn make(
+        &self,
+        vmo: &Arc<Vmo<LinuxPlatform>>,
+        range: ByteRange,
+        protection: Protection,
+        part: impl FnOnce(usize) -> Result<Option<Taken>>,
+    ) -> Result<Mapping> {
         if range.length == 0 || !range.offset.is_multiple_of(PAGE_SIZE) || !range.length.is_multiple_of(PAGE_SIZE) {
             return Err(Status::InvalidArgs.into());
         }
@@ -237,7 +284,8 @@ impl Mapper {
             return Err(Status::OutOfRange.into());
         }
         let (first, count) = (PageIndex(range.offset / PAGE_SIZE), PageCount(range.length / PAGE_SIZE));
-        let region = Region::new(vmo, &self.crew.shared.uffd, first, count, protection.flags())?;
+        let part = part(range.length as usize)?;
+        let region = Region::new(vmo, &self.crew.shared.uffd, first, count, protection.flags(), part)?;
         self.crew.shared.regions.add(&region);
         let mapping = Mapping::new(region, self.crew.clone());
         // After it was added: either we see that there are no loops any more, or their end sees the region.

@@ -9,6 +9,7 @@ use upager::{ByteOffset, ByteRange, PAGE_SIZE, Status, Vmo, block_on};
 
 #[cfg(target_arch = "x86_64")]
 use crate::bus::{self, BusError};
+use crate::bytes::PAGE;
 use crate::error::{Error, Result};
 use crate::mapper::{Crew, Mapper};
 use crate::platform::LinuxPlatform;
@@ -181,11 +182,38 @@ impl Mapping {
     ///
     /// Errors: [`BadState`](Status::BadState): closed; [`Error::System`].
     pub fn protect(&self, protection: Protection) -> Result<()> {
-        self.place(0, 0)?;
+        self.protect_part(0, self.len(), protection)
+    }
+
+    /// Changes what may be done to a part of it. A fault that brings in pages on both sides of such a border maps them one by one.
+    ///
+    /// Errors: [`InvalidArgs`](Status::InvalidArgs): not whole pages, or none; [`OutOfRange`](Status::OutOfRange): not a part;
+    /// and those of [`protect`](Self::protect).
+    pub fn protect_part(&self, offset: usize, len: usize, protection: Protection) -> Result<()> {
+        let part = self.part(offset, len)?;
         let flags = MprotectFlags::from_bits_retain(protection.flags().bits());
+        let at = std::ptr::with_exposed_provenance_mut(part.start);
         // SAFETY: addresses of the region. Who stores to a mapping that is read-only now gets SIGSEGV; stores that
         // userfaultfd does not let through still fault when they may be made again.
-        unsafe { mprotect(self.as_ptr().cast(), self.len(), flags) }.map_err(Error::system("protecting a mapping"))
+        unsafe { mprotect(at, part.len(), flags) }.map_err(Error::system("protecting a mapping"))
+    }
+
+    /// Ends a part of the mapping, as [`close`](Self::close) does with all of it. Its addresses are given back with those of the whole.
+    /// Cutting the same part again does nothing.
+    ///
+    /// Errors: as for [`protect_part`](Self::protect_part).
+    pub fn cut(&self, offset: usize, len: usize) -> Result<()> {
+        self.crew.shared.cut(&self.region, &self.part(offset, len)?)
+    }
+
+    /// The addresses of whole pages.
+    fn part(&self, offset: usize, len: usize) -> Result<Range<usize>> {
+        self.place(offset, len)?;
+        if len == 0 || !offset.is_multiple_of(PAGE) || !len.is_multiple_of(PAGE) {
+            return Err(Status::InvalidArgs.into());
+        }
+        let start = self.addresses().start + offset;
+        Ok(start..start + len)
     }
 
     /// Ends the mapping while others may have it still: from now on its addresses raise SIGBUS, also for threads that are

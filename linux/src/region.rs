@@ -25,20 +25,24 @@
 //!
 //! Threads that look at a region may be late, and an address that the process has meanwhile put to other use must
 //! not be changed. So when a mapping is closed, its addresses are not given back but made to raise SIGBUS,
-//! and they are given back with the last reference to the region.
+//! and they are given back with the last reference to the region: to the system, or to the reservation that they are a part of. So it is
+//! with a part of a mapping that is [cut](Region::cut) out: it raises SIGBUS, and is given back with the rest.
 
 use std::ops::Range;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64, fence};
 
+use arc_swap::ArcSwap;
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 use upager::{Frame, Guard, PageCount, PageIndex, Platform, Status, Vmo};
 
 use crate::bytes::PAGE;
-use crate::error::{Error, Result, is_gone};
+use crate::error::{Error, Result};
 use crate::platform::LinuxPlatform;
+use crate::reservation::Taken;
 use crate::sequence::Sequences;
 use crate::space::{Hindrance, Space};
 use crate::stage::page_at;
@@ -46,15 +50,38 @@ use crate::uffd::{Stopped, Stores, Uffd, Wake};
 
 #[derive(Debug)]
 pub(crate) struct Region {
+    /// First: what was mapped goes before what it was of.
+    place: Place,
     space: Arc<Space>,
     vmo: Arc<Vmo<LinuxPlatform>>,
     uffd: Arc<Uffd>,
-    addresses: Range<usize>,
     first: PageIndex,
+    /// Addresses that were cut out.
+    cuts: ArcSwap<Vec<Range<usize>>>,
     /// Pages whose mapping a loop is changing, by their number modulo 64.
     claimed: AtomicU64,
     closed: AtomicBool,
     pub(crate) sequences: Sequences,
+}
+
+/// Addresses that are the region's.
+#[derive(Debug)]
+enum Place {
+    /// Of the system.
+    Own(Range<usize>),
+    /// Of a reservation.
+    Part(Taken),
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Self::Own(addresses) = self {
+            let at = std::ptr::with_exposed_provenance_mut(addresses.start);
+            // SAFETY: the addresses are the region's, and nobody has it any more.
+            let unmapped = unsafe { munmap(at, addresses.len()) };
+            debug_assert!(unmapped.is_ok(), "a mapping of ours: {unmapped:?}");
+        }
+    }
 }
 
 /// The right to change how pages are mapped, but for taking them back.
@@ -85,39 +112,48 @@ pub(crate) enum Mapped {
 }
 
 impl Region {
-    /// Maps `count` pages of a VMO from `first` on. Nobody knows the addresses but the caller.
+    /// Maps `count` pages of a VMO from `first` on, at an address of the system's choice or in a part of a reservation, of
+    /// that length. Nobody knows the addresses but the caller.
     pub(crate) fn new(
         vmo: &Arc<Vmo<LinuxPlatform>>,
         uffd: &Arc<Uffd>,
         first: PageIndex,
         count: PageCount,
         prot: ProtFlags,
+        part: Option<Taken>,
     ) -> Result<Arc<Self>> {
         let space = vmo.platform().space(vmo)?;
         if first.0 + count.0 > space.pages().0 {
             return Err(Status::OutOfRange.into());
         }
         let len = count.0 as usize * PAGE;
-        let flags = MapFlags::SHARED | MapFlags::NORESERVE;
-        // SAFETY: a new mapping at an address of the system's choice touches no other.
-        let at = unsafe { mmap(std::ptr::null_mut(), len, prot, flags, space.file(), first.offset().0) };
+        let (wish, fixed) = match &part {
+            Some(part) => (std::ptr::with_exposed_provenance_mut(part.addresses().start), MapFlags::FIXED),
+            None => (std::ptr::null_mut(), MapFlags::empty()),
+        };
+        debug_assert!(part.as_ref().is_none_or(|part| part.addresses().len() == len), "as long as the pages");
+        let flags = MapFlags::SHARED | MapFlags::NORESERVE | fixed;
+        // SAFETY: a new mapping at an address of the system's choice touches no other; nor does one in a part that
+        // was taken for it.
+        let at = unsafe { mmap(wish, len, prot, flags, space.file(), first.offset().0) };
         let at = at.map_err(Error::system("mapping a VMO"))?.expose_provenance();
         let region = Self {
             space,
             vmo: vmo.clone(),
             uffd: uffd.clone(),
-            addresses: at..at + len,
+            place: part.map_or_else(|| Place::Own(at..at + len), Place::Part),
             first,
+            cuts: ArcSwap::default(),
             claimed: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             sequences: Sequences::default(),
         };
         // From here on the region's drop gives the addresses back.
         region
-            .advise(&region.addresses, Advice::LinuxDontFork)
+            .advise(region.addresses(), Advice::LinuxDontFork)
             .map_err(Error::system("keeping a mapping from children"))?;
         // SAFETY: a shared mapping of a memfd, ours alone.
-        unsafe { uffd.register(&region.addresses) }?;
+        unsafe { uffd.register(region.addresses()) }?;
         let region = Arc::new(region);
         region.space.add(&region);
         Ok(region)
@@ -128,7 +164,10 @@ impl Region {
     }
 
     pub(crate) const fn addresses(&self) -> &Range<usize> {
-        &self.addresses
+        match &self.place {
+            Place::Own(addresses) => addresses,
+            Place::Part(taken) => taken.addresses(),
+        }
     }
 
     pub(crate) const fn first(&self) -> PageIndex {
@@ -136,33 +175,40 @@ impl Region {
     }
 
     pub(crate) const fn count(&self) -> PageCount {
-        PageCount(((self.addresses.end - self.addresses.start) / PAGE) as u64)
+        let addresses = self.addresses();
+        PageCount(((addresses.end - addresses.start) / PAGE) as u64)
     }
 
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Acquire) // Acquire: pairs with `close`
     }
 
+    /// Whether a page was cut out, or the mapping is closed: nobody is to be answered there.
+    pub(crate) fn has_lost(&self, page: PageIndex) -> bool {
+        let at = self.address_of(page);
+        self.is_closed() || self.cuts.load().iter().any(|cut| cut.contains(&at))
+    }
+
     /// The page that is mapped at an address of the region.
     pub(crate) const fn page_of(&self, address: usize) -> PageIndex {
-        PageIndex(self.first.0 + ((address - self.addresses.start) / PAGE) as u64)
+        PageIndex(self.first.0 + ((address - self.addresses().start) / PAGE) as u64)
     }
 
     /// The addresses of those of the pages that the region has.
     fn range(&self, first: PageIndex, count: PageCount) -> Option<Range<usize>> {
         let start = first.0.max(self.first.0);
         let end = (first.0 + count.0).min(self.first.0 + self.count().0);
-        let at = |page: u64| self.addresses.start + (page - self.first.0) as usize * PAGE;
+        let at = |page: u64| self.addresses().start + (page - self.first.0) as usize * PAGE;
         (start < end).then(|| at(start)..at(end))
     }
 
     fn address_of(&self, page: PageIndex) -> usize {
-        self.addresses.start + (page.0 - self.first.0) as usize * PAGE
+        self.addresses().start + (page.0 - self.first.0) as usize * PAGE
     }
 
     fn advise(&self, range: &Range<usize>, advice: Advice) -> rustix::io::Result<()> {
         debug_assert!(
-            self.addresses.start <= range.start && range.end <= self.addresses.end,
+            self.addresses().start <= range.start && range.end <= self.addresses().end,
             "addresses of the region"
         );
         let at = std::ptr::with_exposed_provenance_mut(range.start);
@@ -182,14 +228,11 @@ impl Region {
     /// Has the first store to each of the pages fault.
     pub(crate) fn protect_pages(&self, first: PageIndex, count: PageCount, stores: Stores) {
         let Some(range) = self.range(first, count) else { return };
-        match self.uffd.protect(&range, stores, Wake::No) {
-            Ok(()) => {}
-            Err(errno) if is_gone(errno) => {}
-            // For want of memory for page tables. A page that is not mapped faults too, and needs none.
-            Err(_) => {
-                let unmapped = self.advise(&range, Advice::LinuxDontNeed);
-                debug_assert!(unmapped.is_ok(), "a mapping of ours: {unmapped:?}");
-            }
+        if self.uffd.protect(&range, stores, Wake::No).is_err() {
+            // For want of memory for page tables, or a part of it was cut out, where the kernel stops. A page that is not mapped
+            // faults too, and needs nothing.
+            let unmapped = self.advise(&range, Advice::LinuxDontNeed);
+            debug_assert!(unmapped.is_ok(), "a mapping of ours: {unmapped:?}");
         }
     }
 
@@ -313,9 +356,12 @@ impl Region {
     fn map(&self, first: PageIndex, count: u64, wake: Wake) -> Result<(), Mapped> {
         let mut at = self.address_of(first);
         let end = at + count as usize * PAGE;
+        let mut together = end - at;
         while at < end {
-            match self.uffd.map(&(at..end), Stores::Fault, wake) {
+            match self.uffd.map(&(at..end.min(at + together)), Stores::Fault, wake) {
                 Ok(bytes) => at += bytes,
+                // The kernel maps no pages together of which some are protected otherwise.
+                Err(Errno::NOENT) if together > PAGE && !self.is_closed() => together = PAGE,
                 Err(Errno::EXIST) => {
                     if wake == Wake::Yes {
                         self.uffd.wake(&page_at(at));
@@ -325,7 +371,7 @@ impl Region {
                 Err(Errno::NOMEM) => return Err(Mapped::Failed(Status::NoMemory)),
                 Err(_) => {
                     self.uffd.wake(&(at..end));
-                    return Err(if self.is_closed() { Mapped::Gone } else { Mapped::Busy });
+                    return Err(if self.has_lost(self.page_of(at)) { Mapped::Gone } else { Mapped::Busy });
                 }
             }
         }
@@ -335,28 +381,47 @@ impl Region {
     /// Gives write access back to a page that may be mapped. Wakes nobody.
     fn lift(&self, page: PageIndex) -> Result<(), Mapped> {
         let lifted = self.uffd.protect(&page_at(self.address_of(page)), Stores::GoThrough, Wake::No);
-        lifted.map_err(|errno| if is_gone(errno) { Mapped::Gone } else { Mapped::Busy })
+        lifted.map_err(|_| if self.has_lost(page) { Mapped::Gone } else { Mapped::Busy })
+    }
+
+    /// Has addresses of the region raise SIGBUS. `nothing` is an empty file.
+    fn replace(&self, addresses: &Range<usize>, nothing: &OwnedFd) -> rustix::io::Result<()> {
+        let own = self.addresses();
+        debug_assert!(own.start <= addresses.start && addresses.end <= own.end, "addresses of the region");
+        let (prot, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED | MapFlags::FIXED);
+        let at = std::ptr::with_exposed_provenance_mut(addresses.start);
+        // SAFETY: the addresses are the region's, which nobody may use any more as memory: who still touches
+        // them gets SIGBUS, as the file has no pages.
+        unsafe { mmap(at, addresses.len(), prot, flags, nothing, 0) }.map(drop)
     }
 
     /// Ends the mapping: its addresses raise SIGBUS from now on, and threads that are stopped there get it too.
     /// `nothing` is an empty file.
-    pub(crate) fn close(self: &Arc<Self>, nothing: &std::os::fd::OwnedFd) {
+    pub(crate) fn close(self: &Arc<Self>, nothing: &OwnedFd) {
         if self.closed.swap(true, AcqRel) {
             return; // AcqRel: one closes it
         }
-        let (prot, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED | MapFlags::FIXED);
-        let at = std::ptr::with_exposed_provenance_mut(self.addresses.start);
-        // SAFETY: the addresses are the region's, which nobody may use any more as memory: who still touches
-        // them gets SIGBUS, as the file has no pages.
-        let replaced = unsafe { mmap(at, self.addresses.len(), prot, flags, nothing, 0) };
-        if replaced.is_err() {
+        if self.replace(self.addresses(), nothing).is_err() {
             // Without memory for it. The region stays among those of the space, so that what it maps is
             // protected and unmapped as ever.
             self.closed.store(false, Relaxed); // Relaxed: as if it had not been tried
             return;
         }
         self.space.remove(self);
-        self.uffd.wake(&self.addresses);
+        self.uffd.wake(self.addresses());
+    }
+
+    /// Ends a part of the mapping in the same way.
+    pub(crate) fn cut(&self, addresses: &Range<usize>, nothing: &OwnedFd) -> Result<()> {
+        self.replace(addresses, nothing).map_err(Error::system("cutting a part out of a mapping"))?;
+        // After that: who sees it answers nobody there, and nobody needs an answer.
+        self.cuts.rcu(|cuts| {
+            let mut cuts = Vec::clone(cuts);
+            cuts.push(addresses.clone());
+            cuts
+        });
+        self.uffd.wake(addresses);
+        Ok(())
     }
 }
 
@@ -365,15 +430,6 @@ fn hindered(why: Option<Hindrance>) -> Mapped {
         Some(Hindrance::NoMemory) => Mapped::Failed(Status::NoMemory),
         Some(Hindrance::Elsewhere) => Mapped::Failed(Status::NotSupported),
         Some(Hindrance::Busy | Hindrance::Moved) | None => Mapped::Busy,
-    }
-}
-
-impl Drop for Region {
-    fn drop(&mut self) {
-        let at = std::ptr::with_exposed_provenance_mut(self.addresses.start);
-        // SAFETY: the addresses are the region's, and nobody has it any more.
-        let unmapped = unsafe { munmap(at, self.addresses.len()) };
-        debug_assert!(unmapped.is_ok(), "a mapping of ours: {unmapped:?}");
     }
 }
 

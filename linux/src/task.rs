@@ -94,13 +94,19 @@ impl Task {
         self.page
     }
 
-    pub(crate) fn is_of_closed(&self) -> bool {
-        self.region.is_closed()
+    /// Whether there is nothing any more where it is at work.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.region.has_lost(self.page)
+    }
+
+    /// Ends it: whoever waits finds out what is there now.
+    pub(crate) fn end(self) {
+        self.region.wake(self.page, self.wanted);
     }
 
     pub(crate) fn step(&mut self, waker: &Waker, notes: &mut impl Notes) -> Step {
         for _ in 0..TURNS {
-            if self.region.is_closed() {
+            if self.is_lost() {
                 self.region.wake(self.page, self.wanted);
                 return Step::Done;
             }

@@ -92,6 +92,19 @@ class Scene {
 
   ~Scene() {
     if (mapping_ != 0) zx_vmar_unmap(zx_vmar_root_self(), mapping_, 2 * kPage);  // a call may have done so
+    if (vmar_.get() != ZX_HANDLE_INVALID) zx_vmar_destroy(vmar_.get());         // as above
+  }
+
+  // A VMAR of four pages, of which one is mapped and one another VMAR's.
+  zx_handle_t vmar() {
+    if (vmar_.get() == ZX_HANDLE_INVALID) {
+      constexpr zx_vm_option_t options = ZX_VM_CAN_MAP_READ | ZX_VM_CAN_MAP_WRITE | ZX_VM_CAN_MAP_SPECIFIC;
+      zx_vaddr_t at;
+      CHECK_OK(zx_vmar_allocate(zx_vmar_root_self(), options, 0, 4 * kPage, vmar_.out(), &at));
+      CHECK_OK(zx_vmar_map(vmar_.get(), ZX_VM_PERM_READ | ZX_VM_SPECIFIC, 2 * kPage, fixed.get(), 0, kPage, &at));
+      CHECK_OK(zx_vmar_allocate(vmar_.get(), options | ZX_VM_SPECIFIC, 3 * kPage, kPage, inner_.out(), &at));
+    }
+    return vmar_.get();
   }
 
   // Where the first pages of a VMO are mapped.
@@ -137,6 +150,7 @@ class Scene {
 
  private:
   zx_vaddr_t mapping_ = 0;
+  Handle vmar_, inner_;
 
   static void append(std::string& state, const void* at, size_t size) {
     state.append(static_cast<const char*>(at), size);
@@ -538,8 +552,6 @@ std::vector<Call> vmar_calls(Scene& s) {
                                          bad("length misaligned", {at, 100}, ZX_ERR_INVALID_ARGS),
                                          bad("overflowing", {at, UINT64_MAX - kPage + 1}, ZX_ERR_INVALID_ARGS)});
   Argument whole = mapped, any = mapped;
-  whole.wrong.push_back(bad("a part", {at, kPage}, ZX_ERR_NOT_SUPPORTED));
-  whole.wrong.push_back(bad("another part", {at + kPage, kPage}, ZX_ERR_NOT_SUPPORTED));
   whole.wrong.push_back(bad("nothing mapped", {far, kPage}, ZX_ERR_NOT_FOUND));
   any.wrong.push_back(bad("nothing mapped", {far, kPage}, ZX_ERR_BAD_STATE));
   // With the same permissions, by which the rights go.
@@ -552,15 +564,48 @@ std::vector<Call> vmar_calls(Scene& s) {
        [](const auto& a) { return zx_vmar_unmap(static_cast<zx_handle_t>(a[0]), a[1], a[2]); }},
       {"zx_vmar_destroy", {root(0)}, [](const auto& a) { return zx_vmar_destroy(static_cast<zx_handle_t>(a[0])); },
        ZX_ERR_NOT_SUPPORTED},
-      {"zx_vmar_allocate",
-       {root(0), of({0}, {bad("unknown option", {0x80000000u}, ZX_ERR_INVALID_ARGS)}),
-        of({0, kPage}, {bad("no size", {0, 0}, ZX_ERR_INVALID_ARGS)}), out(s, 4), out(s, 8)},
-       [](const auto& a) {
-         return zx_vmar_allocate(static_cast<zx_handle_t>(a[0]), static_cast<zx_vm_option_t>(a[1]), a[2], a[3],
-                                 pointer<zx_handle_t>(a[4]), pointer<zx_vaddr_t>(a[5]));
-       },
-       ZX_ERR_NOT_SUPPORTED},
   };
+  // Places in a VMAR of four pages, of which one is mapped and one another VMAR's.
+  const auto in_vmar = [&](zx_rights_t needed) { return handle(s, s.vmar(), ZX_OBJ_TYPE_VMAR, needed); };
+  const Argument free = of({0}, {bad("mapped", {2 * kPage}, ZX_ERR_ALREADY_EXISTS),
+                                 bad("a VMAR", {3 * kPage}, ZX_ERR_ALREADY_EXISTS),
+                                 bad("beyond", {4 * kPage}, ZX_ERR_INVALID_ARGS),
+                                 bad("far", {uint64_t{1} << 60}, ZX_ERR_INVALID_ARGS),
+                                 bad("overflowing", {UINT64_MAX - kPage + 1}, ZX_ERR_INVALID_ARGS),
+                                 bad("misaligned", {8}, ZX_ERR_INVALID_ARGS)});
+  const auto allocate = [](zx_vm_option_t options) {
+    return [options](const std::vector<uint64_t>& a) {
+      return zx_vmar_allocate(static_cast<zx_handle_t>(a[0]),
+                              options | ZX_VM_SPECIFIC | static_cast<zx_vm_option_t>(a[1]), a[2], a[3],
+                              pointer<zx_handle_t>(a[4]), pointer<zx_vaddr_t>(a[5]));
+    };
+  };
+  const Argument options = of({0}, {bad("an unknown option", {0x80000000u}, ZX_ERR_INVALID_ARGS),
+                                    bad("a permission", {ZX_VM_PERM_READ}, ZX_ERR_INVALID_ARGS),
+                                    bad("OVERWRITE", {ZX_VM_SPECIFIC_OVERWRITE}, ZX_ERR_NOT_SUPPORTED),
+                                    bad("UPPER_LIMIT", {ZX_VM_OFFSET_IS_UPPER_LIMIT}, ZX_ERR_NOT_SUPPORTED),
+                                    bad("EXECUTE", {ZX_VM_CAN_MAP_EXECUTE}, ZX_ERR_NOT_SUPPORTED)});
+  const Argument size = of({kPage}, {bad("no size", {0}, ZX_ERR_INVALID_ARGS),
+                                     bad("part of a page", {100}, ZX_ERR_INVALID_ARGS),
+                                     bad("too large", {5 * kPage}, ZX_ERR_INVALID_ARGS),
+                                     bad("overflowing", {UINT64_MAX - kPage + 1}, ZX_ERR_INVALID_ARGS)});
+  const Argument none = of({0}), page = of({kPage}), to = of({address(s.buffers.out)});
+  // Not all of it with all of it: that would be 150,000.
+  calls.push_back({"zx_vmar_allocate", {in_vmar(0), none, free, page, out(s, 4), out(s, 8)}, allocate(0)});
+  calls.push_back({"zx_vmar_allocate", {in_vmar(ZX_RIGHT_READ), options, free, size, to, to}, allocate(ZX_VM_CAN_MAP_READ)});
+  calls.push_back({"zx_vmar_allocate", {in_vmar(ZX_RIGHTS_IO), options, none, size, to, to},
+                   allocate(ZX_VM_CAN_MAP_READ | ZX_VM_CAN_MAP_WRITE)});
+  calls.push_back({"zx_vmar_map(SPECIFIC)",
+                   {in_vmar(ZX_RIGHT_READ), of({0}, {bad("OVERWRITE", {ZX_VM_SPECIFIC_OVERWRITE}, ZX_ERR_NOT_SUPPORTED)}), free,
+                    vmo(s, s.fixed, ZX_RIGHT_READ | ZX_RIGHT_MAP),
+                    of({0, kPage}, {bad("no length", {0, 0}, ZX_ERR_INVALID_ARGS)}), to},
+                   [](const auto& a) {
+                     return zx_vmar_map(static_cast<zx_handle_t>(a[0]),
+                                        ZX_VM_PERM_READ | ZX_VM_SPECIFIC | static_cast<zx_vm_option_t>(a[1]), a[2],
+                                        static_cast<zx_handle_t>(a[3]), a[4], a[5], pointer<zx_vaddr_t>(a[6]));
+                   }});
+  calls.push_back({"zx_vmar_destroy(a VMAR)", {in_vmar(0)},
+                   [](const auto& a) { return zx_vmar_destroy(static_cast<zx_handle_t>(a[0])); }});
   for (const zx_vm_option_t options : {ZX_VM_PERM_READ, ZX_VM_PERM_READ | ZX_VM_PERM_WRITE}) {
     const bool writes = (options & ZX_VM_PERM_WRITE) != 0;
     const zx_rights_t rights = ZX_RIGHT_READ | (writes ? ZX_RIGHT_WRITE : 0);
@@ -569,7 +614,7 @@ std::vector<Call> vmar_calls(Scene& s) {
     target.wrong.push_back(bad("an anonymous VMO", {s.aux.get()}, ZX_ERR_NOT_SUPPORTED));
     calls.push_back({"zx_vmar_map" + name,
                      {root(rights),
-                      of({0}, {bad("SPECIFIC", {ZX_VM_SPECIFIC}, ZX_ERR_NOT_SUPPORTED),
+                      of({0}, {bad("SPECIFIC in the root", {ZX_VM_SPECIFIC}, ZX_ERR_NOT_SUPPORTED),
                                bad("an alignment", {uint64_t{12} << 24}, ZX_ERR_NOT_SUPPORTED),
                                bad("an unknown option", {0x80000000u}, ZX_ERR_INVALID_ARGS)}),
                       of({0}, {bad("a place", {kPage}, ZX_ERR_INVALID_ARGS)}), target,
@@ -662,13 +707,14 @@ void least_rights(std::vector<Call> (*calls)(Scene&)) {
     if (status != ZX_OK) fail(__FILE__, __LINE__, call.name + " with the least rights is " + text(status));
     count(1);
     // What it has made is ours to end.
+    if (call.name.rfind("zx_vmar_map(SPECIFIC)", 0) == 0) continue;  // with its VMAR
     if (call.name.rfind("zx_vmar_map", 0) == 0) {
       zx_vaddr_t at = 0;
       std::memcpy(&at, scene.buffers.out, sizeof(at));
       CHECK_OK(zx_vmar_unmap(zx_vmar_root_self(), at, kPage));
     }
     for (const char* maker : {"zx_handle_duplicate", "zx_handle_replace", "zx_pager_create", "zx_pager_create_vmo",
-                              "zx_vmo_create", "zx_port_create"}) {
+                              "zx_vmo_create", "zx_port_create", "zx_vmar_allocate"}) {
       if (call.name != maker) continue;
       zx_handle_t made = ZX_HANDLE_INVALID;
       std::memcpy(&made, scene.buffers.out, sizeof(made));

@@ -65,21 +65,26 @@ zx_status_t zx_vmo_op_range(zx_handle_t handle, uint32_t op, uint64_t offset, ui
 // Mappings, of pagers' VMOs only. A mapped access that fails raises SIGBUS: the service has failed the page, the VMO is
 // detached, its pager closed, or it has become smaller. For 20 ms after that so does any access to the page through the
 // mapping; then the service is asked again, also for a thread that was stopped there and has not run for so long.
-// The rest of Zircon's calls is not there: ZX_ERR_NOT_SUPPORTED for VMOs that were not made by a pager, for addresses
-// of the caller's choice (vmar_offset must be 0), for code, for mappings past the end of the VMO, for parts of
-// mappings, for VMARs besides the root; and for everything where Linux gives the process no userfaultfd.
+// With ZX_VM_SPECIFIC a mapping is made so far from the start of the VMAR, which must be one of zx_vmar_allocate().
+// The rest of what Zircon has is not there: ZX_ERR_NOT_SUPPORTED for VMOs that were not made by a pager, for places in
+// the root, whose addresses are the process's too, for ZX_VM_SPECIFIC_OVERWRITE, ZX_VM_OFFSET_IS_UPPER_LIMIT and
+// alignments, for code, for mappings past the end of the VMO; for a place at which a part of a mapping was unmapped, as
+// long as another part of the mapping is there; and for everything where Linux gives the process no userfaultfd.
 zx_status_t zx_vmar_map(zx_handle_t handle, zx_vm_option_t options, uint64_t vmar_offset, zx_handle_t vmo,
                         uint64_t vmo_offset, uint64_t len, zx_vaddr_t* mapped_addr);
-// The mappings in the range, each of them whole. Threads that are stopped in one get SIGBUS.
+// What is mapped in the range, also parts of mappings, and the VMARs in it, which must be in it as a whole. Threads that
+// are stopped there get SIGBUS.
 zx_status_t zx_vmar_unmap(zx_handle_t handle, zx_vaddr_t addr, uint64_t len);
+// Any part of what is mapped. In the range there must be mappings without a gap.
 zx_status_t zx_vmar_protect(zx_handle_t handle, zx_vm_option_t options, zx_vaddr_t addr, uint64_t len);
 // As zx_vmo_op_range(), by address, also for a part of a mapping. No operation uses the buffer.
 zx_status_t zx_vmar_op_range(zx_handle_t handle, uint32_t op, zx_vaddr_t address, uint64_t size, void* buffer,
                              size_t buffer_size);
-// ZX_ERR_NOT_SUPPORTED.
+// The VMAR stays when its handles are closed, until it, or one that it lies in, is destroyed. In the root it goes where
+// the system says: ZX_VM_SPECIFIC there is ZX_ERR_NOT_SUPPORTED.
 zx_status_t zx_vmar_allocate(zx_handle_t parent_vmar, zx_vm_option_t options, uint64_t offset, uint64_t size,
                              zx_handle_t* child_vmar, zx_vaddr_t* child_addr);
-// ZX_ERR_NOT_SUPPORTED.
+// Unmaps what is mapped in it, and destroys those in it. ZX_ERR_NOT_SUPPORTED for the root.
 zx_status_t zx_vmar_destroy(zx_handle_t handle);
 
 // Ports.

@@ -64,8 +64,9 @@ typedef uint32_t zx_obj_type_t;
 #define ZX_VMO_OP_ALWAYS_NEED ((uint32_t)13u)
 #define ZX_VMO_OP_PREFETCH ((uint32_t)14u)
 
-// zx_vmar_map() takes the first two, MAP_RANGE, REQUIRE_NON_RESIZABLE and ALLOW_FAULTS, zx_vmar_protect() the first
-// two. Others, and alignments, are ZX_ERR_NOT_SUPPORTED.
+// zx_vmar_map() takes the first two, SPECIFIC, MAP_RANGE, REQUIRE_NON_RESIZABLE and ALLOW_FAULTS; zx_vmar_protect() the
+// first two; zx_vmar_allocate() COMPACT, SPECIFIC and CAN_MAP_*, but for CAN_MAP_EXECUTE. Others, and alignments, are
+// ZX_ERR_NOT_SUPPORTED.
 #define ZX_VM_PERM_READ ((zx_vm_option_t)1u << 0)
 #define ZX_VM_PERM_WRITE ((zx_vm_option_t)1u << 1)
 #define ZX_VM_PERM_EXECUTE ((zx_vm_option_t)1u << 2)

@@ -4,8 +4,8 @@ use std::ffi::c_void;
 
 use upager::{PAGE_SIZE, Result, Status};
 
+use crate::address_space;
 use crate::boundary::{Out, boundary, items, items_mut};
-use crate::mappings;
 use crate::object::{Handles, Kind, Memory, Name, Object, has};
 use crate::types::{
     ZX_CACHE_POLICY_CACHED, ZX_INFO_HANDLE_BASIC, ZX_INFO_VMO, ZX_INFO_VMO_PAGER_BACKED, ZX_INFO_VMO_RESIZABLE,
@@ -18,7 +18,7 @@ fn vmo_info(object: &Object, memory: &Memory, rights: zx_rights_t) -> zx_info_vm
     let (size, pages, mappings, flags) = match memory {
         Memory::Paged { vmo, resizable } => {
             let flags = ZX_INFO_VMO_PAGER_BACKED | if *resizable { ZX_INFO_VMO_RESIZABLE } else { 0 };
-            (vmo.size(), vmo.counts().resident, mappings::count(vmo), flags)
+            (vmo.size(), vmo.counts().resident, address_space::count(vmo), flags)
         }
         Memory::Anonymous(vmo) => (vmo.size(), vmo.committed(), 0, 0),
     };
