@@ -302,11 +302,11 @@ impl Robbed {
 }
 
 /// Has those who wait for the pages look again, since leave was not given. If the VMO is detached, they are the
-/// detach's to fail, and what was rescued for the leave goes again.
+/// detach's to fail. What was rescued for the leave goes again, if a detach has passed it by: whatever the call failed
+/// for, that may have been before it.
 fn not_dirtied<P: Platform>(vmo: &Arc<Inner<P>>, pages: PageRange, status: Status) {
-    if status == Status::BadState {
-        look_again(vmo, pages);
-    } else {
+    look_again(vmo, pages);
+    if status != Status::BadState {
         vmo.source.look_again(&vmo.table, pages);
     }
 }

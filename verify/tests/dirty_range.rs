@@ -198,10 +198,29 @@ fn dirty_of_a_page_that_awaits_clean_against_detach_write_and_end() {
     });
 }
 
+/// The first page is rescued for the leave, which fails for want of the second one, as the detach passes by.
+#[test]
+fn dirty_of_an_evicting_page_and_an_absent_one_against_detach() {
+    let bounds = Bounds { modelled: Some(2), real: 1 };
+    explore_trapping("dirty of an evicting page and an absent one against detach", bounds, 4, |world: World| {
+        world.supply(1, 1).expect("attached");
+        let guard = world.platform.pin();
+        assert_eq!(world.evict(), 1);
+        let detacher = world.spawn(|world| world.pager.detach_vmo(&world.vmo).map(drop));
+        let result = world.dirty(1, 2);
+        assert!(matches!(result, Err(Status::NotFound | Status::BadState)), "{result:?}");
+        detacher.join().expect("the detacher ends").expect("the pager's own VMO");
+        drop(guard);
+        assert!(cfg!(crossbeam_loom) || world.platform.frames() == 0, "a frame lingers in a detached VMO");
+        world.end_of_the_world();
+    });
+}
+
 /// Who waits for a permit that a shrink refuses is woken by that: its opener does not know of him.
 #[test]
+#[cfg_attr(crossbeam_loom, ignore = "47,120 executions without a preemption")]
 fn dirty_range_against_a_writer_and_a_shrink() {
-    let bounds = Bounds { modelled: Some(1), real: 1 };
+    let bounds = Bounds { modelled: Some(1), real: 0 };
     explore_trapping_resizable("dirty range against a writer and a shrink", bounds, 2, |world: World| {
         two_clean_pages(&world);
         let writer = world.spawn(|world| settled(world.write(1, 3)));

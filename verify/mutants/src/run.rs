@@ -393,7 +393,9 @@ impl Work<'_> {
                 faults => faults,
             };
             let Some(faults) = faults else {
-                return Ok(Built { made: merged.iter().flat_map(Merged::numbers).collect(), alone });
+                let mut made: Vec<u32> = merged.iter().flat_map(Merged::numbers).collect();
+                made.sort_unstable();
+                return Ok(Built { made, alone });
             };
             let of = |fault: &Fault| merged.iter().find(|file| file.path == fault.path)?.at(&fault.at);
             let mut blamed: HashSet<u32> = faults.iter().filter(|fault| fault.is_primary).filter_map(of).collect();
