@@ -93,7 +93,7 @@ fn who_waits_in_a_part_that_is_cut_out_gets_sigbus_and_who_waits_beside_it_the_p
     let mapping = world.map(&mapper);
     std::thread::scope(|s| {
         let (inside, beside) = (s.spawn(|| try_load(&mapping, 1, 0)), s.spawn(|| try_load(&mapping, 2, 0)));
-        until("both are asked for", || mapper.counts().asked >= 2);
+        until("both are stopped", || mapper.counts().faults >= 2);
         mapping.cut(PAGE, PAGE).unwrap();
         assert_eq!(inside.join().unwrap(), None);
         assert!(!beside.is_finished());
