@@ -223,7 +223,7 @@ fn each_call_writes_to_the_lines_of_the_table_and_to_no_other() {
         ),
         (
             "fault that joins another",
-            &[("count of joins", 1), ("request", 7), ("requests' bits", 2), ("requests' hint", 1)],
+            &[("count of joins", 1), ("request", 6), ("requests' bits", 2), ("requests' hint", 1)],
         ),
         (
             "take of one packet",
