@@ -117,7 +117,7 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    pub const TWO_THREADS: Self = Self { modelled: None, real: 3 };
+    pub const TWO_THREADS: Self = Self { modelled: None, real: 2 };
     pub const THREE_THREADS: Self = Self { modelled: Some(1), real: 1 };
 
     /// The bound to explore to, as `RACE_BOUND` has it.

@@ -15,7 +15,7 @@ use upager_verify::race::{Bounds, explore, explore_trapping, settled};
 use upager_verify::world::{Waiting, World};
 
 /// The real epoch does much in each turn.
-const BOUNDS: Bounds = Bounds { modelled: None, real: 2 };
+const BOUNDS: Bounds = Bounds { modelled: None, real: 1 };
 const LONG: Bounds = Bounds { modelled: Some(3), ..BOUNDS };
 
 #[test]

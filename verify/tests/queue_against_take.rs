@@ -30,7 +30,7 @@ fn queue_against_take() {
 
 #[test]
 fn queue_against_queue() {
-    explore("queue against queue", Bounds { modelled: Some(2), real: 2 }, |world: World| {
+    explore("queue against queue", Bounds { modelled: Some(2), real: 1 }, |world: World| {
         let other = world.spawn(|world| world.queue(1));
         world.queue(2).expect("there is room");
         let mut packets = world.take_all();
@@ -46,7 +46,7 @@ fn queue_against_queue() {
 /// The other one then queues, into the entry that was freed last.
 #[test]
 fn queue_against_two_takes() {
-    let bounds = Bounds { modelled: Some(2), real: 1 };
+    let bounds = Bounds { modelled: Some(1), real: 1 };
     explore("queue against two takes", bounds, |world: World| {
         world.queue(1).expect("there is room");
         world.queue(2).expect("there is room");
@@ -67,7 +67,7 @@ fn queue_against_two_takes() {
 /// a third, so that nothing but that link brings the news: the other's own fence would.
 #[test]
 fn queue_against_an_old_tail() {
-    let bounds = Bounds { modelled: Some(2), real: 1 };
+    let bounds = Bounds { modelled: Some(1), real: 1 };
     explore("queue against an old tail", bounds, |world: World| {
         world.queue(1).expect("there is room");
         assert_eq!(world.take_all(), [user_packet(1)]);

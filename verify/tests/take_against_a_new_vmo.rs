@@ -17,7 +17,7 @@ use upager_verify::world::{KEY, World};
 
 #[test]
 fn take_against_a_new_vmo() {
-    explore("take against a new vmo", Bounds { modelled: Some(2), real: 1 }, |world: World| {
+    explore("take against a new vmo", Bounds { modelled: Some(1), real: 1 }, |world: World| {
         world.pager.detach_vmo(&world.vmo).expect("the pager's own VMO");
         let taker = world.spawn(|world| world.take());
         let mut packets = world.take();
