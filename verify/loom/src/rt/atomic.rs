@@ -623,11 +623,6 @@ impl State {
     }
 
     fn apply_load_coherence(&mut self, threads: &mut thread::Set, index: usize) {
-        // Nothing is newer, and this is after all others
-        if self.only_store(threads) == Some(index) {
-            return;
-        }
-
         for i in 0..self.stores.len() {
             // Skip if the is current.
             if index == i {

@@ -439,7 +439,8 @@ impl Operation {
 
     pub(super) fn location(&self) -> Location {
         self.location
-    }}
+    }
+}
 
 impl From<Action> for rt::arc::Action {
     fn from(action: Action) -> Self {
