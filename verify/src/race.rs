@@ -119,6 +119,8 @@ pub struct Bounds {
 impl Bounds {
     pub const TWO_THREADS: Self = Self { modelled: None, real: 2 };
     pub const THREE_THREADS: Self = Self { modelled: Some(1), real: 1 };
+    /// What has no end within seconds.
+    pub const LONG: Self = Self { modelled: Some(2), real: 1 };
 
     /// The bound to explore to, as `RACE_BOUND` has it.
     fn chosen(self) -> Option<usize> {

@@ -14,7 +14,7 @@ use upager::{Platform, Status};
 use upager_verify::race::{Bounds, explore_trapping, settled};
 use upager_verify::world::World;
 
-const BOUNDS: Bounds = Bounds { modelled: Some(2), real: 1 };
+const BOUNDS: Bounds = Bounds::LONG;
 
 /// The page is there, and clean.
 fn of_a_clean_page(name: &'static str, race: fn(&World)) {

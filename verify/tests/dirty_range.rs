@@ -17,7 +17,7 @@ use upager_verify::race::{Bounds, explore_trapping, explore_trapping_resizable, 
 use upager_verify::world::{Waiting, World};
 
 /// With the real epoch a higher bound takes minutes.
-const BOUNDS: Bounds = Bounds { modelled: Some(2), real: 1 };
+const BOUNDS: Bounds = Bounds::LONG;
 
 fn two_clean_pages(world: &World) {
     world.supply(0, 1).expect("attached");
@@ -93,7 +93,7 @@ fn dirty_range_against_a_read_in_a_detached_vmo() {
 
 #[test]
 fn dirty_range_against_dirty_range() {
-    explore_trapping("dirty range against dirty range", Bounds { modelled: Some(2), real: 1 }, 2, |world: World| {
+    explore_trapping("dirty range against dirty range", Bounds::LONG, 2, |world: World| {
         two_clean_pages(&world);
         let other = world.spawn(|world| world.dirty(0, 2));
         assert_eq!(world.dirty(0, 2), Ok(()));
@@ -175,7 +175,7 @@ fn dirty_of_a_page_that_awaits_clean_against_detach_and_then_a_write() {
 /// on it.
 #[test]
 fn dirty_of_a_page_that_awaits_clean_against_detach_write_and_end() {
-    let bounds = Bounds { modelled: Some(2), real: 1 };
+    let bounds = Bounds::LONG;
     explore_trapping("dirty of a page that awaits clean against detach, write and END", bounds, 1, |world: World| {
         world.supply(0, 1).expect("attached");
         assert_eq!(world.dirty(0, 1), Ok(()));
@@ -201,7 +201,7 @@ fn dirty_of_a_page_that_awaits_clean_against_detach_write_and_end() {
 /// The first page is rescued for the leave, which fails for want of the second one, as the detach passes by.
 #[test]
 fn dirty_of_an_evicting_page_and_an_absent_one_against_detach() {
-    let bounds = Bounds { modelled: Some(2), real: 1 };
+    let bounds = Bounds::LONG;
     explore_trapping("dirty of an evicting page and an absent one against detach", bounds, 4, |world: World| {
         world.supply(1, 1).expect("attached");
         let guard = world.platform.pin();
@@ -242,7 +242,7 @@ fn dirty_range_against_a_writer_and_a_shrink() {
 /// The page names a request that has failed and is about to turn it back. Then it names another one, in the same entry.
 #[test]
 fn dirty_of_a_page_against_the_next_life_of_the_request_that_it_names() {
-    let bounds = Bounds { modelled: Some(2), real: 1 };
+    let bounds = Bounds::LONG;
     explore_trapping("dirty against a request's next life", bounds, 2, |world: World| {
         two_clean_pages(&world);
         let (mut first, mut other) = (world.write(0, 2), world.write(1, 2));

@@ -12,7 +12,7 @@ use upager_verify::world::World;
 
 #[test]
 fn join_against_leave_and_supply() {
-    explore("join against leave and supply", Bounds { modelled: Some(2), real: 1 }, |world: World| {
+    explore("join against leave and supply", Bounds::LONG, |world: World| {
         let (mut opener, mut gone, mut other) = (world.read(0), world.read(0), world.read(0));
         assert_eq!((opener.poll(), gone.poll(), other.poll()), (None, None, None));
         assert_eq!(gone.leave(), 0); // so that the joiner looks for places, and comes by the other's first

@@ -15,7 +15,7 @@ use upager_verify::world::World;
 
 #[test]
 fn port_close_against_vmo_drop() {
-    explore("port close against VMO drop", Bounds { modelled: Some(2), real: 1 }, |world: World| {
+    explore("port close against VMO drop", Bounds::LONG, |world: World| {
         world.supply(0, 5).expect("attached");
         let World { platform, pager, port, vmo } = world;
         let closer = loom::thread::spawn(move || {

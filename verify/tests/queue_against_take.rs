@@ -30,7 +30,7 @@ fn queue_against_take() {
 
 #[test]
 fn queue_against_queue() {
-    explore("queue against queue", Bounds { modelled: Some(2), real: 1 }, |world: World| {
+    explore("queue against queue", Bounds::LONG, |world: World| {
         let other = world.spawn(|world| world.queue(1));
         world.queue(2).expect("there is room");
         let mut packets = world.take_all();

@@ -17,7 +17,7 @@ use upager_verify::world::{Waiting, World};
 
 #[test]
 fn shrink_against_a_fault_that_straddles_the_end() {
-    explore_resizable("shrink against a straddling fault", Bounds { modelled: Some(2), real: 1 }, 2, |world: World| {
+    explore_resizable("shrink against a straddling fault", Bounds::LONG, 2, |world: World| {
         let reader = world.spawn(|world| settled(Waiting::fault_run(world.vmo.clone(), 0, 2)));
         world.vmo.set_size(PAGE_SIZE).expect("nobody else resizes");
         let mut read = reader.join().expect("the reader ends");
@@ -35,31 +35,26 @@ fn shrink_against_a_fault_that_straddles_the_end() {
 
 #[test]
 fn shrink_against_a_commit_that_straddles_the_end() {
-    explore_resizable(
-        "shrink against a straddling commit",
-        Bounds { modelled: Some(2), real: 1 },
-        2,
-        |world: World| {
-            let commit = world.spawn(|world| settled(Waiting::commit(world.vmo.clone(), 0, 2)));
-            world.vmo.set_size(PAGE_SIZE).expect("nobody else resizes");
-            let mut commit = commit.join().expect("the commit ends");
-            if commit.now().is_none() {
-                world.supply(0, 5).expect("attached");
-                commit = commit.again();
-            }
-            assert_eq!(commit.now(), Some(Err(Status::OutOfRange)), "the second page has not come");
-            assert_eq!(world.vmo.counts().in_flight, 0);
-            drop(commit);
-            world.end_of_the_world();
-        },
-    );
+    explore_resizable("shrink against a straddling commit", Bounds::LONG, 2, |world: World| {
+        let commit = world.spawn(|world| settled(Waiting::commit(world.vmo.clone(), 0, 2)));
+        world.vmo.set_size(PAGE_SIZE).expect("nobody else resizes");
+        let mut commit = commit.join().expect("the commit ends");
+        if commit.now().is_none() {
+            world.supply(0, 5).expect("attached");
+            commit = commit.again();
+        }
+        assert_eq!(commit.now(), Some(Err(Status::OutOfRange)), "the second page has not come");
+        assert_eq!(world.vmo.counts().in_flight, 0);
+        drop(commit);
+        world.end_of_the_world();
+    });
 }
 
 /// A page that is supplied as the end comes before it, and is under a request for leave with another that stays: the
 /// supplier takes his page back, and the request goes on.
 #[test]
 fn shrink_against_a_supply_of_a_page_whose_leave_is_asked() {
-    let bounds = Bounds { modelled: Some(2), real: 1 };
+    let bounds = Bounds::LONG;
     explore_trapping_resizable("shrink against a supply, and leave asked", bounds, 2, |world: World| {
         world.supply(0, 5).expect("attached");
         let writer = world.spawn(|world| {
@@ -79,36 +74,31 @@ fn shrink_against_a_supply_of_a_page_whose_leave_is_asked() {
 /// The request that the shrink has met ends, and its entry is that of another, before the shrink cuts it.
 #[test]
 fn shrink_against_the_next_life_of_a_request() {
-    explore_resizable(
-        "shrink against a request's next life",
-        Bounds { modelled: Some(2), real: 1 },
-        4,
-        |world: World| {
-            let mut straddles = Waiting::fault_run(world.vmo.clone(), 1, 2);
-            assert_eq!(straddles.poll(), None);
-            let reader = world.spawn(move |world| {
-                assert_eq!(straddles.leave(), 0, "nobody has answered");
-                let mut further = world.read(0); // with it the queue lets go of the one before
-                assert_eq!(further.poll(), None);
-                let _: Vec<upager::Packet> = world.take();
-                drop(further);
-                settled(Waiting::fault_run(world.vmo.clone(), 0, 2))
-            });
-            world.vmo.set_size(2 * PAGE_SIZE).expect("nobody else resizes");
-            let mut read = reader.join().expect("the reader ends");
-            assert_eq!(read.now(), None, "nothing has come");
-            for packet in world.take_all() {
-                let asked = packet.page_request;
-                for page in asked.offset / PAGE_SIZE..(asked.offset + asked.length) / PAGE_SIZE {
-                    world.supply(page, 5).expect("attached");
-                }
+    explore_resizable("shrink against a request's next life", Bounds::LONG, 4, |world: World| {
+        let mut straddles = Waiting::fault_run(world.vmo.clone(), 1, 2);
+        assert_eq!(straddles.poll(), None);
+        let reader = world.spawn(move |world| {
+            assert_eq!(straddles.leave(), 0, "nobody has answered");
+            let mut further = world.read(0); // with it the queue lets go of the one before
+            assert_eq!(further.poll(), None);
+            let _: Vec<upager::Packet> = world.take();
+            drop(further);
+            settled(Waiting::fault_run(world.vmo.clone(), 0, 2))
+        });
+        world.vmo.set_size(2 * PAGE_SIZE).expect("nobody else resizes");
+        let mut read = reader.join().expect("the reader ends");
+        assert_eq!(read.now(), None, "nothing has come");
+        for packet in world.take_all() {
+            let asked = packet.page_request;
+            for page in asked.offset / PAGE_SIZE..(asked.offset + asked.length) / PAGE_SIZE {
+                world.supply(page, 5).expect("attached");
             }
-            read = read.again();
-            assert_eq!(read.now(), Some(Ok(0)), "the service was asked for all that the reader waits for");
-            drop(read);
-            world.end_of_the_world();
-        },
-    );
+        }
+        read = read.again();
+        assert_eq!(read.now(), Some(Ok(0)), "the service was asked for all that the reader waits for");
+        drop(read);
+        world.end_of_the_world();
+    });
 }
 
 #[test]

@@ -14,7 +14,7 @@ use upager_verify::world::World;
 
 #[test]
 fn supply_against_the_next_life() {
-    let bounds = Bounds { modelled: Some(2), real: 1 };
+    let bounds = Bounds::LONG;
     explore_pages("supply against the next life", bounds, 2, |world: World| {
         let (mut first, mut other) = (world.read(0), world.read(1));
         assert_eq!((first.poll(), other.poll()), (None, None));

@@ -39,7 +39,7 @@ fn all_goes(world: World) {
 
 #[test]
 fn two_writes_divide_the_same_zeros() {
-    explore_pages("write against write in zeros", Bounds { modelled: Some(2), real: 1 }, PAGES, |world: World| {
+    explore_pages("write against write in zeros", Bounds::LONG, PAGES, |world: World| {
         world.zero(0, PAGES).expect("memory");
         let other = world.spawn(|world| settled(world.write(1, 2)));
         assert_eq!(world.write(0, 1).poll(), Some(Ok(1)));
