@@ -221,13 +221,11 @@ impl<P: Platform> Vmo<P> {
     #[inline]
     pub fn pin_lookup(&self, page: PageIndex) -> Option<(Guard, Frame)> {
         let inner = &*self.inner;
-        // The table needs no pin, only the frame does.
-        inner.table.with_slot(page, |slot| {
-            prefetch(slot);
-            let guard = inner.platform.pin();
-            let frame = slot.resident(|| inner.source.shown())?;
-            Some((guard, frame))
-        })
+        let slot = inner.table.with_slot(page, Some)?; // the table needs no pin, only the frame does
+        prefetch(slot);
+        let guard = inner.platform.pin();
+        let frame = slot.resident(|| inner.source.shown())?;
+        Some((guard, frame))
     }
 
     /// Figures of the VMO.
