@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize as Count, Ordering::Relaxed as Counted};
 use std::sync::{Arc as StdArc, Mutex};
 
-use loom::sync::Arc;
+use loom::cell::UnsafeCell;
+use loom::sync::{Arc, Grace};
 use loom::sync::atomic::{
     AtomicUsize,
     Ordering::{Acquire, Relaxed, Release, SeqCst},
@@ -161,4 +162,134 @@ fn drops_that_do_not_release_have_no_order() {
         drop(held);
     });
     assert_eq!(executions, 1);
+}
+
+/// A join waits for the end of the thread, whenever it began to.
+#[test]
+fn an_end_and_its_join_have_no_order() {
+    let (_, executions) = explore(|| {
+        let words = words::<2>();
+        let other = words.clone();
+        let other = thread::spawn(move || other[0].store(1, Relaxed));
+        words[1].store(1, Relaxed);
+        other.join().unwrap();
+        assert_eq!(words[0].load(Relaxed), 1);
+    });
+    assert_eq!(executions, 1);
+}
+
+#[test]
+fn guards_have_no_order() {
+    let (_, executions) = explore(|| {
+        let grace = Arc::new(Grace::new());
+        let other = grace.clone();
+        let other = thread::spawn(move || assert!(other.unpin(&other.pin()).is_empty()));
+        assert!(grace.unpin(&grace.pin()).is_empty());
+        other.join().unwrap();
+    });
+    assert_eq!(executions, 1);
+}
+
+/// The other guard ends before something is deferred, or begins after it, or ends before the one that deferred
+/// it, or after.
+#[test]
+fn the_last_guard_makes_ready() {
+    let (came, executions) = explore(|| {
+        let grace = Arc::new(Grace::new());
+        let other = grace.clone();
+        let other = thread::spawn(move || other.unpin(&other.pin()).len());
+        let guard = grace.pin();
+        grace.defer();
+        let own = grace.unpin(&guard).len();
+        (own, other.join().unwrap())
+    });
+    assert_eq!(came, [(1, 0), (0, 1)].into());
+    assert_eq!(executions, 5); // and one is a double
+}
+
+/// Each waits for both guards, or for its own.
+#[test]
+fn two_that_defer_have_no_order() {
+    let (came, executions) = explore(|| {
+        let grace = Arc::new(Grace::new());
+        let (guard, others) = (grace.pin(), grace.pin());
+        let other = grace.clone();
+        let other = thread::spawn(move || {
+            other.defer();
+            others
+        });
+        grace.defer();
+        let others = other.join().unwrap();
+        (grace.unpin(&guard).len(), grace.unpin(&others).len())
+    });
+    assert_eq!(came, [(0, 2)].into());
+    assert_eq!(executions, 1);
+}
+
+/// Frees a cell that a thread with a guard reads, in its guard or after it.
+fn free_beside_a_reader(in_guard: bool) {
+    loom::model(move || {
+        let grace = Arc::new(Grace::new());
+        let shared = Arc::new((AtomicUsize::new(1), UnsafeCell::new(0)));
+        let (there, reads) = (grace.clone(), shared.clone());
+        let reader = thread::spawn(move || {
+            let guard = there.pin();
+            let is_there = reads.0.load(Acquire) == 1;
+            let read = || {
+                if is_there {
+                    reads.1.with(|_| ());
+                }
+            };
+            if in_guard {
+                read();
+            }
+            if !there.unpin(&guard).is_empty() {
+                reads.1.with_mut(|_| ());
+            }
+            if !in_guard {
+                read();
+            }
+        });
+        let guard = grace.pin();
+        shared.0.store(0, Release);
+        grace.defer();
+        if !grace.unpin(&guard).is_empty() {
+            shared.1.with_mut(|_| ());
+        }
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn what_becomes_ready_comes_after_the_guards() {
+    free_beside_a_reader(true);
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn what_becomes_ready_does_not_come_after_more() {
+    free_beside_a_reader(false);
+}
+
+/// Who pins after something was deferred sees what was done before that.
+#[test]
+fn a_pin_comes_after_what_was_deferred() {
+    let (came, _) = explore(|| {
+        let grace = Arc::new(Grace::new());
+        let x = words::<1>();
+        let (there, reads) = (grace.clone(), x.clone());
+        let reader = thread::spawn(move || {
+            let guard = there.pin();
+            let seen = reads[0].load(Relaxed);
+            (seen, there.unpin(&guard).len())
+        });
+        let guard = grace.pin();
+        x[0].store(1, Relaxed);
+        grace.defer();
+        let own = grace.unpin(&guard).len();
+        let (seen, others) = reader.join().unwrap();
+        (seen, own, others)
+    });
+    // The reader's guard is not waited for: it had ended, or began after. Or it is, and was the last or not.
+    assert_eq!(came, [(0, 1, 0), (1, 1, 0), (0, 0, 1), (1, 0, 1)].into());
 }

@@ -154,7 +154,11 @@ impl Execution {
 
         for (th_id, th) in self.threads.iter() {
             let operation = match th.operation {
-                Some(operation) if !self.path.is_double() => operation,
+                Some(operation)
+                    if !self.path.is_double() && self.objects.may_race(operation) =>
+                {
+                    operation
+                }
                 _ => continue,
             };
 

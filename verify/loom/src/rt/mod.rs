@@ -23,6 +23,9 @@ pub(crate) use self::condvar::Condvar;
 mod execution;
 pub(crate) use self::execution::Execution;
 
+mod grace;
+pub(crate) use self::grace::Grace;
+
 mod notify;
 pub(crate) use self::notify::Notify;
 

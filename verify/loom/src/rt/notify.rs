@@ -26,6 +26,10 @@ pub(super) struct State {
     /// `true` if there is a pending notification to consume.
     notified: bool,
 
+    /// True for the end of a thread, which its join waits for: one notification, and nobody
+    /// waits after it without having been notified
+    of_join: bool,
+
     /// Tracks access to the notify object
     last_access: Option<Access>,
 
@@ -35,12 +39,22 @@ pub(super) struct State {
 
 impl Notify {
     pub(crate) fn new(seq_cst: bool, spurious: bool) -> Notify {
+        Self::with(seq_cst, spurious, false)
+    }
+
+    /// For the end of a thread.
+    pub(crate) fn of_join() -> Notify {
+        Self::with(true, false, true)
+    }
+
+    fn with(seq_cst: bool, spurious: bool, of_join: bool) -> Notify {
         super::execution(|execution| {
             let state = execution.objects.insert(State {
                 spurious,
                 did_spur: false,
                 seq_cst,
                 notified: false,
+                of_join,
                 last_access: None,
                 synchronize: Synchronize::new(),
             });
@@ -136,6 +150,10 @@ impl Notify {
 impl State {
     pub(crate) fn might_spur(&self) -> bool {
         self.spurious && !self.did_spur
+    }
+
+    pub(super) fn is_of_join(&self) -> bool {
+        self.of_join
     }
 
     pub(crate) fn last_dependent_access(&self) -> Option<&Access> {

@@ -63,6 +63,9 @@ pub(super) enum Action {
     /// Action on a channel
     Channel(rt::mpsc::Action),
 
+    /// Action on guards and what is deferred
+    Grace(rt::grace::Action),
+
     /// Action on a RwLock
     RwLock(rt::rwlock::Action),
 
@@ -140,6 +143,9 @@ objects! {
 
     // Tracks access to a memory cell
     Cell(rt::cell::State),
+
+    // State of guards and what is deferred
+    Grace(rt::grace::State),
 
     // Stands for all `SeqCst` fences
     Fences(rt::atomic::Fences),
@@ -230,11 +236,23 @@ impl Store {
                     f(access)
                 }
             }
+            Entry::Grace(entry) => entry
+                .dependent_accesses(operation.action.into())
+                .for_each(f),
             Entry::Fences(entry) => entry.last_dependent_access().into_iter().for_each(f),
             obj => panic!(
                 "object is not branchable {:?}; ref = {:?}",
                 obj, operation.obj
             ),
+        }
+    }
+
+    /// Whether an operation may race with those that it depends on. The end of a thread and its
+    /// join depend on each other, but never could they change places.
+    pub(super) fn may_race(&self, operation: Operation) -> bool {
+        match &self.entries[operation.obj.index] {
+            Entry::Notify(entry) => !entry.is_of_join(),
+            _ => true,
         }
     }
 
@@ -250,6 +268,9 @@ impl Store {
                 entry.set_last_access(operation.action.into(), thread, path_id, dpor_vv)
             }
             Entry::Atomic(entry) => {
+                entry.set_last_access(operation.action.into(), thread, path_id, dpor_vv)
+            }
+            Entry::Grace(entry) => {
                 entry.set_last_access(operation.action.into(), thread, path_id, dpor_vv)
             }
             Entry::Fences(entry) => entry.set_last_access(path_id, dpor_vv),
@@ -276,6 +297,9 @@ impl Store {
                 done.is_independent(next)
             }
             (Entry::Arc(entry), Action::Arc(done), Action::Arc(next)) => {
+                entry.is_independent(done, next)
+            }
+            (Entry::Grace(entry), Action::Grace(done), Action::Grace(next)) => {
                 entry.is_independent(done, next)
             }
             _ => false,
@@ -460,6 +484,15 @@ impl From<Action> for rt::atomic::Action {
     }
 }
 
+impl From<Action> for rt::grace::Action {
+    fn from(action: Action) -> Self {
+        match action {
+            Action::Grace(action) => action,
+            _ => unreachable!(),
+        }
+    }
+}
+
 impl From<Action> for rt::mpsc::Action {
     fn from(action: Action) -> Self {
         match action {
@@ -478,6 +511,12 @@ impl From<rt::arc::Action> for Action {
 impl From<rt::atomic::Action> for Action {
     fn from(action: rt::atomic::Action) -> Self {
         Action::Atomic(action)
+    }
+}
+
+impl From<rt::grace::Action> for Action {
+    fn from(action: rt::grace::Action) -> Self {
+        Action::Grace(action)
     }
 }
 
