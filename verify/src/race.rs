@@ -166,6 +166,15 @@ pub fn explore_trapping_resizable(
     explore_in(name, bounds, move || World::with(VmoOptions::RESIZABLE | VmoOptions::TRAP_DIRTY, pages), race);
 }
 
+/// Has the model stop after so many executions. One that comes to that number has not ended, as far as anybody knows.
+pub fn stop_after(model: &mut loom::model::Builder, executions: Option<usize>) {
+    if let Some(executions) = executions {
+        // Loom looks before the execution of that number, and only at multiples of the other.
+        model.max_permutations = Some(executions + 1);
+        model.checkpoint_interval = 1;
+    }
+}
+
 /// Says in which execution a race failed.
 struct Verdict {
     name: &'static str,
@@ -196,7 +205,7 @@ fn explore_in(
     model.preemption_bound = bound;
     model.max_branches = 100_000;
     let limit = std::env::var("RACE_LIMIT").ok().map(|limit| limit.parse().expect("RACE_LIMIT is a number"));
-    model.max_permutations = limit;
+    stop_after(&mut model, limit);
     model.check(move || {
         counter.fetch_add(1, Ordering::Relaxed);
         if cfg!(crossbeam_loom) {

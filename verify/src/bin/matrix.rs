@@ -1,7 +1,7 @@
 //! Explores the race matrix, and prints it.
 //!
-//! Each cell is explored without a preemption bound. One that takes longer than `--seconds` is
-//! explored again with the bound of `--bound`, and the report says so.
+//! Each cell is explored without a preemption bound. One that takes longer than `--seconds`, or more
+//! executions than `--executions`, is explored again with the bound of `--bound`, and the report says so.
 
 #[cfg(not(loom))]
 fn main() -> std::process::ExitCode {
@@ -26,6 +26,7 @@ mod explore {
     use clap::Parser;
     use upager_verify::cell::{Cell, Op, Start};
     use upager_verify::crew::{explore_all, said};
+    use upager_verify::race::stop_after;
 
     /// Explores every pair of operations from every state of a page, or every pair and a detach, or every
     /// operation beside a detach and what comes after it, and holds each execution to the specification.
@@ -44,11 +45,14 @@ mod explore {
         /// How long a cell may take without a bound. 0: as long as it takes.
         #[arg(long, default_value_t = 60)]
         seconds: u64,
+        /// How many executions a cell may have without a bound. 0: as many as it has.
+        #[arg(long, default_value_t = 0)]
+        executions: usize,
         /// The preemption bound of the cells that take longer.
         #[arg(long, default_value_t = 4)]
         bound: usize,
         /// A file that names cells, one a line, which are known to take longer: they are explored
-        /// with the bound of `--bound` at once.
+        /// with the bound of `--bound` at once, or with the one that stands behind the name and ` = `.
         #[arg(long)]
         slow: Option<std::path::PathBuf>,
         /// Explore only the cells that `--slow` names, without a bound.
@@ -115,16 +119,23 @@ mod explore {
             let by_name: HashMap<String, Cell> = cells.into_iter().map(|cell| (cell.to_string(), cell)).collect();
             cells = named.lines().filter_map(|name| by_name.get(name).copied()).collect();
         }
-        let is_slow = |cell: &Cell| slow.lines().any(|line| line == cell.to_string());
-        let cells: Vec<Cell> = cells.into_iter().filter(|cell| !args.only_slow || is_slow(cell)).collect();
+        let slow = match slow_cells(&slow, args.bound) {
+            Ok(slow) => slow,
+            Err(line) => {
+                eprintln!("no bound stands behind ` = `: {line}");
+                return ExitCode::from(2);
+            }
+        };
+        let cells: Vec<Cell> =
+            cells.into_iter().filter(|cell| !args.only_slow || slow.contains_key(&cell.to_string())).collect();
         let begun = Instant::now();
         let all = cells.len();
         let one = |at, cell: &Cell| {
             if args.announce && cell.skipped().is_none() {
                 eprintln!("exploring {cell}");
             }
-            let bounded = !args.only_slow && is_slow(cell);
-            let explored = explore(cell, &args, bounded);
+            let bound = slow.get(&cell.to_string()).copied().filter(|_| !args.only_slow);
+            let explored = explore(cell, &args, bound);
             if let Explored::Passed { seconds, .. } = &explored
                 && *seconds > 10.0
             {
@@ -144,19 +155,33 @@ mod explore {
         totals(&results, begun.elapsed())
     }
 
-    fn explore(cell: &Cell, args: &Args, bounded: bool) -> Explored {
+    /// What a list of cells that are known to take longer says: their names, and their bounds.
+    fn slow_cells(list: &str, usual: usize) -> Result<HashMap<String, usize>, &str> {
+        list.lines()
+            .map(|line| match line.split_once(" = ") {
+                None => Ok((line.to_string(), usual)),
+                Some((name, bound)) => bound.parse().map(|bound| (name.to_string(), bound)).map_err(|_| line),
+            })
+            .collect()
+    }
+
+    /// `bound`: the one that a list has for the cell.
+    fn explore(cell: &Cell, args: &Args, bound: Option<usize>) -> Explored {
         if let Some(reason) = cell.skipped() {
             return Explored::Skipped(reason);
         }
-        let bounded_check = |bound| match check(cell, Some(bound), Limit::Executions(args.give_up)) {
+        let bounded_check = |bound| match check(cell, Some(bound), Limit { executions: args.give_up, time: None }) {
             Err(Explored::Passed { executions, bound, .. }) => Explored::GaveUp { executions, bound },
             Ok(explored) | Err(explored) => explored,
         };
-        if let Some(bound) = bounded.then_some(args.bound).or(args.only_bound) {
+        if let Some(bound) = bound.or(args.only_bound) {
             return bounded_check(bound);
         }
-        let limit = (args.seconds > 0).then(|| Duration::from_secs(args.seconds));
-        match check(cell, None, Limit::Time(limit)) {
+        let limit = Limit {
+            executions: (args.executions > 0).then_some(args.executions),
+            time: (args.seconds > 0).then(|| Duration::from_secs(args.seconds)),
+        };
+        match check(cell, None, limit) {
             Err(Explored::Passed { .. }) => bounded_check(args.bound),
             Ok(explored) | Err(explored) => explored,
         }
@@ -164,9 +189,9 @@ mod explore {
 
     /// When to stop, if ever.
     #[derive(Clone, Copy)]
-    enum Limit {
-        Time(Option<Duration>),
-        Executions(Option<usize>),
+    struct Limit {
+        executions: Option<usize>,
+        time: Option<Duration>,
     }
 
     /// Explores a cell. `Err` with `Passed`: the limit came first.
@@ -179,10 +204,9 @@ mod explore {
             let mut model = loom::model::Builder::new();
             model.preemption_bound = bound;
             model.max_branches = 100_000;
-            match limit {
-                Limit::Time(limit) => model.max_duration = limit,
-                Limit::Executions(limit) => model.max_permutations = limit,
-            }
+            model.max_duration = limit.time;
+            model.checkpoint_interval = 500; // how often it looks at the time
+            stop_after(&mut model, limit.executions);
             model.check(move || {
                 counter.fetch_add(1, Ordering::Relaxed);
                 cell.run(&allowed);
@@ -194,10 +218,8 @@ mod explore {
         }
         let seconds = begun.elapsed().as_secs_f64();
         let passed = Explored::Passed { executions, bound, seconds };
-        let over = match limit {
-            Limit::Time(limit) => limit.is_some_and(|limit| begun.elapsed() >= limit),
-            Limit::Executions(limit) => limit.is_some_and(|limit| executions >= limit as u64),
-        };
+        let over = limit.time.is_some_and(|time| begun.elapsed() >= time)
+            || limit.executions.is_some_and(|limit| executions >= limit as u64);
         if over { Err(passed) } else { Ok(passed) }
     }
 
