@@ -274,10 +274,36 @@ impl<T: Default> Pool<T> {
     #[inline]
     pub(crate) fn release(&self, index: u32) {
         let (place, bit) = Place::of(index);
-        if let Some(segment) = self.segment(place.segment) {
-            // Release: what the last owner did with the entry comes before its next `claim`
-            segment.words[place.word].claimed.fetch_and(!(1 << bit), Release);
-            self.hint.set(index as usize);
+        self.release_bits(Some((place, 1 << bit)));
+        self.hint.set(index as usize);
+    }
+
+    /// As [`release`](Self::release), of several: neighbours are one step.
+    #[inline]
+    pub(crate) fn release_all(&self, indices: impl Iterator<Item = u32>) {
+        let (mut run, mut last): (Option<(Place, u64)>, _) = (None, 0);
+        for index in indices {
+            last = index;
+            let (place, bit) = Place::of(index);
+            match &mut run {
+                Some((same, bits)) if *same == place => *bits |= 1 << bit,
+                _ => {
+                    self.release_bits(run);
+                    run = Some((place, 1 << bit));
+                }
+            }
+        }
+        self.release_bits(run);
+        self.hint.set(last as usize);
+    }
+
+    #[inline]
+    fn release_bits(&self, run: Option<(Place, u64)>) {
+        if let Some((place, bits)) = run
+            && let Some(segment) = self.segment(place.segment)
+        {
+            // Release: what the last owners did with the entries comes before their next `claim`
+            segment.words[place.word].claimed.fetch_and(!bits, Release);
         }
     }
 
