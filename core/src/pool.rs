@@ -77,15 +77,18 @@ impl Words {
         if mask == u64::MAX && self.marks.iter().fold(0, |all, word| all | word.load(Acquire)) & MARKS == 0 {
             return None;
         }
-        self.marks.iter().enumerate().find_map(|(nth, word)| {
-            let mask = mask >> (nth * MARKED) & MARKS;
-            if mask == 0 {
-                return None;
+        let mut rest = mask;
+        while rest != 0 {
+            let nth = rest.trailing_zeros() as usize / MARKED;
+            let first = (nth * MARKED) as u32;
+            let seen = self.marks[nth].load(Acquire); // Acquire: pairs with every `mark` that came before
+            let marked = seen & MARKS & rest >> first;
+            if marked != 0 {
+                return Some((first + marked.trailing_zeros(), seen));
             }
-            let seen = word.load(Acquire); // Acquire: pairs with every `mark` that came before
-            let marked = seen & mask;
-            (marked != 0).then(|| ((nth * MARKED) as u32 + marked.trailing_zeros(), seen))
-        })
+            rest &= !(MARKS << first);
+        }
+        None
     }
 }
 

@@ -811,14 +811,6 @@ impl Entries for Requests {
 
     #[inline]
     fn unqueue(&self, index: u32, request: &Request) {
-        let left = Fate(request.fate().0 & !QUEUED);
-        if !left.is_spent() {
-            return self.let_go(index, request, QUEUED);
-        }
-        // A store will do: nobody else has a part in it, and only who has can take another (`help`), so its fate
-        // is nobody's to change but ours. A walker who read it before is ordered by the entry's bit, which we
-        // clear after. Release: what was done with the request, which `fate` has acquired, comes before its next life.
-        request.fate.store(left.freed().0, Release);
-        self.free(index, request);
+        self.let_go(index, request, QUEUED);
     }
 }
