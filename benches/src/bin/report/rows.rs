@@ -74,7 +74,7 @@ const WORDS: &str = "A query reads the word of each page in the groups that have
 const FAULT: &str = "A fault, its packet and its answer are about 17 read-modify-writes and two full fences, see the table of shared memory, at 4 to 6 ns each: \
     the fault 7, the take 4, the supply 5 or more, each end 1 or more. They are what lets a waiter leave, a request fail and a taker stop in the middle, which the stacks do not have. It allocates nothing.";
 const DETACH: &str = "The walk makes three read-modify-writes a request: it seals the fate; takes the waker, and with it the list of the others; lets go. \
-    The peers' figure is without the first and the last, and is no detach.";
+    The peers' figure is without the last, and is no detach.";
 const WAKE: &str = "Beside the futex's two system calls there is the work of the fault itself, see missing faults.";
 const SPARSE: &str =
     "A leaf has words for 512 pages, and is made for the first. A smaller leaf for sparse regions is not built.";
