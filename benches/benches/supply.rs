@@ -4,6 +4,9 @@
 //! ascending order. Nothing is resident when it begins: between rounds, not measured, all is evicted.
 //! The table has its leaves already. Frames are allocated before the round.
 //!
+//! `supply/new_512`: the same, 512 a call, into a new VMO in each round, whose table has nothing. The maps are
+//! new too, with room for all.
+//!
 //! The floor is `flat`, a store for each page. The maps insert each page; one that has guards
 //! holds one for as many pages as a call has.
 
@@ -20,6 +23,18 @@ struct Supplies<'a> {
     path: Path<'a>,
     /// Pages in a call.
     batch: u32,
+    /// Each round has a new one.
+    anew: bool,
+}
+
+impl Supplies<'_> {
+    fn measure<T>(&mut self, name: &str, mut make: impl FnMut() -> T, mut round: impl FnMut(&mut T) -> Duration) {
+        if self.anew {
+            self.path.measure(name, || (), |()| round(&mut make()));
+        } else {
+            self.path.measure(name, make, round);
+        }
+    }
 }
 
 fn upager(world: &World, batch: u32) -> Duration {
@@ -39,7 +54,7 @@ fn upager(world: &World, batch: u32) -> Duration {
 impl Visit for Supplies<'_> {
     fn visit<M: Maps>(&mut self, name: &'static str) {
         let batch = self.batch;
-        self.path.measure(
+        self.measure(
             name,
             || M::with_room(PAGES as usize),
             |map: &mut M| {
@@ -57,10 +72,11 @@ impl Visit for Supplies<'_> {
 }
 
 fn supply(criterion: &mut Criterion) {
-    for batch in [1, 64, 512, PAGES] {
-        let path = Path::new(criterion, &format!("supply/{batch}"), PAGES.into());
-        let mut supplies = Supplies { path, batch };
-        supplies.path.measure(
+    let old = [1, 64, 512, PAGES].map(|batch| (batch.to_string(), batch, false));
+    for (name, batch, anew) in old.into_iter().chain([("new_512".to_owned(), 512, true)]) {
+        let path = Path::new(criterion, &format!("supply/{name}"), PAGES.into());
+        let mut supplies = Supplies { path, batch, anew };
+        supplies.measure(
             "flat",
             || Flat::of(&vec![0; PAGES as usize]),
             |flat| {
@@ -72,9 +88,9 @@ fn supply(criterion: &mut Criterion) {
                 .1
             },
         );
-        supplies.path.measure(
+        supplies.measure(
             "upager",
-            || World::resident(PAGES),
+            || if anew { World::empty(PAGES) } else { World::resident(PAGES) },
             |world| {
                 if world.platform.frames().0 > 0 {
                     world.evict(PAGES as usize); // what made the leaves

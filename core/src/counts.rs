@@ -41,6 +41,11 @@ impl Counts {
         Self { resident: AtomicU16::new(1), dirty: AtomicU16::new(1) }
     }
 
+    /// Of something new, with so many resident already.
+    pub(crate) fn of_resident(resident: u16) -> Self {
+        Self { resident: AtomicU16::new(resident), dirty: AtomicU16::new(0) }
+    }
+
     /// Of something new, with so many dirty already.
     pub(crate) fn of_dirty(dirty: u16) -> Self {
         Self { resident: AtomicU16::new(0), dirty: AtomicU16::new(dirty) }

@@ -52,29 +52,44 @@ struct Segment<T> {
 #[repr(align(64))]
 struct Words {
     claimed: AtomicU64,
-    marks: [AtomicU64; 2],
+    /// Of [`MARKED`] entries each: their bits, and a version, which every change makes another.
+    marks: [AtomicU64; WORD / MARKED],
+}
+
+/// Entries whose marks share a word. The version has the other bits: it would have to come round while a
+/// thread sleeps between two instructions.
+const MARKED: usize = 16;
+const MARKS: u64 = (1 << MARKED) - 1;
+const VERSION: u64 = 1 << MARKED;
+
+/// An entry that was found marked, and the word of its mark then.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Marked {
+    pub(crate) index: u32,
+    seen: u64,
 }
 
 impl Words {
-    /// The first marked bit of those in `mask`.
+    /// The first marked bit of those in `mask`, and the word that has it.
     #[inline]
-    fn marked(&self, mask: u64) -> Option<u32> {
-        // Acquire: pairs with `mark`. The first marks again at the end, since an owner may clear the
-        // first while the second is set, set it again, and clear the second.
-        let first = self.marks[0].load(Acquire);
-        let mut marked = (first | self.marks[1].load(Acquire)) & mask;
-        if marked == 0 {
-            marked = self.marks[0].load(Acquire) & mask;
+    fn marked(&self, mask: u64) -> Option<(u32, u64)> {
+        // Most words of a large pool have none, and this tells by one test. Acquire: as below
+        if mask == u64::MAX && self.marks.iter().fold(0, |all, word| all | word.load(Acquire)) & MARKS == 0 {
+            return None;
         }
-        (marked != 0).then(|| marked.trailing_zeros())
+        let mut rest = mask;
+        while rest != 0 {
+            let nth = rest.trailing_zeros() as usize / MARKED;
+            let first = (nth * MARKED) as u32;
+            let seen = self.marks[nth].load(Acquire); // Acquire: pairs with every `mark` that came before
+            let marked = seen & MARKS & rest >> first;
+            if marked != 0 {
+                return Some((first + marked.trailing_zeros(), seen));
+            }
+            rest &= !(MARKS << first);
+        }
+        None
     }
-}
-
-/// Marks that an owner of entries may set on them. What they mean is the owner's affair.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Mark {
-    First = 0,
-    Second = 1,
 }
 
 /// A word of a segment: which segment, which word.
@@ -116,27 +131,38 @@ impl Place {
     }
 }
 
-/// An entry, and its bits.
+/// An entry, and its mark.
 #[derive(Debug)]
 pub(crate) struct Spot<'a, T> {
     pub(crate) entry: &'a T,
-    words: &'a Words,
+    marks: &'a AtomicU64,
     bit: u64,
 }
 
 impl<T> Spot<'_, T> {
-    /// Sets a mark. True if it was not set.
+    /// Sets the mark; if it is set, anew. Lock-free: it tries again only when another thread has set or cleared
+    /// the mark of a neighbour.
     #[inline]
-    pub(crate) fn mark(&self, mark: Mark) -> bool {
-        // AcqRel: Release shows what was done before the mark to whoever finds it; Acquire takes
-        // over what was done before it was cleared
-        self.words.marks[mark as usize].fetch_or(self.bit, AcqRel) & self.bit == 0
+    pub(crate) fn mark(&self) {
+        let mut seen = self.marks.load(Relaxed); // Relaxed: only a guess, the swap decides
+        loop {
+            let marked = (seen | self.bit).wrapping_add(VERSION);
+            // Release shows what was done before the mark to whoever finds it, by this mark or by a later one:
+            // every change of the word is a read-modify-write. Relaxed besides: nothing is taken over.
+            match self.marks.compare_exchange(seen, marked, Release, Relaxed) {
+                Ok(_) => return,
+                Err(now) => seen = now,
+            }
+        }
     }
 
-    /// Clears a mark.
+    /// Clears the mark that was found, unless it was set anew. (Or that of a neighbour was: then it stays set for
+    /// nothing, until the next one comes by.)
     #[inline]
-    pub(crate) fn unmark(&self, mark: Mark) {
-        self.words.marks[mark as usize].fetch_and(!self.bit, AcqRel); // AcqRel: as in `mark`
+    pub(crate) fn unmark(&self, marked: Marked) {
+        let cleared = (marked.seen & !self.bit).wrapping_add(VERSION);
+        // Relaxed: whoever found the mark has taken over what came before it, and what comes after is marked anew
+        let _ = self.marks.compare_exchange(marked.seen, cleared, Relaxed, Relaxed);
     }
 }
 
@@ -168,7 +194,7 @@ impl<T: Default> Pool<T> {
         let fresh = try_box(Segment {
             words: try_boxed(words_of(segment), || Words {
                 claimed: AtomicU64::new(0),
-                marks: [AtomicU64::new(0), AtomicU64::new(0)],
+                marks: core::array::from_fn(|_| AtomicU64::new(0)),
             })?,
             entries: try_boxed(entries_of(segment), T::default)?,
         })?;
@@ -251,10 +277,36 @@ impl<T: Default> Pool<T> {
     #[inline]
     pub(crate) fn release(&self, index: u32) {
         let (place, bit) = Place::of(index);
-        if let Some(segment) = self.segment(place.segment) {
-            // Release: what the last owner did with the entry comes before its next `claim`
-            segment.words[place.word].claimed.fetch_and(!(1 << bit), Release);
-            self.hint.set(index as usize);
+        self.release_bits(Some((place, 1 << bit)));
+        self.hint.set(index as usize);
+    }
+
+    /// As [`release`](Self::release), of several: neighbours are one step.
+    #[inline]
+    pub(crate) fn release_all(&self, indices: impl Iterator<Item = u32>) {
+        let (mut run, mut last): (Option<(Place, u64)>, _) = (None, 0);
+        for index in indices {
+            last = index;
+            let (place, bit) = Place::of(index);
+            match &mut run {
+                Some((same, bits)) if *same == place => *bits |= 1 << bit,
+                _ => {
+                    self.release_bits(run);
+                    run = Some((place, 1 << bit));
+                }
+            }
+        }
+        self.release_bits(run);
+        self.hint.set(last as usize);
+    }
+
+    #[inline]
+    fn release_bits(&self, run: Option<(Place, u64)>) {
+        if let Some((place, bits)) = run
+            && let Some(segment) = self.segment(place.segment)
+        {
+            // Release: what the last owners did with the entries comes before their next `claim`
+            segment.words[place.word].claimed.fetch_and(!bits, Release);
         }
     }
 
@@ -264,11 +316,12 @@ impl<T: Default> Pool<T> {
         let (place, bit) = Place::of(index);
         let segment = self.segment(place.segment)?;
         let entry = segment.entries.get(place.word * WORD + bit as usize)?;
-        Some(Spot { entry, words: segment.words.get(place.word)?, bit: 1 << bit })
+        let marks = &segment.words.get(place.word)?.marks[bit as usize / MARKED];
+        Some(Spot { entry, marks, bit: 1 << (bit as usize % MARKED) })
     }
 
-    /// The first entry at or after `from`, and around, that has a mark of either kind.
-    pub(crate) fn next_marked(&self, from: u32) -> Option<u32> {
+    /// The first entry at or after `from`, and around, that has a mark.
+    pub(crate) fn next_marked(&self, from: u32) -> Option<Marked> {
         // After the last entry that there can be comes the first.
         let from = if (from as usize) < first_of(SEGMENTS) { from } else { 0 };
         self.marked_between(from, u32::MAX).or_else(|| self.marked_between(0, from))
@@ -276,7 +329,7 @@ impl<T: Default> Pool<T> {
 
     /// The first marked entry at or after `from`, in a word that begins before `end`.
     #[inline]
-    fn marked_between(&self, from: u32, end: u32) -> Option<u32> {
+    fn marked_between(&self, from: u32, end: u32) -> Option<Marked> {
         let (start, bit) = Place::of(from);
         let (mut first, mut mask) = (start.word, u64::MAX << bit);
         for segment in start.segment..SEGMENTS {
@@ -285,8 +338,8 @@ impl<T: Default> Pool<T> {
                 if place.index(0) >= end {
                     return None;
                 }
-                if let Some(bit) = words.marked(mask) {
-                    return Some(place.index(bit));
+                if let Some((bit, seen)) = words.marked(mask & mask_of(segment)) {
+                    return Some(Marked { index: place.index(bit), seen });
                 }
                 mask = u64::MAX;
             }
@@ -405,13 +458,34 @@ mod tests {
         }
         assert_eq!(pool.next_marked(7), None);
         let spot = |index| pool.spot(index).unwrap();
-        assert!(spot(9).mark(Mark::First) && !spot(9).mark(Mark::First));
-        assert!(spot(300).mark(Mark::Second));
+        let next = |from| pool.next_marked(from).map(|marked| marked.index);
+        spot(9).mark();
+        spot(300).mark();
         for (from, found) in [(0, 9), (9, 9), (10, 300), (300, 300), (301, 9), (499, 9)] {
-            assert_eq!(pool.next_marked(from), Some(found), "from {from}");
+            assert_eq!(next(from), Some(found), "from {from}");
         }
-        spot(300).unmark(Mark::Second);
-        assert_eq!(pool.next_marked(10), Some(9));
+        spot(300).unmark(pool.next_marked(300).unwrap());
+        assert_eq!(next(10), Some(9));
+    }
+
+    #[test]
+    fn a_mark_that_was_set_anew_stays() {
+        let pool = Pool::<u8>::new();
+        for _ in 0..40 {
+            pool.claim().unwrap();
+        }
+        let spot = |index| pool.spot(index).unwrap();
+        spot(30).mark();
+        let found = pool.next_marked(0).unwrap();
+        spot(30).mark();
+        spot(30).unmark(found);
+        let again = pool.next_marked(0).unwrap();
+        assert_eq!(again.index, 30);
+        spot(30).unmark(again);
+        assert_eq!(pool.next_marked(0), None);
+        spot(30).mark();
+        spot(30).unmark(again);
+        assert!(pool.next_marked(0).is_some(), "what was found before it was cleared");
     }
 
     #[test]
@@ -422,8 +496,8 @@ mod tests {
             n += 1;
         }
         assert_eq!(n, (1 << 17) - (1 << POOL_BITS));
-        pool.spot(n - 1).unwrap().mark(Mark::First);
-        assert_eq!(pool.next_marked(n), Some(n - 1), "from past the last entry, around");
+        pool.spot(n - 1).unwrap().mark();
+        assert_eq!(pool.next_marked(n).unwrap().index, n - 1, "from past the last entry, around");
         assert_eq!(pool.claim(), Err(Status::NoResources));
         pool.release(17);
         assert_eq!(pool.claim(), Ok((17, &())));

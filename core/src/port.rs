@@ -2,16 +2,15 @@
 //!
 //! # Who is ready
 //!
-//! A VMO's entry in the port has two marks. *Ready* is set after a request was appended. A taker
-//! sets *taking*, and takes from the queue. If it found the end, it clears *ready*, looks once more,
-//! at whichever VMO the entry is of by then, and sets *ready* again if something came in between.
-//! Then it clears *taking*. Others visit entries
-//! with either mark, but only the one who set *taking* touches the marks. So an entry whose taker was
-//! stopped in the middle stays marked, and the others go on serving it.
+//! A VMO's entry in the port has a mark, which is set, or set anew, after a request was appended. A taker
+//! sees the mark and its version, and then takes from the queue. If it found the end, it clears the
+//! mark, unless that was set anew since it saw it. So whatever was marked before it looked, it has found in
+//! the queue, or another one has; and what was marked after is marked still, be it of a VMO that has got
+//! the entry since. A taker that is stopped in the middle has cleared nothing, and the others go on serving
+//! the entry.
 //!
-//! A taker looks for *ready*, for *taking*, and for *ready* again. If it sees none of them, there was
-//! an instant meanwhile at which the queue was empty: who cleared *ready* before the third look set
-//! *taking* after the second, and found the end of the queue after that.
+//! A taker that sees no mark sees an instant at which the queue was empty, but for what is not marked yet: the
+//! clearing of it.
 //!
 //! The [user packets](crate::user) of the port have such an entry too, without a VMO.
 //!
@@ -32,7 +31,7 @@ use core::task::{Context, Poll};
 use crate::packet::{PACKET_TYPE_USER, Packet};
 use crate::pager::Entry;
 use crate::platform::Platform;
-use crate::pool::{Mark, Pool};
+use crate::pool::{Marked, Pool};
 use crate::queue::Taken;
 use crate::sleep::Sleepers;
 use crate::status::{Result, Status};
@@ -41,9 +40,6 @@ use crate::sync::accounting::Lines;
 use crate::sync::{Arc, Guard, Hint, SeqCst, fence};
 use crate::user::{UserPackets, UserQueue};
 use crate::vmo::Inner;
-
-const READY: Mark = Mark::First;
-const TAKING: Mark = Mark::Second;
 
 /// A port. Share it in an `Arc`; dropping it closes it.
 ///
@@ -114,7 +110,7 @@ impl<P: Platform> Shared<P> {
     #[inline]
     pub(crate) fn ready(&self, entry: u32) -> bool {
         if let Some(spot) = self.vmos.spot(entry) {
-            spot.mark(READY);
+            spot.mark();
         }
         self.notify()
     }
@@ -280,11 +276,12 @@ impl<P: Platform> Port<P> {
         let guard = shared.platform.pin();
         let mut filled = 0;
         let mut turn = shared.turn.get() as u32;
-        // An entry whose taker is elsewhere stays marked though it has nothing. So the end is a
-        // whole round that brought nothing: from `start`, once around the end, and back.
+        // An entry whose mark was not cleared for a neighbour's sake stays marked though it has nothing. So the
+        // end is a whole round that brought nothing: from `start`, once around the end, and back.
         let (mut start, mut around) = (turn, false);
         while filled < packets.len() {
-            let Some(entry) = shared.vmos.next_marked(turn) else { break };
+            let Some(marked) = shared.vmos.next_marked(turn) else { break };
+            let entry = marked.index;
             let wraps = entry < turn;
             if around && (wraps || entry >= start) {
                 break;
@@ -292,7 +289,7 @@ impl<P: Platform> Port<P> {
             around |= wraps;
             turn = entry + 1;
             shared.turn.set(turn as usize);
-            let taken = self.visit(entry, &mut packets[filled..], &guard);
+            let taken = self.visit(marked, &mut packets[filled..], &guard);
             if taken > 0 {
                 filled += taken;
                 (start, around) = (turn, false);
@@ -301,11 +298,11 @@ impl<P: Platform> Port<P> {
         filled
     }
 
-    fn visit(&self, index: u32, packets: &mut [Packet], guard: &Guard) -> usize {
+    fn visit(&self, marked: Marked, packets: &mut [Packet], guard: &Guard) -> usize {
         let vmos = &self.shared.vmos;
+        let index = marked.index;
         let Some(spot) = vmos.spot(index) else { return 0 };
-        let keeps_marks = spot.mark(TAKING);
-        let alone = || vmos.next_marked(index + 1).is_none_or(|next| next == index);
+        let alone = || vmos.next_marked(index + 1).is_none_or(|next| next.index == index);
         let room = if packets.len() > 1 && alone() { packets.len() } else { 1 };
         let packets = &mut packets[..room];
         let vmo = spot.entry.get(guard);
@@ -314,16 +311,8 @@ impl<P: Platform> Port<P> {
             (None, Some(user)) => user.take(packets),
             (None, None) => (0, Taken::All),
         };
-        if keeps_marks {
-            if taken != Taken::Some {
-                spot.unmark(READY);
-                // The entry may be another VMO's by now, and the mark that of its first request.
-                let has_packets = spot.entry.get(guard).is_some_and(|vmo| vmo.source.has_packets());
-                if has_packets || self.user_at(index).is_some_and(UserQueue::has_packets) {
-                    spot.mark(READY);
-                }
-            }
-            spot.unmark(TAKING);
+        if taken != Taken::Some {
+            spot.unmark(marked);
         }
         if let (Taken::Closed, Some(vmo)) = (taken, vmo) {
             vmo.forget();

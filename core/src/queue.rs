@@ -262,6 +262,7 @@ impl Queue {
             let mut batch = [None; BATCH];
             let (mut taken, mut room) = (0, left);
             let (mut last, mut next) = (head, link.index());
+            let mut is_all = false;
             // Entries read here are in the list if the swap below succeeds: nothing between the
             // old and the new head can have left it.
             while taken < BATCH {
@@ -277,6 +278,7 @@ impl Queue {
                 taken += 1;
                 last = last.to(next);
                 let following = Self::load(E::link(entry)).index();
+                is_all = following == NIL; // and it is in the list at this instant, as above
                 if next == tail.index() || following >= CLOSED {
                     break;
                 }
@@ -300,20 +302,8 @@ impl Queue {
             for (index, entry, _) in batch[..taken - 1].iter().flatten() {
                 entries.unqueue(*index, entry);
             }
-        }
-    }
-
-    /// Whether there is something to take; it may be dead.
-    pub(crate) fn has_some<E: Entries>(&self, entries: &E) -> bool {
-        loop {
-            let head = Self::load(&self.head.0);
-            if head.index() == CLOSED {
-                return false;
-            }
-            let Some(dummy) = entries.get(head.index()) else { continue };
-            let link = Self::load(E::link(dummy));
-            if Self::load(&self.head.0) == head {
-                return !matches!(link.index(), NIL | SILENT); // as in `last`
+            if is_all {
+                return Taken::All;
             }
         }
     }

@@ -14,7 +14,8 @@
 //! are whoever has not finished with it yet.
 //!
 //! The waiters hang in a list that can be sealed: a push succeeds until the list is sealed, and
-//! sealing leaves everything pushed before it in place. Whoever seals the fate seals the list and
+//! sealing leaves everything pushed before it in place. The seal is that the request's own waiter, the
+//! first, is woken ([`wake`](crate::wake)). Whoever seals the fate seals the list and
 //! wakes what is in it. Walking the list again is harmless, since each waker can be taken once: so
 //! a detach, which meets every request, also brings home the waiters of a request whose resolver
 //! was stopped half-way.
@@ -35,7 +36,7 @@ use crate::status::{Result, Status};
 use crate::sync::accounting::Lines;
 use crate::sync::{AcqRel, Acquire, AtomicU32, AtomicU64, Hint, Relaxed, Release};
 use crate::units::PageRange;
-use crate::wake::{Fired, WakerCell};
+use crate::wake::{Fired, NIL, WakerCell};
 
 /// The most pages in one request: 32 GiB. What the span has room for.
 pub(crate) const MAX_RUN: u64 = (1 << RUN_BITS) - 1;
@@ -44,11 +45,6 @@ const SPAN_START: u32 = 24;
 
 const GENERATION_BITS: u32 = 36;
 const COUNT_BITS: u32 = 64 - GENERATION_BITS;
-
-/// End of a wait list.
-const NIL: u32 = u32::MAX >> 1;
-/// The wait list takes no more waiters.
-const SEALED: u32 = 1 << 31;
 
 /// The name of one request: an entry of the pool, in one of its lives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -220,9 +216,8 @@ pub(crate) struct Request {
     remaining: AtomicU64,
     /// First page, and number of pages.
     span: AtomicU64,
+    /// Its own waiter, and the newest entry of the wait list, which is sealed when the waiter is woken.
     waker: WakerCell,
-    /// Newest entry of the wait list, and whether it is sealed.
-    waiters: AtomicU32,
     /// As a waiter: the next older one.
     older: AtomicU32,
 }
@@ -235,7 +230,6 @@ impl Default for Request {
             remaining: AtomicU64::new(0),
             span: AtomicU64::new(0),
             waker: WakerCell::default(),
-            waiters: AtomicU32::new(NIL),
             older: AtomicU32::new(NIL),
         }
     }
@@ -397,8 +391,7 @@ impl Requests {
         // Relaxed, all of these: published by the swap of the fate below
         request.remaining.store((generation << COUNT_BITS) | run, Relaxed);
         request.older.store(NIL, Relaxed);
-        request.waiters.store(index, Relaxed);
-        request.waker.reset();
+        request.waker.reset(index);
         let opened = match kind {
             Kind::Read => OPEN_READ | QUEUED,
             Kind::Dirty => OPEN_DIRTY | QUEUED,
@@ -445,7 +438,7 @@ impl Requests {
         if self.left.get() == 0 {
             return None;
         }
-        let mut node = request.waiters.load(Acquire) & !SEALED; // Acquire: pairs with the pushes
+        let mut node = request.waker.list();
         while node != NIL {
             let entry = self.get(node)?;
             if entry.waker.take_over() {
@@ -454,7 +447,7 @@ impl Requests {
                 let sleeps = unsafe { entry.waker.arm(waker.clone()) };
                 return Some(if sleeps { Place::In(node) } else { Place::TooLate });
             }
-            node = entry.older.load(Relaxed); // Relaxed: ordered by the load of `waiters`
+            node = entry.older.load(Relaxed); // Relaxed: ordered by the load of the list
         }
         None
     }
@@ -463,24 +456,15 @@ impl Requests {
     fn add_place(&self, request: &Request, waker: &Waker) -> Result<Place> {
         // Its fate stays that of a free entry: nobody refers to a waiter by it, and a walk passes it by.
         let (node, waiter) = self.pool.claim()?;
-        waiter.waker.reset();
-        // SAFETY: the entry is claimed and in no list, so the cell is ours, and not armed.
-        unsafe { waiter.waker.arm(waker.clone()) };
-        let mut newest = request.waiters.load(Acquire); // Acquire: a sealed list comes after its outcome
-        loop {
-            if newest & SEALED != 0 {
-                drop(waiter.waker.disarm());
-                self.pool.release(node);
-                return Ok(Place::TooLate);
-            }
-            waiter.older.store(newest, Relaxed); // Relaxed: published by the push
-            // Release publishes the waker and the link to `wake_all`; Acquire, on failure, as above. The list
-            // before it was published by those who pushed, and each later push goes on with their releases.
-            match request.waiters.compare_exchange(newest, node, Release, Acquire) {
-                Ok(_) => return Ok(Place::In(node)),
-                Err(now) => newest = now,
-            }
+        // SAFETY: the entry is claimed and in no list, so only we know of the cell.
+        unsafe { waiter.waker.reset_armed(waker.clone()) };
+        // Relaxed: published by the push
+        if request.waker.push(node, |newest| waiter.older.store(newest, Relaxed)) {
+            return Ok(Place::In(node));
         }
+        drop(waiter.waker.disarm());
+        self.pool.release(node);
+        Ok(Place::TooLate)
     }
 
     /// How the request ended, if it did. The caller holds a [`Wait`] for it.
@@ -664,51 +648,60 @@ impl Requests {
     /// Gives a spent request and its waiters back to the pool. Only the one who freed its fate
     /// comes here, so the list is its own.
     fn free(&self, index: u32, request: &Request) {
-        // Relaxed, all of these: whoever pushed has let go of the request, and the last one acquired that
-        let mut node = request.waiters.load(Relaxed) & !SEALED;
+        // The pushes came before: whoever pushed has let go of the request, and the last one acquired that.
         // The last of them is the request itself.
-        while node != NIL && node != index {
-            let Some(waiter) = self.get(node) else { break };
-            let older = waiter.older.load(Relaxed);
-            self.pool.release(node);
-            node = older;
-        }
-        self.pool.release(index);
+        self.pool.release_all(self.waiters(index, request.waker.list()).map(|(node, _)| node).chain([index]));
+    }
+
+    /// The waiters of a list from this one on, without the request itself, which comes last.
+    #[inline]
+    fn waiters(&self, index: u32, newest: u32) -> impl Iterator<Item = (u32, &Request)> {
+        let mut node = newest;
+        core::iter::from_fn(move || {
+            if node == NIL || node == index {
+                return None;
+            }
+            let (this, waiter) = (node, self.get(node)?);
+            node = waiter.older.load(Relaxed); // Relaxed: ordered by the list
+            Some((this, waiter))
+        })
     }
 
     #[inline]
     fn wake_all(&self, index: u32, request: &Request) {
-        // AcqRel: Acquire takes over the waiters; Release shows the outcome to those who come late
-        let mut node = request.waiters.fetch_or(SEALED, AcqRel) & !SEALED;
-        // The last of them is the request itself.
-        while node != NIL && node != index {
-            let Some(waiter) = self.get(node) else { break };
-            let older = waiter.older.load(Relaxed); // Relaxed: ordered by `waiters`
+        // Its own waiter first: his cell is the seal, so who walks the list again would not find him.
+        let newest = self.fire(request);
+        self.waiters(index, newest).for_each(|(_, waiter)| {
             self.fire(waiter);
-            node = older;
-        }
-        self.fire(request);
+        });
     }
 
+    /// Returns the list that hangs on the cell.
     #[inline]
-    fn fire(&self, waiter: &Request) {
-        match waiter.waker.fire() {
+    fn fire(&self, waiter: &Request) -> u32 {
+        let (whom, list) = waiter.waker.fire();
+        match whom {
             Fired::Sleeper(waker) => waker.wake(),
             Fired::Left => self.left.uncount(),
             Fired::Nobody => {}
         }
+        list
     }
 
     /// Fails every open request, hands it to `settle`, and brings home the waiters of those that somebody else sealed
     /// but has not finished waking. Returns how many it failed.
     ///
-    /// Every entry's fate is read by a read-modify-write, as `open` writes it by one: so a request
-    /// that is claimed but not open yet when the walk comes by sees, once it opens, what the walker
-    /// did before it walked. With the rule of the walk that leaves no gap between claim and open.
+    /// The fate of an entry that is not open yet is read by a read-modify-write, as `open` writes it by one:
+    /// so a request that is claimed but not open yet when the walk comes by sees, once it opens, what the
+    /// walker did before it walked. With the rule of the walk that leaves no gap between claim and open. Sealing
+    /// is a read-modify-write itself, and who has sealed came after the opening.
     pub(crate) fn fail_all(&self, status: Status, mut settle: impl FnMut(Kind, Resolving<'_>)) -> u64 {
         let mut failed = 0;
         self.pool.for_each_claimed(|index, request| {
-            let fate = Fate(request.fate.fetch_or(0, AcqRel)); // AcqRel: see above
+            let mut fate = request.fate();
+            if fate.code() == FREE {
+                fate = Fate(request.fate.fetch_or(0, AcqRel)); // AcqRel: see above
+            }
             let id = RequestId::new(index, fate.generation());
             match self.seal(request, id, fate, Outcome::Failed(status)) {
                 Ok(resolving) => {
@@ -764,11 +757,7 @@ impl Drop for Requests {
             claimed += 1;
             if request.fate().0 & (QUEUED | REFERENCES) == QUEUED {
                 held += 1;
-                let mut node = request.waiters.load(Relaxed) & !SEALED; // Relaxed: `&mut self` comes after all
-                while node != NIL && node != index {
-                    held += 1;
-                    node = self.get(node).map_or(NIL, |waiter| waiter.older.load(Relaxed));
-                }
+                held += self.waiters(index, request.waker.list()).count();
             }
         });
         assert_eq!(claimed, held, "an entry was not given back");

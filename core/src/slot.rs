@@ -267,6 +267,17 @@ impl Slot {
         Self(AtomicU64::new(page.word()))
     }
 
+    /// Of a page that comes with its content, as [`Empty::supply`] would have left it.
+    #[inline]
+    pub(crate) fn supplied(frame: Frame) -> Self {
+        Self(AtomicU64::new(supplied_word(EMPTY, frame)))
+    }
+
+    /// The frame of one that was made by [`supplied`](Self::supplied) and was shown to nobody.
+    pub(crate) fn supplied_frame(&self) -> Frame {
+        frame_of(self.0.load(Relaxed)) // Relaxed: nobody else has seen it
+    }
+
     /// What the page is.
     #[inline]
     pub(crate) fn load(&self) -> State {

@@ -441,11 +441,6 @@ impl<P: Platform> Source<P> {
         (filled, taken)
     }
 
-    /// Whether there may be something to take.
-    pub(crate) fn has_packets(&self) -> bool {
-        self.queue.has_some(&self.requests)
-    }
-
     /// Takes what is in the queue now, COMPLETE too, and delivers it to nobody. Returns how many
     /// requests and COMPLETEs that were. The requests stay in flight.
     #[cold]

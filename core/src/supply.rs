@@ -9,7 +9,7 @@ use crate::request::RequestId;
 use crate::slot::{Slot, State, Unstored};
 use crate::status::{Result, Status};
 use crate::sync::{Arc, SeqCst, fence};
-use crate::table::{Look, group_end};
+use crate::table::{FreshLeaf, Look, group_end, leaf_of};
 use crate::units::{ByteRange, PageIndex, PageRange};
 use crate::vmo::{Inner, Vmo};
 
@@ -72,7 +72,7 @@ impl<P: Platform> Pager<P> {
     /// clean pages are.
     ///
     /// Lock-free. One swap a page, one atomic addition for up to 64 pages, one step a request, one wake a
-    /// waiter.
+    /// waiter. Of 512 pages, from a multiple of 512 on, where nothing ever was: one swap for all of them.
     pub fn supply_frames<'p, I>(&self, vmo: &Vmo<P>, range: ByteRange, frames: I) -> Result<()>
     where
         I: IntoIterator<Item = OwnedFrame<'p, P>>,
@@ -123,13 +123,71 @@ fn supply<'p, P: Platform>(
     let mut arrivals = Arrivals::new(vmo);
     let mut start = pages.start;
     while start < pages.end {
-        let end = group_end(PageIndex(start)).min(pages.end);
-        start = supply_group(vmo, PageRange { start, end }, &mut frames, &mut arrivals)?;
+        let leaf = leaf_of(PageIndex(start));
+        let is_whole = leaf.start == start && leaf.end <= pages.end;
+        let fresh = if is_whole { vmo.table.fresh_leaf(PageIndex(start))? } else { None };
+        start = match fresh {
+            Some(fresh) => supply_leaf(vmo, leaf, fresh, &mut frames, &mut arrivals)?,
+            None => supply_group(vmo, PageRange { start, end: pages.end }, &mut frames, &mut arrivals)?,
+        };
     }
     Ok(())
 }
 
-/// Supplies pages that are counted together. Returns the page to go on with.
+/// A leaf that is being filled. As an iterator, the frames of one that could not be published.
+struct Filling<'a, P: Platform> {
+    vmo: &'a Inner<P>,
+    leaf: FreshLeaf<'a>,
+}
+
+impl<'a, P: Platform> Iterator for Filling<'a, P> {
+    type Item = OwnedFrame<'a, P>;
+
+    fn next(&mut self) -> Option<OwnedFrame<'a, P>> {
+        // SAFETY: what was put there belongs to the platform, and was passed on to the leaf, which nobody
+        // else knows, and which gives it out once.
+        self.leaf.take_back().map(|frame| unsafe { OwnedFrame::of(&*self.vmo.platform, frame) })
+    }
+}
+
+/// What was not published is freed.
+impl<P: Platform> Drop for Filling<'_, P> {
+    fn drop(&mut self) {
+        self.for_each(drop);
+    }
+}
+
+/// Supplies all pages of a leaf that is not there yet: it is filled where nobody sees it, and published by one
+/// swap, so that its pages come at the same instant and by no step of their own. If somebody has made the leaf
+/// meanwhile, to ask for a page, say, then page by page as any other.
+fn supply_leaf<'p, P: Platform>(
+    vmo: &Arc<Inner<P>>,
+    pages: PageRange,
+    leaf: FreshLeaf<'_>,
+    frames: &mut impl Iterator<Item = OwnedFrame<'p, P>>,
+    arrivals: &mut Arrivals<'_, P>,
+) -> Result<u64> {
+    let mut filling = Filling { vmo, leaf };
+    let mut result = Ok(pages.end);
+    for _ in pages.start..pages.end {
+        let Some(frame) = frames.next() else { break };
+        if !frame.belongs_to(&vmo.platform) {
+            result = Err(Status::InvalidArgs);
+            break;
+        }
+        filling.leaf.put(frame.into_frame());
+    }
+    let end = pages.start + filling.leaf.len();
+    if !filling.leaf.publish() {
+        let mut start = pages.start;
+        while start < end {
+            start = supply_group(vmo, PageRange { start, end }, &mut filling, arrivals)?;
+        }
+    }
+    result
+}
+
+/// Supplies the first of the pages, as far as they are counted together. Returns the page to go on with.
 ///
 /// They are counted before the first is there: one addition, not one a page. Those that did not come
 /// to be there are discounted at the end; until then the count is above the truth, as it may be.
@@ -148,9 +206,10 @@ fn supply_group<'p, P: Platform>(
             return Ok(pages.start + 1);
         }
     };
-    let counted = (pages.end - pages.start) as u16; // a group at most
+    let end = group_end(PageIndex(pages.start)).min(pages.end);
+    let counted = (end - pages.start) as u16; // a group at most
     let mut resident = 0;
-    let mut result = Ok(pages.end);
+    let mut result = Ok(end);
     first.raise_by(Kind::Resident, counted);
     for (slot, frame) in first.slots(counted).zip(frames) {
         if !frame.belongs_to(&vmo.platform) {

@@ -16,7 +16,8 @@
 //! zeros that are being written back. So *the state of a page is in one word, the lowest there is on
 //! its way*, and every change of it is one compare-and-swap, however many pages it is about. A child
 //! that is made has the same state in each of its words as its own word had; so making it changes
-//! nothing, and two threads may race to do it.
+//! nothing, and two threads may race to do it. Or it is a leaf that comes with the content of pages that were
+//! absent: then the swap that shows it is the arrow of each of them.
 //!
 //! Nodes are made when a page of theirs comes to differ from the others below the same word. They are
 //! published once, and live as long as the table. So a reference into the table needs no pin;
@@ -31,6 +32,7 @@ use core::ops::ControlFlow;
 use core::ptr;
 
 use crate::counts::{Counts, Kind};
+use crate::platform::Frame;
 use crate::pool::{try_box, try_boxed};
 use crate::slot::{Slot, State, Unstored, Wanted};
 use crate::status::Result;
@@ -43,6 +45,13 @@ use crate::units::{PageCount, PageIndex, PageRange};
 const LEAF: usize = 1 << LEAF_BITS;
 const GROUP: usize = 1 << GROUP_BITS;
 const GROUPS: usize = LEAF / GROUP;
+
+/// The pages of this one's leaf.
+#[inline]
+pub(crate) const fn leaf_of(page: PageIndex) -> PageRange {
+    let start = page.0 >> LEAF_BITS << LEAF_BITS;
+    PageRange { start, end: start + LEAF as u64 }
+}
 
 /// The page after the last one that is counted together with this one.
 #[inline]
@@ -132,6 +141,16 @@ pub(crate) enum Look<'a> {
     At(At<'a>),
     /// In a word above, with that of its neighbours.
     Unstored(Unstored),
+}
+
+/// A leaf whose pages come with their content, while only its maker knows it.
+pub(crate) struct FreshLeaf<'a> {
+    node: &'a Node,
+    child: usize,
+    /// `None`: it is published.
+    leaf: Option<Box<Leaf>>,
+    /// Its pages that have a frame: so many from the first on, without those that were taken back.
+    full: core::ops::Range<usize>,
 }
 
 /// Zeros that share one word.
@@ -515,6 +534,36 @@ impl Table {
         Self::fill_node(self.top(), 0, range, with, &mut f)
     }
 
+    /// The word of this page's leaf, with the nodes above it made. `None`: it has a leaf, or its pages are zeros.
+    /// Lock-free.
+    fn word_of_leaf(&self, page: PageIndex) -> Result<Option<(&Node, usize)>> {
+        let mut node = self.top();
+        let mut child = (page.0 >> node.shift) as usize;
+        loop {
+            match node.child(child) {
+                Word::All(Unstored::Absent) if node.shift == LEAF_BITS => return Ok(Some((node, child))),
+                Word::All(Unstored::Absent) => {
+                    node.make(child, Unstored::Absent)?;
+                }
+                Word::All(Unstored::Zero | Unstored::ZeroAwaiting) | Word::Leaf(_) => return Ok(None),
+                Word::Node(below) => {
+                    node = below;
+                    child = (page.0 >> node.shift) as usize % node.children.len();
+                }
+            }
+        }
+    }
+
+    /// A leaf to come, that begins with this page. `None`: there is one, or its pages are zeros.
+    ///
+    /// # Errors
+    /// `NoMemory`.
+    pub(crate) fn fresh_leaf(&self, first: PageIndex) -> Result<Option<FreshLeaf<'_>>> {
+        let Some((node, child)) = self.word_of_leaf(first)? else { return Ok(None) };
+        let leaf = Leaf::new(Above { parent: node, child }, Unstored::Absent)?;
+        Ok(Some(FreshLeaf { node, child, leaf: Some(leaf), full: 0..0 }))
+    }
+
     fn fill_node(
         node: &Node,
         base: u64,
@@ -755,6 +804,48 @@ impl<'a> Group<'a> {
     }
 }
 
+impl FreshLeaf<'_> {
+    /// Gives the next page its frame, if there is one left.
+    #[inline]
+    pub(crate) fn put(&mut self, frame: Frame) {
+        if let Some(slot) = self.leaf.as_mut().and_then(|leaf| leaf.slots.get_mut(self.full.end)) {
+            *slot = Slot::supplied(frame);
+            self.full.end += 1;
+        }
+    }
+
+    /// How many pages have a frame.
+    pub(crate) fn len(&self) -> u64 {
+        self.full.len() as u64
+    }
+
+    /// Shows the leaf to everyone, with its pages. False: another thread has made the leaf, or zeros of its
+    /// pages, and its frames are to be [taken back](Self::take_back).
+    pub(crate) fn publish(&mut self) -> bool {
+        let Some(mut leaf) = self.leaf.take() else { return true };
+        let counts = leaf.counts.iter_mut().zip((self.full.start..self.full.end).step_by(GROUP));
+        let groups =
+            counts.map(|(counts, first)| *counts = Counts::of_resident((self.full.end - first).min(GROUP) as u16));
+        let groups = groups.count() as u16;
+        // Before they are there: see `counts`.
+        self.node.raise(self.child, Kind::Resident, groups);
+        let leaf = Box::into_raw(leaf);
+        if self.node.swap(self.child, Unstored::Absent, leaf.cast()).is_ok() {
+            return true;
+        }
+        self.node.lower(self.child, Kind::Resident, groups);
+        // SAFETY: from Box::into_raw above, and not published.
+        self.leaf = Some(unsafe { Box::from_raw(leaf) });
+        false
+    }
+
+    /// Takes a frame back out of a leaf that is not published, the first first.
+    pub(crate) fn take_back(&mut self) -> Option<Frame> {
+        let leaf = self.leaf.as_ref()?;
+        self.full.next().map(|slot| leaf.slots[slot].supplied_frame())
+    }
+}
+
 impl Zeros<'_> {
     /// Changes them all. False: they are something else, or do not share this word any more.
     pub(crate) fn set(&self, from: Unstored, to: Unstored) -> bool {
@@ -877,7 +968,6 @@ impl Table {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::platform::Frame;
 
     #[test]
     fn every_size_finds_its_first_and_last_page() {

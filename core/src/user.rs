@@ -252,11 +252,6 @@ impl UserQueue {
         (filled, taken)
     }
 
-    /// Whether there may be something to take.
-    pub(crate) fn has_packets(&self) -> bool {
-        self.queue.has_some(&self.packets)
-    }
-
     /// Withdraws the packets that wait under this key. False: there are none.
     pub(crate) fn cancel(&self, key: u64) -> bool {
         let mut found = false;

@@ -13,15 +13,23 @@
 //! Each arrow is one read-modify-write, so exactly one of the two gets the waker: it is never woken
 //! twice, and never both woken and dropped. A cell that was fired stays so: an owner who comes to
 //! arm it learns that there is nothing to wait for any more.
+//!
+//! In the same word stands the head of a *list* of further cells, which takes no more once the cell was
+//! fired: so who fires it has the whole list, by the same step. What the list links is the caller's affair.
 
 use core::task::Waker;
 
 use crate::sync::{AcqRel, Acquire, AtomicU32, Cell, Relaxed, Release};
 
-const EMPTY: u32 = 0;
-const ARMED: u32 = 1;
-const FIRED: u32 = 2;
-const LEFT: u32 = 3;
+/// A waker is in. Means nothing in a cell that was fired.
+const ARMED: u32 = 1 << 31;
+const FIRED: u32 = 1 << 30;
+/// As for `ARMED`.
+const LEFT: u32 = 1 << 29;
+const LIST: u32 = LEFT - 1;
+
+/// End of a list.
+pub(crate) const NIL: u32 = LIST;
 
 /// Whom a [`fire`](WakerCell::fire) found.
 pub(crate) enum Fired {
@@ -35,27 +43,38 @@ pub(crate) enum Fired {
 
 #[derive(Debug)]
 pub(crate) struct WakerCell {
-    state: AtomicU32,
+    word: AtomicU32,
     waker: Cell<Option<Waker>>,
 }
 
 // SAFETY: the cell inside is touched only by the owner while it is not armed, and by whoever took
-// it out of that state; `state` hands it from the one to the other (Release, Acquire). A Waker is Send.
+// it out of that state; `word` hands it from the one to the other (Release, Acquire). A Waker is Send.
 unsafe impl Send for WakerCell {}
 // SAFETY: as for Send.
 unsafe impl Sync for WakerCell {}
 
 impl Default for WakerCell {
     fn default() -> Self {
-        Self { state: AtomicU32::new(EMPTY), waker: Cell::new(None) }
+        Self { word: AtomicU32::new(NIL), waker: Cell::new(None) }
     }
 }
 
 impl WakerCell {
-    /// Makes a cell of an earlier life empty.
+    /// Makes a cell of an earlier life empty, with this list.
     #[inline]
-    pub(crate) fn reset(&self) {
-        self.state.store(EMPTY, Relaxed); // Relaxed: published with the entry that the cell is in
+    pub(crate) fn reset(&self, list: u32) {
+        self.word.store(list, Relaxed); // Relaxed: published with the entry that the cell is in
+    }
+
+    /// Makes a cell of an earlier life armed, with no list.
+    ///
+    /// # Safety
+    /// Nobody else knows of the cell yet.
+    #[inline]
+    pub(crate) unsafe fn reset_armed(&self, waker: Waker) {
+        // SAFETY: only we know of the cell, which is the caller's promise.
+        self.waker.with_mut(|cell| unsafe { *cell = Some(waker) });
+        self.word.store(ARMED | NIL, Relaxed); // Relaxed: as in `reset`
     }
 
     /// Puts a waker in. False: the cell was fired, and nothing will be woken.
@@ -67,12 +86,11 @@ impl WakerCell {
         // SAFETY: not armed, so by the type's rule only the owner, who is the caller, touches it:
         // `fire` does only if it finds it armed.
         self.waker.with_mut(|cell| unsafe { *cell = Some(waker) });
-        // Release hands the waker to `fire`; Acquire, on failure, shows what led to it. The empty cell was
-        // the owner's own doing, so there is nothing to take over.
-        if self.state.compare_exchange(EMPTY, ARMED, Release, Acquire).is_ok() {
+        // AcqRel: Release hands the waker to `fire`; Acquire, if it was fired, shows what led to it
+        if self.word.fetch_or(ARMED, AcqRel) & FIRED == 0 {
             return true;
         }
-        // SAFETY: as above; it did not become armed.
+        // SAFETY: as above; who fires it once more finds it fired.
         self.waker.with_mut(|cell| drop(unsafe { (*cell).take() }));
         false
     }
@@ -80,9 +98,11 @@ impl WakerCell {
     /// The owner takes the waker out. `None`: it was not armed, or was fired.
     #[inline]
     pub(crate) fn disarm(&self) -> Option<Waker> {
-        // Acquire, on failure, shows what led to the firing. Relaxed besides: the cell stays ours, and nobody
+        // Acquire shows what led to the firing, if it was fired. No Release: the cell stays ours, and nobody
         // reads it for having found it empty.
-        self.state.compare_exchange(ARMED, EMPTY, Relaxed, Acquire).ok()?;
+        if self.word.fetch_and(!ARMED, Acquire) & (ARMED | FIRED) != ARMED {
+            return None;
+        }
         self.take()
     }
 
@@ -90,33 +110,62 @@ impl WakerCell {
     #[inline]
     pub(crate) fn abandon(&self) -> bool {
         // Relaxed: a cell that was fired stays so, and there is nothing left to take or to see
-        if self.state.load(Relaxed) != ARMED {
+        if self.word.load(Relaxed) & (ARMED | FIRED) != ARMED {
             return false;
         }
         // Release leaves the cell to whoever takes it over, once `disarm` is done with it; so first out of
-        // `armed`, then to `left`. Relaxed, on failure: as above.
+        // `armed`, then to `left`.
         if self.disarm().is_none() {
             return false;
         }
-        self.state.compare_exchange(EMPTY, LEFT, Release, Relaxed).is_ok()
+        self.word.fetch_or(LEFT, Release) & FIRED == 0
     }
 
     /// Becomes the owner of a cell that was left. False: it was not.
     pub(crate) fn take_over(&self) -> bool {
-        // Acquire takes the cell over from `abandon`; a failure says nothing but that it was not left
-        self.state.compare_exchange(LEFT, EMPTY, Acquire, Relaxed).is_ok()
+        // Relaxed: only a guess, that saves the step
+        if self.word.load(Relaxed) & (LEFT | FIRED) != LEFT {
+            return false;
+        }
+        // Acquire takes the cell over from `abandon`
+        self.word.fetch_and(!LEFT, Acquire) & (LEFT | FIRED) == LEFT
     }
 
-    /// The resolver ends the wait: nobody will wait here any more.
+    /// Puts an entry at the head of the list, which `link` is told the head of before. False: the cell was
+    /// fired. Lock-free.
     #[inline]
-    pub(crate) fn fire(&self) -> Fired {
-        // AcqRel: Acquire takes the waker over from `arm`; Release shows what led here to an owner
-        // who comes to arm it
-        match self.state.swap(FIRED, AcqRel) {
+    pub(crate) fn push(&self, entry: u32, link: impl Fn(u32)) -> bool {
+        let mut seen = self.word.load(Acquire); // Acquire: what is fired comes after what led to it
+        while seen & FIRED == 0 {
+            link(seen & LIST);
+            // Release publishes the entry to `fire`; Acquire, on failure, as above. The list before it was
+            // published by those who pushed, and each later change goes on with their releases.
+            match self.word.compare_exchange(seen, (seen & !LIST) | entry, Release, Acquire) {
+                Ok(_) => return true,
+                Err(now) => seen = now,
+            }
+        }
+        false
+    }
+
+    /// The head of the list.
+    #[inline]
+    pub(crate) fn list(&self) -> u32 {
+        self.word.load(Acquire) & LIST // Acquire: pairs with `push`
+    }
+
+    /// The resolver ends the wait: nobody will wait here any more, and the list is what it is.
+    #[inline]
+    pub(crate) fn fire(&self) -> (Fired, u32) {
+        // AcqRel: Acquire takes the waker over from `arm`, and the list from `push`; Release shows what led
+        // here to an owner who comes to arm it, and to who comes to push
+        let was = self.word.fetch_or(FIRED, AcqRel);
+        let whom = match was & (ARMED | LEFT | FIRED) {
             ARMED => self.take().map_or(Fired::Nobody, Fired::Sleeper),
             LEFT => Fired::Left,
             _ => Fired::Nobody,
-        }
+        };
+        (whom, was & LIST)
     }
 
     /// Only for the one whose read-modify-write took the cell out of `armed`.
@@ -135,7 +184,7 @@ mod tests {
     use alloc::task::Wake;
     use core::task::Waker;
 
-    use super::{Fired, WakerCell};
+    use super::{Fired, NIL, WakerCell};
 
     struct Nobody;
 
@@ -149,7 +198,7 @@ mod tests {
         let waker = Waker::from(kept.clone());
         // SAFETY: the cell is ours, and not armed; so it is below.
         assert!(unsafe { cell.arm(waker.clone()) });
-        assert!(matches!(cell.fire(), Fired::Sleeper(_)));
+        assert!(matches!(cell.fire(), (Fired::Sleeper(_), NIL)));
         // SAFETY: as above, since it was fired.
         assert!(!unsafe { cell.arm(waker.clone()) }, "it was fired");
         assert!(cell.disarm().is_none() && !cell.abandon());
@@ -165,6 +214,6 @@ mod tests {
         assert!(unsafe { cell.arm(Waker::noop().clone()) });
         assert!(!cell.take_over() && cell.abandon());
         assert!(cell.take_over() && !cell.take_over());
-        assert!(matches!(cell.fire(), Fired::Nobody));
+        assert!(matches!(cell.fire(), (Fired::Nobody, NIL)));
     }
 }

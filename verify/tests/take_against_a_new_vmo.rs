@@ -3,8 +3,8 @@
 //! Threads: one takes the COMPLETE of a VMO, so that its entry in the port is free, makes another VMO,
 //! which gets the entry, and reads; the other takes too, and may be stopped with its hand on the entry.
 //!
-//! Danger: who found nothing in the entry clears its mark, and looks once more at the VMO that is gone,
-//! or at none: the new one's request stays queued without a mark, and nobody comes for it.
+//! Danger: who found nothing in the entry, or the end of a VMO that is gone, clears the mark that the new one has
+//! set since: its request stays queued without a mark, and nobody comes for it.
 //!
 //! Must hold: the request is delivered to one of those who take, or to who takes after them.
 #![cfg(loom)]
@@ -17,7 +17,7 @@ use upager_verify::world::{KEY, World};
 
 #[test]
 fn take_against_a_new_vmo() {
-    explore("take against a new vmo", Bounds { modelled: Some(1), real: 1 }, |world: World| {
+    explore("take against a new vmo", Bounds { modelled: Some(2), real: 1 }, |world: World| {
         world.pager.detach_vmo(&world.vmo).expect("the pager's own VMO");
         let taker = world.spawn(|world| world.take());
         let mut packets = world.take();

@@ -66,15 +66,15 @@ const LOADS: &str = "A lookup loads three words where the array loads one: the n
     asking for the slot before the pin (kept), LTO (no gain). Page words of 32 bits, which were nearest to the array, have no room for 40 bits of frame or for a request.";
 /// Why marks, counts and supply are not as quick as a bitmap.
 const SWAPS: &str = "Each page is one compare-and-swap of its own word, which is what lets it race with faults, detach and eviction; a store for each page or one `or` for 64 would not see them. \
-    Supply counts a group of 64 pages with one addition where it was one a page. To go below needs claims of 64 slots at once, with a protocol for whoever meets a claimed page, and its model.";
+    Supply counts a group of 64 pages with one addition where it was one a page, and makes a leaf of 512 pages by one swap where there is none yet. To go below, where there is one, needs claims of 64 slots at once, with a protocol for whoever meets a claimed page, and its model.";
 const MARKS: &str = "A first mark is two read-modify-writes: the group's count, which a scan relies on, and the page's word. Marking again writes nothing.";
 /// Why a query is slower than a bitmap's.
 const WORDS: &str = "A query reads the word of each page in the groups that have a dirty one: 64 bits a page, where a bitmap reads one; eight words with nothing are told by one test. \
     Counts say which groups to look into, since they are safe where bits are not: a bit that is cleared late hides a page that was dirtied anew. A bitmap beside the counts needs a protocol for its clearing.";
-const FAULT: &str = "A fault, its packet and its answer are about 22 read-modify-writes and two full fences, see the table of shared memory, at 4 to 6 ns each: \
-    the fault 7, the take 6, the supply 5 or more, each end 1 or more. They are what lets a waiter leave, a request fail and a taker stop in the middle, which the stacks do not have. It allocates nothing.";
-const DETACH: &str = "The walk makes five read-modify-writes a request: it reads the fate by one, so that a late opener sees the mark; seals it; seals the list; takes the waker; lets go. \
-    The peers' figure is without the first and the last, and is no detach.";
+const FAULT: &str = "A fault, its packet and its answer are about 17 read-modify-writes and two full fences, see the table of shared memory, at 4 to 6 ns each: \
+    the fault 7, the take 4, the supply 5 or more, each end 1 or more. They are what lets a waiter leave, a request fail and a taker stop in the middle, which the stacks do not have. It allocates nothing.";
+const DETACH: &str = "The walk makes three read-modify-writes a request: it seals the fate; takes the waker, and with it the list of the others; lets go. \
+    The peers' figure is without the last, and is no detach.";
 const WAKE: &str = "Beside the futex's two system calls there is the work of the fault itself, see missing faults.";
 const SPARSE: &str =
     "A leaf has words for 512 pages, and is made for the first. A smaller leaf for sparse regions is not built.";
@@ -138,6 +138,7 @@ pub(crate) const ROWS: &[Row] = &[
         .floor("flat")
         .goals(&[Within(0.6), Faster(30.0, "congee"), Faster(50.0, "dashmap")])
         .missed(SWAPS),
+    row("supply, 512 pages a call, new VMO", "supply/new_512", UPAGER).floor("flat").missed(SWAPS),
     row("mark dirty", "dirty/mark", UPAGER).floor("flat_bitmap").goals(&[Faster(5.0, "roaring")]).missed(MARKS),
     row("mark dirty again", "dirty/again", UPAGER).floor("flat_bitmap").missed(MARKS),
     row("writeback, begin and end, by page", "dirty/begin_end", UPAGER).floor("flat_bitmap").missed(SWAPS),
