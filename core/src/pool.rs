@@ -64,7 +64,7 @@ impl Words {
         let first = self.marks[0].load(Acquire);
         let mut marked = (first | self.marks[1].load(Acquire)) & mask;
         if marked == 0 {
-            marked = self.marks[0].load(Acquire) & mask;
+            marked = self.marks[0].load(Relaxed) & mask; // Relaxed: the looks before it are what orders it
         }
         (marked != 0).then(|| marked.trailing_zeros())
     }

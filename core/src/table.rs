@@ -26,6 +26,9 @@
 //! dense range costs 8.15 bytes a page; a lone page costs a leaf, and zeros cost where they begin and
 //! end.
 
+#[cfg(loom)]
+mod exact;
+
 use alloc::boxed::Box;
 use core::ops::ControlFlow;
 use core::ptr;
@@ -698,6 +701,8 @@ impl Drop for Table {
         let top = self.top.load(Relaxed); // Relaxed: `&mut self` comes after every `grow`
         // SAFETY: from Box::into_raw in `with_top` or `grow`, and `&mut self` says nobody looks.
         let top = unsafe { Box::from_raw(top) };
+        #[cfg(loom)]
+        exact::check(&top);
         Self::free(&top);
     }
 }
