@@ -1,17 +1,23 @@
 //! In a model every count is exact in the end: of a group, the pages in the state; of a child, its own
 //! counts that are not zero. Counts that are too high show nowhere else, and only cost the scans their time.
 
-use super::{LEAF, Leaf, Node, Word};
+use super::{LEAF, Leaf, Node, Table, Unstored, Word};
 use crate::counts::Kind;
 use crate::slot::{Slot, State};
 use crate::sync::size::GROUP_BITS;
 
-/// Checks the counts of a node's children and all below. The caller has the table to itself.
-pub(super) fn check(node: &Node) {
+impl Table {
+    /// Checks all counts of these kinds. The caller has the table to himself.
+    pub(crate) fn check_counts(&self, kinds: &[Kind]) {
+        check(self.top(), kinds);
+    }
+}
+
+fn check(node: &Node, kinds: &[Kind]) {
     for (child, counts) in node.counts.iter().enumerate() {
-        for kind in [Kind::Resident, Kind::Dirty] {
+        for &kind in kinds {
             let expected = match node.child(child) {
-                Word::All(all) => Some(u16::from(kind == Kind::Dirty && all != super::Unstored::Absent)),
+                Word::All(all) => Some(u16::from(kind == Kind::Dirty && all != Unstored::Absent)),
                 // A top that was, and counts for itself.
                 Word::Node(below) if below.above.parent.is_null() => None,
                 Word::Node(below) => Some(below.counts.iter().filter(|counts| counts.get(kind) > 0).count() as u16),
@@ -21,14 +27,14 @@ pub(super) fn check(node: &Node) {
         }
         match node.child(child) {
             Word::All(_) => {}
-            Word::Node(below) => check(below),
-            Word::Leaf(leaf) => check_leaf(leaf),
+            Word::Node(below) => check(below, kinds),
+            Word::Leaf(leaf) => check_leaf(leaf, kinds),
         }
     }
 }
 
-fn check_leaf(leaf: &Leaf) {
-    for kind in [Kind::Resident, Kind::Dirty] {
+fn check_leaf(leaf: &Leaf, kinds: &[Kind]) {
+    for &kind in kinds {
         for (group, counts) in leaf.counts.iter().enumerate() {
             let slots = &leaf.slots[group << GROUP_BITS..LEAF.min((group + 1) << GROUP_BITS)];
             let counted = slots.iter().filter(|slot| is_of(slot, kind)).count();
