@@ -327,6 +327,10 @@ fn is_private(statement: &Stmt, other: &Stmt) -> bool {
     !acts.acts && !acts.names.iter().any(|name| mentions(other, name))
 }
 
+/// Methods that only compute, whatever they are called on.
+const COMPUTES: [&str; 9] =
+    ["clamp", "div_ceil", "is_err", "is_none", "is_ok", "is_some", "max", "min", "saturating_sub"];
+
 /// Whether an expression does more than compute, and the variables in it.
 #[derive(Default)]
 struct Acts {
@@ -336,22 +340,22 @@ struct Acts {
 
 impl<'ast> Visit<'ast> for Acts {
     fn visit_expr(&mut self, expression: &'ast Expr) {
-        self.acts |= matches!(
-            expression,
-            Expr::MethodCall(_)
-                | Expr::Call(_)
-                | Expr::Macro(_)
-                | Expr::Try(_)
-                | Expr::Return(_)
-                | Expr::Break(_)
-                | Expr::Continue(_)
-                | Expr::Await(_)
-                | Expr::Index(_)
-                | Expr::Unsafe(_)
-                | Expr::Closure(_)
-                | Expr::Loop(_)
-                | Expr::While(_)
-        );
+        self.acts |= match expression {
+            Expr::MethodCall(call) => !COMPUTES.iter().any(|name| call.method == name),
+            Expr::Call(_)
+            | Expr::Macro(_)
+            | Expr::Try(_)
+            | Expr::Return(_)
+            | Expr::Break(_)
+            | Expr::Continue(_)
+            | Expr::Await(_)
+            | Expr::Index(_)
+            | Expr::Unsafe(_)
+            | Expr::Closure(_)
+            | Expr::Loop(_)
+            | Expr::While(_) => true,
+            _ => false,
+        };
         visit::visit_expr(self, expression);
     }
 
