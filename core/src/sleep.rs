@@ -148,6 +148,16 @@ impl Sleepers {
     }
 }
 
+/// In a model every sleep has ended in the end, is counted no more, and has given its place back.
+#[cfg(loom)]
+impl Drop for Sleepers {
+    fn drop(&mut self) {
+        assert_eq!(self.armed.load(Relaxed) & !CLOSED, 0, "a sleeper is counted still"); // Relaxed: as below
+        // Relaxed: `&mut self` comes after all
+        self.pool.glance(|_, sleeper| panic!("a place of a sleeper in {} is left", sleeper.state.load(Relaxed)));
+    }
+}
+
 #[cfg(accounting)]
 impl Sleepers {
     pub(crate) fn lines(&self, lines: &mut Lines) {
