@@ -65,6 +65,7 @@ fn no_frame_goes_before_the_end_of_the_run_that_unmaps_its_page() {
         assert_eq!(platform.frames(), PageCount(BATCH), "its frame is there yet, and that of each other page");
     });
     now(vmo.zero(pages(0, BATCH))).unwrap();
+    world.platform.at_each_unmapped(|| ());
     world.platform.turn_epoch();
     assert_eq!(world.platform.frames(), PageCount(0));
 }
