@@ -396,6 +396,8 @@ impl<P: Platform> AnonymousVmo<P> {
 
 impl<P: Platform> Drop for AnonymousVmo<P> {
     fn drop(&mut self) {
+        #[cfg(loom)]
+        self.table.check_counts(&[Kind::Resident]); // those of dirty pages are not kept here
         // At once: nobody else has the VMO, so nobody reads or writes it, and nothing is pinned.
         let _: ControlFlow<()> = self.table.scan_pages(Wanted::Resident, PageRange::ALL, |_, _, state| {
             if let State::Dirty(stored) = state {

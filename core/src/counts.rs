@@ -17,7 +17,7 @@
 //! first writes no line that the whole VMO shares. (The idea is that of scalable non-zero
 //! indicators, Ellen et al., PODC 2007; theirs answers for one bit, ours for a tree of them.)
 
-use crate::sync::{AcqRel, Acquire, AtomicU16};
+use crate::sync::{AcqRel, Acquire, AtomicU16, Relaxed};
 
 /// What is counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,14 +69,14 @@ impl Counts {
     #[inline]
     pub(crate) fn raise(&self, kind: Kind, by: u16, raise_parent: impl Fn(), lower_parent: impl Fn()) {
         let count = self.of(kind);
-        let mut seen = count.load(Acquire); // Acquire: as on failure
+        let mut seen = count.load(Relaxed); // Relaxed: only a guess, the exchange below decides
         loop {
             if seen == 0 {
                 raise_parent();
             }
             // AcqRel: Release shows the parent's count to whoever sees this one; Acquire takes
-            // over the path that another thread raised, since this one relies on it.
-            match count.compare_exchange(seen, seen.saturating_add(by), AcqRel, Acquire) {
+            // over the path that another thread raised, since this one relies on it. Relaxed on failure: as above.
+            match count.compare_exchange(seen, seen.saturating_add(by), AcqRel, Relaxed) {
                 Ok(_) => return,
                 Err(now) => {
                     if seen == 0 {
@@ -91,7 +91,7 @@ impl Counts {
     /// Counts `by` less, after they have left.
     #[inline]
     pub(crate) fn lower(&self, kind: Kind, by: u16, lower_parent: impl Fn()) {
-        // AcqRel: the page left before; the parent is lowered after
+        // AcqRel: Release, the page left before; Acquire, who takes it to zero speaks to the parent for all who lowered it
         if self.of(kind).fetch_sub(by, AcqRel) == by {
             lower_parent();
         }

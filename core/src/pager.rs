@@ -371,3 +371,25 @@ impl<P: Platform> Drop for Pager<P> {
         });
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{HeapPlatform, Packet};
+
+    #[test]
+    fn a_vmo_that_is_gone_leaves_its_entry_to_another() {
+        let platform = Arc::new(HeapPlatform::new());
+        let (pager, port) = (Pager::new(platform.clone()), Port::new(platform.clone()));
+        let entries = || {
+            let mut entries = 0;
+            pager.shared.vmos.glance(|_, _| entries += 1);
+            entries
+        };
+        let vmo = pager.create_vmo(&port, 1, VmoOptions::NONE, PAGE_SIZE).unwrap();
+        assert_eq!(entries(), 1);
+        drop(vmo);
+        assert_eq!(port.take(&mut [Packet::default(); 2]), 1, "COMPLETE");
+        assert_eq!(entries(), 0);
+    }
+}

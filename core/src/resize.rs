@@ -31,7 +31,7 @@ use core::cmp::Ordering;
 
 use crate::platform::Platform;
 use crate::status::{Result, Status};
-use crate::sync::{AcqRel, Acquire, Arc, AtomicU32, AtomicU64, Release, SeqCst, fence};
+use crate::sync::{Acquire, Arc, AtomicU32, AtomicU64, Relaxed, Release, SeqCst, fence};
 use crate::units::{MAX_VMO_SIZE, PAGE_SIZE, PageCount, PageRange};
 use crate::vmo::{Inner, Vmo};
 use crate::zero::{drop_pages, zero_pages};
@@ -59,7 +59,7 @@ impl Extent {
 
     #[inline]
     pub(crate) fn is_resizable(&self) -> bool {
-        self.state.load(Acquire) != FIXED // Acquire: it never changes from or to this, so any order would do
+        self.state.load(Relaxed) != FIXED // Relaxed: it never changes from or to this
     }
 
     fn set(&self, pages: PageCount) {
@@ -68,8 +68,8 @@ impl Extent {
 
     /// Begins a change.
     fn begin(&self) -> Result<()> {
-        // AcqRel: Acquire takes over what the last change did, from its end
-        match self.state.compare_exchange(IDLE, CHANGING, AcqRel, Acquire) {
+        // Acquire takes over what the last change did, from its end. Relaxed: who is refused does nothing.
+        match self.state.compare_exchange(IDLE, CHANGING, Acquire, Relaxed) {
             Ok(_) => Ok(()),
             Err(FIXED) => Err(Status::Unavailable),
             Err(_) => Err(Status::ShouldWait),

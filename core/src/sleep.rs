@@ -15,7 +15,7 @@ use crate::pool::Pool;
 use crate::status::Result;
 #[cfg(accounting)]
 use crate::sync::accounting::Lines;
-use crate::sync::{AcqRel, Acquire, AtomicU32, Cell, Guard, Relaxed, Release, SeqCst, fence};
+use crate::sync::{Acquire, AtomicU32, Cell, Guard, Relaxed, Release, SeqCst, fence};
 
 /// A thread or task that waits for packets.
 struct Sleeper {
@@ -46,6 +46,10 @@ impl Default for Sleeper {
 pub(crate) struct Sleepers {
     pool: Pool<Sleeper>,
     /// How many sleepers may be armed, never below the truth; and whether the port is closed.
+    ///
+    /// Each sleeper is counted before it is armed, and discounted once after that, by whoever has seen it armed
+    /// (or by itself): so in the order of this word's changes its two come in this order, whatever their own
+    /// orders are. That who looks sees the first is the fences' doing.
     armed: AtomicU32,
 }
 
@@ -72,11 +76,11 @@ impl Sleepers {
 
     /// The port is being closed: it has no sleepers, and will have none.
     pub(crate) fn close(&self) {
-        self.armed.fetch_or(CLOSED, AcqRel); // AcqRel: Release comes before what a VMO that sees it goes on to do
+        self.armed.fetch_or(CLOSED, Relaxed); // Relaxed: the fence that follows it orders it, see `looked_for`
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.armed.load(Acquire) & CLOSED != 0 // Acquire: pairs with `close`
+        self.armed.load(Relaxed) & CLOSED != 0 // Relaxed: who must see it has come by the fence in `looked_for`
     }
 
     /// Wakes one, if there is one.
@@ -95,11 +99,12 @@ impl Sleepers {
                     waker.wake_by_ref();
                 }
             });
-            // AcqRel: exactly one takes the sleeper out of `armed`. Failing: another one woke it, for
-            // something else; or it leaves and believes itself unnotified, so it will not pass on what
-            // it was woken for. Then the next one must be woken.
-            if sleeper.state.compare_exchange(ARMED, NOTIFIED, AcqRel, Acquire).is_ok() {
-                self.armed.fetch_sub(1, AcqRel); // AcqRel: after the state
+            // Release: what the caller brought comes before, and who finds himself notified, in `end`, sees it.
+            // Exactly one takes the sleeper out of `armed`. Failing: another one woke it, for something else;
+            // or it leaves and believes itself unnotified, so it will not pass on what it was woken for. Then
+            // the next one must be woken. Relaxed, then: that is all that is learnt.
+            if sleeper.state.compare_exchange(ARMED, NOTIFIED, Release, Relaxed).is_ok() {
+                self.armed.fetch_sub(1, Relaxed); // Relaxed: see `armed`
                 woken = true;
             }
         });
@@ -110,8 +115,9 @@ impl Sleepers {
         let (index, sleeper) = self.pool.claim()?;
         // SAFETY: claimed and idle: only we touch the cell until it is armed.
         sleeper.waker.with_mut(|cell| unsafe { *cell = Some(waker.clone()) });
-        self.armed.fetch_add(1, AcqRel); // AcqRel: before the state
-        sleeper.state.store(ARMED, Release); // Release: publishes the waker to `wake_one`
+        self.armed.fetch_add(1, Relaxed); // Relaxed: see `armed`
+        // Release: publishes the waker to `wake_one`, and that this sleeper is counted
+        sleeper.state.store(ARMED, Release);
         Ok(index)
     }
 
@@ -119,10 +125,10 @@ impl Sleepers {
     /// place after a grace period.
     pub(crate) fn end(&self, index: u32) -> bool {
         let Some(sleeper) = self.pool.get(index) else { return false };
-        // AcqRel: exactly one takes the sleeper out of `armed`
-        let was = sleeper.state.swap(IDLE, AcqRel);
+        // Exactly one takes the sleeper out of `armed`. Acquire: what he was woken for, see `wake_one`.
+        let was = sleeper.state.swap(IDLE, Acquire);
         if was == ARMED {
-            self.armed.fetch_sub(1, AcqRel); // AcqRel: after the state
+            self.armed.fetch_sub(1, Relaxed); // Relaxed: see `armed`
         }
         was == NOTIFIED
     }
@@ -139,6 +145,16 @@ impl Sleepers {
             sleeper.waker.with_mut(|cell| drop(unsafe { (*cell).take() }));
         }
         self.pool.release(index);
+    }
+}
+
+/// In a model every sleep has ended in the end, is counted no more, and has given its place back.
+#[cfg(loom)]
+impl Drop for Sleepers {
+    fn drop(&mut self) {
+        assert_eq!(self.armed.load(Relaxed) & !CLOSED, 0, "a sleeper is counted still"); // Relaxed: as below
+        // Relaxed: `&mut self` comes after all
+        self.pool.glance(|_, sleeper| panic!("a place of a sleeper in {} is left", sleeper.state.load(Relaxed)));
     }
 }
 

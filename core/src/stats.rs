@@ -39,7 +39,7 @@ use crate::platform::Platform;
 use crate::status::{Result, Status};
 #[cfg(accounting)]
 use crate::sync::accounting::Lines;
-use crate::sync::{AcqRel, Acquire, AtomicU32, Relaxed, Release, SeqCst, Tally, fence};
+use crate::sync::{Acquire, AtomicU32, Relaxed, Release, SeqCst, Tally, fence};
 use crate::vmo::Vmo;
 
 /// What the service can ask about a VMO (`zx_pager_vmo_stats_t`).
@@ -127,7 +127,7 @@ impl Figures {
             VmoStatsOptions::Keep => self.modified.load(Acquire), // Acquire: pairs with `mapped_write`
             VmoStatsOptions::Reset => {
                 // Acquire, as above. A swap reads the newest value, so no store is passed over.
-                let modified = self.modified.swap(0, AcqRel);
+                let modified = self.modified.swap(0, Acquire);
                 fence(SeqCst); // pairs with the fence in `written`
                 modified
             }

@@ -27,6 +27,9 @@
 //! dense range costs 8.15 bytes a page; a lone page costs a leaf, and zeros cost where they begin and
 //! end.
 
+#[cfg(loom)]
+mod exact;
+
 use alloc::boxed::Box;
 use core::ops::ControlFlow;
 use core::ptr;

@@ -163,6 +163,20 @@ impl Packets {
     }
 }
 
+/// In a model, in the end, as many packets are counted as wait, and each entry that is claimed is held for something.
+#[cfg(loom)]
+impl Drop for Packets {
+    fn drop(&mut self) {
+        let mut waiting = 0;
+        self.pool.glance(|_, entry| {
+            let state = entry.state.load(Relaxed); // Relaxed: `&mut self` comes after all
+            assert_eq!(state & HOLDS & !WAITING, LINKED, "an entry was not given back");
+            waiting += u32::from(state & WAITING != 0);
+        });
+        assert_eq!(self.waiting.load(Relaxed), waiting, "packets that wait"); // Relaxed: as above
+    }
+}
+
 impl Entries for Packets {
     type Entry = Entry;
     /// The state.

@@ -304,6 +304,14 @@ impl<P: Platform> Drop for Vmo<P> {
     }
 }
 
+/// In a model every count is exact in the end.
+#[cfg(loom)]
+impl<P: Platform> Drop for Inner<P> {
+    fn drop(&mut self) {
+        self.table.check_counts(&[Kind::Resident, Kind::Dirty]);
+    }
+}
+
 impl<P: Platform> Inner<P> {
     /// The size, now.
     #[inline]

@@ -14,8 +14,17 @@ pub struct Hooked {
     before_copy_in: Mutex<Option<Hook>>,
     before_copy_out: Mutex<Option<Hook>>,
     before_unmap: Mutex<Option<Hook>>,
+    at_each_unmapped: Mutex<Option<Box<dyn FnMut() + Send>>>,
     unmapped: Mutex<Vec<(VmoId, PageIndex)>>,
     write_protected: Mutex<Vec<(VmoId, PageIndex)>>,
+    runs: Mutex<Runs>,
+}
+
+/// Runs of calls that the last step of is still to come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Runs {
+    pub unmaps: bool,
+    pub frees: bool,
 }
 
 impl fmt::Debug for Hooked {
@@ -51,6 +60,11 @@ impl Hooked {
         *self.before_unmap.lock().expect("no test panics here") = Some(Box::new(hook));
     }
 
+    /// Has each end of a run of such removals call `hook` first.
+    pub fn at_each_unmapped(&self, hook: impl FnMut() + Send + 'static) {
+        *self.at_each_unmapped.lock().expect("no test panics here") = Some(Box::new(hook));
+    }
+
     /// What was unmapped since the last call.
     pub fn unmapped(&self) -> Vec<(VmoId, PageIndex)> {
         taken(&self.unmapped)
@@ -59,6 +73,22 @@ impl Hooked {
     /// What was write-protected since the last call.
     pub fn write_protected(&self) -> Vec<(VmoId, PageIndex)> {
         taken(&self.write_protected)
+    }
+
+    /// The runs of `unmap` and of `free` that have no end yet.
+    pub fn open_runs(&self) -> Runs {
+        *self.runs.lock().expect("no test panics here")
+    }
+
+    fn change_runs(&self, change: impl FnOnce(&mut Runs)) {
+        change(&mut self.runs.lock().expect("no test panics here"));
+    }
+
+    /// Frees what no guard keeps.
+    pub fn turn_epoch(&self) {
+        for _ in 0..8 {
+            self.pin().flush();
+        }
     }
 
     /// How many frames are allocated now.
@@ -77,8 +107,13 @@ impl Platform for Hooked {
     }
 
     unsafe fn free(&self, frame: Frame) {
+        self.change_runs(|runs| runs.frees = true);
         // SAFETY: the caller's promise is the heap's, which allocated the frame.
         unsafe { self.heap.free(frame) };
+    }
+
+    fn freed(&self) {
+        self.change_runs(|runs| runs.frees = false);
     }
 
     unsafe fn copy_out(&self, frame: Frame, offset: usize, to: &mut [u8]) {
@@ -96,6 +131,14 @@ impl Platform for Hooked {
     fn unmap(&self, vmo: VmoId, page: PageIndex) {
         call(&self.before_unmap);
         self.unmapped.lock().expect("no test panics here").push((vmo, page));
+        self.change_runs(|runs| runs.unmaps = true);
+    }
+
+    fn unmapped(&self) {
+        if let Some(hook) = &mut *self.at_each_unmapped.lock().expect("no test panics here") {
+            hook();
+        }
+        self.change_runs(|runs| runs.unmaps = false);
     }
 
     fn write_protect(&self, vmo: VmoId, page: PageIndex) {

@@ -105,7 +105,7 @@ mod threads;
 mod world;
 
 pub use calls::{Call, SCENE, make_calls};
-pub use hooked::Hooked;
+pub use hooked::{Hooked, Runs};
 pub use random::Random;
 pub use task::{Task, Wakes, now};
 pub use threads::{Threads, threads};

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use upager::{
-    Access, ByteOffset, ByteRange, DirtyRange, HeapPlatform, MAX_USER_PACKETS, MAX_VMO_SIZE, OwnedFrame,
+    Access, AnonymousVmo, ByteOffset, ByteRange, DirtyRange, HeapPlatform, MAX_USER_PACKETS, MAX_VMO_SIZE, OwnedFrame,
     PACKET_TYPE_PAGE_REQUEST, PAGE_SIZE, Packet, PageCount, PageIndex, Pager, PagerOp, Status, Vmo, VmoCounts,
     VmoOptions, Writeback,
 };
@@ -417,6 +417,16 @@ fn read_and_write_refuse_what_lies_past_the_end() {
         scene.fails(Status::OutOfRange, |_, vmo| now(vmo.read(ByteOffset(offset), &mut bytes)));
         assert!(bytes.iter().all(|byte| *byte == 0xaa), "nothing was read");
         scene.fails(Status::OutOfRange, |_, vmo| now(vmo.write(ByteOffset(offset), &bytes)));
+    }
+}
+
+#[test]
+fn zero_refuses_what_lies_past_the_end() {
+    let scene = Scene::new();
+    for (offset, len) in [(SIZE, 1), (SIZE - 1, 2), (u64::MAX, 1), (u64::MAX - 1, u64::MAX), (0, u64::MAX)] {
+        scene.fails(Status::OutOfRange, |_, vmo| now(vmo.zero(ByteRange::new(offset, len))));
+        let aux = AnonymousVmo::new(scene.world.platform.clone(), SIZE).unwrap();
+        assert_eq!(aux.zero(ByteRange::new(offset, len)), Err(Status::OutOfRange));
     }
 }
 

@@ -9,7 +9,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc as StdArc, Mutex, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
@@ -43,6 +43,8 @@ pub struct ModelPlatform {
     /// Whether stores go through a mapping, if there is one. A store looks at this and is made in one step,
     /// as a processor's does: hence the lock.
     mapping: OnceLock<ModelMutex<Stores>>,
+    /// Whether a run of `unmap` has no end yet: stores go through until then.
+    unmapping: AtomicBool,
 }
 
 /// One life of a frame, from its allocation on. To loom, users read this cell, whatever they do with the
@@ -76,6 +78,7 @@ impl ModelPlatform {
             #[cfg(loom)]
             lives: Mutex::default(),
             mapping: OnceLock::new(),
+            unmapping: AtomicBool::new(false),
         }
     }
 
@@ -237,7 +240,13 @@ impl Platform for ModelPlatform {
     }
 
     fn unmap(&self, _: VmoId, _: PageIndex) {
-        self.set_mapping(Stores::Fault);
+        self.unmapping.store(true, Ordering::Relaxed);
+    }
+
+    fn unmapped(&self) {
+        if self.unmapping.swap(false, Ordering::Relaxed) {
+            self.set_mapping(Stores::Fault);
+        }
     }
 
     fn write_protect(&self, _: VmoId, _: PageIndex) {

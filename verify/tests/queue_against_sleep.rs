@@ -1,12 +1,15 @@
 //! A user packet being queued, against a service that goes to sleep.
 //!
 //! Threads: one queues a packet; the other begins to wait for one, or, of two that wait already, one
-//! gives up.
+//! gives up. Or two begin to wait at once.
 //!
 //! Danger: the sleeper does not see the packet and the queuer does not see the sleeper; the wake-up
 //! goes to the one who leaves, and is lost with it.
 //!
-//! Must hold: who still waits is woken, and finds the packet.
+//! Or one of two who come and go at once is not counted any more, and no later packet wakes him.
+//!
+//! Must hold: who still waits is woken, and finds the packet. In the end no sleeper is counted and no place is left
+//! (`sleep` checks that).
 #![cfg(loom)]
 
 use upager_verify::race::{Bounds, explore, settled};
@@ -37,6 +40,50 @@ fn queue_against_leave() {
         queuer.join().expect("the queuer ends").expect("there is room");
         assert_eq!(stays.settle(), Some(Ok(1)), "woken {} times", stays.wakes());
         drop(stays);
+        world.end_of_the_world();
+    });
+}
+
+#[test]
+fn sleep_against_sleep() {
+    explore("sleep against sleep", Bounds::TWO_THREADS, |world: World| {
+        let other = world.spawn(|world| settled(world.packet()));
+        let mut service = world.packet();
+        assert_eq!(service.poll(), None);
+        let other = other.join().expect("the other ends");
+        assert_eq!(other.now(), None);
+        for key in [1, 2] {
+            world.queue(key).expect("there is room");
+        }
+        let other = other.again();
+        let mut keys = [service.settle(), other.now()].map(|got| got.expect("each packet wakes one").expect("its key"));
+        keys.sort_unstable();
+        assert_eq!(keys, [1, 2]);
+        drop((service, other));
+        world.end_of_the_world();
+    });
+}
+
+#[test]
+fn sleep_against_wake_up() {
+    explore("sleep against wake-up", Bounds::TWO_THREADS, |world: World| {
+        let mut service = world.packet();
+        assert_eq!(service.poll(), None);
+        let other = world.spawn(|world| settled(world.packet()));
+        world.queue(1).expect("there is room");
+        let other = other.join().expect("the other ends");
+        // Whoever of them did not get it sleeps.
+        let first = service.settle();
+        assert_ne!(first.is_some(), other.now().is_some(), "one of them has it");
+        world.queue(2).expect("there is room");
+        let (second, other) = if first.is_some() {
+            let other = other.again();
+            (other.now(), other)
+        } else {
+            (service.settle(), other)
+        };
+        assert_eq!(second, Some(Ok(2)), "the next one wakes the other");
+        drop((service, other));
         world.end_of_the_world();
     });
 }

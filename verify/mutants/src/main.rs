@@ -50,6 +50,10 @@ struct Args {
     /// Run mutants that are on record again: those that survived or timed out, or all.
     #[arg(long, value_enum, default_value_t = Again::None)]
     again: Again,
+    /// Show each only to the models that are likely to notice it, and to some thousand executions of the others: what
+    /// they do not notice is open, and a run without this goes on with it.
+    #[arg(long)]
+    quick: bool,
     /// Run none: report what is on record.
     #[arg(long)]
     recorded: bool,
@@ -85,8 +89,9 @@ fn mutants(args: &Args) -> Result<ExitCode, Failure> {
     }
     let sources = source::read(&workspace.join("core"))?;
     let mut all = Vec::new();
+    let figures = make::figures(&sources)?;
     for source in &sources {
-        all.extend(make::mutants(source)?);
+        all.extend(make::mutants(source, &figures)?);
     }
     let accepted = equivalent::read(&workspace.join("verify/EQUIVALENT.md"))?;
     let chosen: Vec<&Mutant> = all.iter().filter(|mutant| args.chooses(mutant)).collect();
@@ -117,7 +122,7 @@ fn mutants(args: &Args) -> Result<ExitCode, Failure> {
         let trees = trees(&workspace, &home, args.jobs)?;
         let plan = run::Plan::new(&trees[0], &home.join("plan.json"), &versions, args.jobs)?;
         eprintln!("{}", plan.describe());
-        let work = run::Work { sources: &sources, plan: &plan, record: &record, mutants: &left };
+        let work = run::Work { sources: &sources, plan: &plan, record: &record, mutants: &left, quick: args.quick };
         work.all(&trees)?;
     }
     let runs: Vec<(&Mutant, Run)> =
@@ -184,6 +189,9 @@ impl Args {
 
     /// Whether a run on record need not be repeated.
     fn believes(&self, run: &Run) -> bool {
+        if matches!(run.outcome, Outcome::Open) && !self.quick && !self.recorded {
+            return false;
+        }
         match self.again {
             Again::None => true,
             Again::Survivors => matches!(run.outcome, Outcome::Killed(_) | Outcome::NotCompiled),
@@ -227,13 +235,14 @@ impl Report<'_> {
         for (mutant, run) in self.runs {
             let accepted = self.accepted.contains(&mutant.id);
             let name = match (&run.outcome, accepted) {
-                (Outcome::Survived | Outcome::TimedOut(_), true) => "accepted",
+                (Outcome::Survived | Outcome::TimedOut(_) | Outcome::Open, true) => "accepted",
                 (outcome, _) => outcome.name(),
             };
             *counts.entry(name).or_default() += 1;
             *of_file.entry(&mutant.file).or_default().entry(name).or_default() += 1;
             let complaint = match (&run.outcome, accepted) {
                 (Outcome::Survived, false) => "survived".to_string(),
+                (Outcome::Open, false) => "not noticed by the quick models".to_string(),
                 (Outcome::TimedOut(model), false) => format!("timed out in {model}"),
                 (Outcome::Killed(kill), true) => format!("accepted, but killed by {}", kill.by),
                 _ => continue,

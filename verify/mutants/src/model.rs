@@ -132,7 +132,7 @@ const fn patience(usual: usize) -> usize {
 
 /// The processor time for so many executions, in seconds.
 const fn time(executions: usize) -> u64 {
-    (executions / RATE + 10) as u64
+    (executions / RATE + 20) as u64
 }
 
 /// Explores cells, one after the other, until one fails.
@@ -145,7 +145,7 @@ pub(crate) fn cells(tree: &Tree, cells: &[Measured], bound: usize) -> Result<Ver
     let arguments =
         ["--jobs", "1", "--fail-fast", "--announce", "--only-bound", &bound_text, "--give-up", &most, "--cells", &list];
     let all = cells.iter().map(|(_, usual)| usual).sum::<usize>();
-    let (ended, said) = run(tree, &tree.matrix(), &arguments, time(all * 4), &[])?;
+    let (ended, said) = run(tree, &tree.matrix(), &arguments, time(all), &[])?;
     let announced = said.lines().rev().find_map(|line| line.strip_prefix("exploring "));
     let running = Model::Cell(announced.unwrap_or_default().to_string());
     Ok(match ended {
@@ -176,7 +176,7 @@ pub(crate) fn stops(tree: &Tree, stops: &[Measured]) -> Result<Verdict, Failure>
     let list = list.to_string_lossy();
     let arguments = ["--jobs", "1", "--fail-fast", "--announce", "--models", &list];
     let all = stops.iter().map(|(_, usual)| usual).sum::<usize>();
-    let (ended, said) = run(tree, &tree.stopped(), &arguments, time(all * 4), &[])?;
+    let (ended, said) = run(tree, &tree.stopped(), &arguments, time(all), &[])?;
     let announced = said.lines().rev().find_map(|line| line.strip_prefix("exploring "));
     let running = Model::Stop(announced.unwrap_or_default().to_string());
     Ok(match ended {

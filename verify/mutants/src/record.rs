@@ -23,6 +23,8 @@ pub(crate) enum Outcome {
     NotCompiled,
     /// No model noticed it, and this one did not end.
     TimedOut(Model),
+    /// No model noticed it of those that a quick run has.
+    Open,
 }
 
 impl Outcome {
@@ -32,6 +34,7 @@ impl Outcome {
             Self::Survived => "survived",
             Self::NotCompiled => "not compiled",
             Self::TimedOut(_) => "timed out",
+            Self::Open => "open",
         }
     }
 }
@@ -60,7 +63,7 @@ impl Run {
                 value["why"] = kill.why.as_str().into();
             }
             Outcome::TimedOut(model) => value["by"] = model.to_string().into(),
-            Outcome::Survived | Outcome::NotCompiled => {}
+            Outcome::Survived | Outcome::NotCompiled | Outcome::Open => {}
         }
         value
     }
@@ -76,6 +79,7 @@ impl Run {
             }),
             "survived" => Outcome::Survived,
             "not compiled" => Outcome::NotCompiled,
+            "open" => Outcome::Open,
             "timed out" => Outcome::TimedOut(by()?),
             _ => return None,
         };

@@ -41,6 +41,9 @@ const LONG_USUAL: usize = 100_000;
 const STOP_MOST: usize = 100;
 /// Fewer mutants than these are each built alone.
 const TOGETHER: usize = 4;
+/// A quick run has so many executions of cells, and of races, and the races that have no more than so many.
+const QUICK: usize = 20_000;
+const QUICK_RACE: usize = 2_000;
 /// So many models are tried first, because they noticed other mistakes in the same place.
 const LIKELY: usize = 12;
 
@@ -173,12 +176,23 @@ pub(crate) fn scattered(name: &str) -> u64 {
     hash::with(hash::NOTHING, name.as_bytes())
 }
 
+/// Keeps those of no more than so many executions, as many as have [`QUICK`] together.
+fn keep_quick(models: &mut Vec<Measured>, most: usize) {
+    let mut left = QUICK;
+    models.retain(|(_, executions)| {
+        let fits = *executions <= left.min(most);
+        left -= if fits { *executions } else { 0 };
+        fits
+    });
+}
+
 /// Shows one mutant to the models, in the order in which they are likely to notice it.
 struct Trial<'a> {
     tree: &'a Tree,
     plan: &'a Plan,
     /// What is known of which models come by the mistake.
     reached: Option<&'a Reached>,
+    quick: bool,
     timed_out: Option<Model>,
 }
 
@@ -268,6 +282,24 @@ impl Trial<'_> {
         self.stops(&stops.collect::<Vec<_>>())
     }
 
+    /// Only to so many executions of the first round, and to the tests.
+    fn quickly(mut self, mutant: &Mutant) -> Result<Outcome, Failure> {
+        let plan = self.plan;
+        let mut cells = self.that_reach(&plan.first_cells, 1, Model::Cell);
+        keep_quick(&mut cells, QUICK);
+        if let Some(outcome) = self.round(&cells, &[], 1)? {
+            return Ok(outcome);
+        }
+        if !mutant.is_an_order()
+            && let Some(outcome) = self.tests()?
+        {
+            return Ok(outcome);
+        }
+        let mut races = self.that_reach(&plan.first_races, 1, Model::Race);
+        keep_quick(&mut races, QUICK_RACE);
+        Ok(self.round(&[], &races, 1)?.unwrap_or(Outcome::Open))
+    }
+
     /// An accepted mutant is shown to the first round only: that it is none need not be found anew each
     /// time, but a model that notices it all the same is news.
     fn run(mut self, record: &Record, mutant: &Mutant, accepted: bool) -> Result<Outcome, Failure> {
@@ -284,6 +316,9 @@ impl Trial<'_> {
         let likely = record.likely(mutant, LIKELY);
         if let Some(outcome) = self.likely(&likely)? {
             return Ok(outcome);
+        }
+        if self.quick {
+            return self.quickly(mutant);
         }
         if let Some(outcome) = self.round(&plan.first_cells, &plan.first_races, 1)? {
             return Ok(outcome);
@@ -331,6 +366,8 @@ pub(crate) struct Work<'a> {
     pub(crate) record: &'a Record,
     /// Each with whether it is accepted.
     pub(crate) mutants: &'a [(&'a Mutant, bool)],
+    /// Each is shown to a part of the models only.
+    pub(crate) quick: bool,
 }
 
 /// How far a run is.
@@ -356,11 +393,9 @@ impl Work<'_> {
             Self::share(trees.len(), &built.made, |job, number| {
                 let (tree, begun) = (trees[0].choosing(number, job)?, Instant::now());
                 let (mutant, accepted) = self.mutant(number);
-                let outcome = Trial { tree: &tree, plan: self.plan, reached: Some(&reached), timed_out: None }.run(
-                    self.record,
-                    mutant,
-                    accepted,
-                )?;
+                let outcome =
+                    Trial { tree: &tree, plan: self.plan, reached: Some(&reached), quick: self.quick, timed_out: None }
+                        .run(self.record, mutant, accepted)?;
                 self.add(&tally, mutant, &Run { outcome, seconds: begun.elapsed().as_secs_f64() })
             })?;
         }
@@ -414,17 +449,16 @@ impl Work<'_> {
     fn reached(&self, trees: &[Tree]) -> Result<Reached, Failure> {
         type Tell<'a> = Box<dyn Fn(&Tree) -> Result<Reached, Failure> + Sync + 'a>;
         let plan = self.plan;
-        let mut all: Vec<Tell<'_>> = vec![
-            Box::new(|tree| model::reached_by_cells(tree, &plan.first_cells, 1)),
-            Box::new(|tree| model::reached_by_cells(tree, &plan.second_cells, BOUND)),
-            Box::new(|tree| model::reached_by_stops(tree, &plan.stops)),
-        ];
+        let mut all: Vec<Tell<'_>> = vec![Box::new(|tree| model::reached_by_cells(tree, &plan.first_cells, 1))];
+        if !self.quick {
+            all.push(Box::new(|tree| model::reached_by_cells(tree, &plan.second_cells, BOUND)));
+            all.push(Box::new(|tree| model::reached_by_stops(tree, &plan.stops)));
+        }
         // The long ones take as long as their mutants.
         for (races, bound) in [(&plan.first_races, 1), (&plan.second_races, BOUND)] {
+            let races = races.iter().filter(|(_, executions)| !self.quick || (bound == 1 && *executions <= QUICK_RACE));
             all.extend(
-                races
-                    .iter()
-                    .map(|race| -> Tell<'_> { Box::new(move |tree| model::reached_by_race(tree, race, bound)) }),
+                races.map(|race| -> Tell<'_> { Box::new(move |tree| model::reached_by_race(tree, race, bound)) }),
             );
         }
         let reached: Mutex<Reached> = Mutex::default();
@@ -445,7 +479,11 @@ impl Work<'_> {
         tree.write(&mutant.file, &mutant.apply(text))?;
         let built = tree.build();
         let outcome = if built? {
-            Trial { tree, plan: self.plan, reached: None, timed_out: None }.run(self.record, mutant, accepted)
+            Trial { tree, plan: self.plan, reached: None, quick: self.quick, timed_out: None }.run(
+                self.record,
+                mutant,
+                accepted,
+            )
         } else {
             Ok(Outcome::NotCompiled)
         };

@@ -234,13 +234,15 @@ fn constants(source: &Source) -> Result<Vec<Range<usize>>, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
     use crate::make;
 
     /// The text with all mutants that go together, and the names of those.
     fn merged(path: &str, text: &str) -> (String, Vec<String>) {
         let source = Source { path: path.to_string(), text: text.to_string() };
-        let mutants = make::mutants(&source).unwrap();
+        let mutants = make::mutants(&source, &HashSet::new()).unwrap();
         let numbered: Vec<(&Mutant, u32)> = mutants.iter().zip(1..).collect();
         let mut merged = merge(std::slice::from_ref(&source), &numbered).unwrap();
         let merged = merged.pop().unwrap();
@@ -303,7 +305,7 @@ mod tests {
     #[test]
     fn a_place_in_the_text_tells_its_innermost_mutant() {
         let source = Source { path: "a.rs".to_string(), text: "fn f(a: &A) { a.0.store(1, Release); }".to_string() };
-        let mutants = make::mutants(&source).unwrap();
+        let mutants = make::mutants(&source, &HashSet::new()).unwrap();
         let numbered: Vec<(&Mutant, u32)> = mutants.iter().zip(1..).collect();
         let merged = merge(std::slice::from_ref(&source), &numbered).unwrap();
         let place = |what: &str| {

@@ -10,7 +10,7 @@ mod atomics;
 mod statements;
 mod tags;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
 use proc_macro2::Span;
@@ -116,14 +116,37 @@ fn apply(text: &str, edits: &[Edit], within: Range<usize>) -> String {
     result
 }
 
-/// All mutants of a file, in the order of their lines.
-pub(crate) fn mutants(source: &Source) -> Result<Vec<Mutant>, Failure> {
-    let file = syn::parse_file(&source.text).map_err(|error| Failure::new(format!("{}: {error}", source.path)))?;
+/// The fields, in all files, that only count or steer: by their types nothing depends on what they come to.
+pub(crate) fn figures(sources: &[Source]) -> Result<HashSet<String>, Failure> {
+    #[derive(Default)]
+    struct Figures(HashSet<String>);
+    impl<'ast> Visit<'ast> for Figures {
+        fn visit_field(&mut self, field: &'ast syn::Field) {
+            let syn::Type::Path(path) = &field.ty else { return };
+            let is_figure = path.path.segments.last().is_some_and(|last| last.ident == "Tally" || last.ident == "Hint");
+            self.0.extend(field.ident.as_ref().filter(|_| is_figure).map(ToString::to_string));
+        }
+    }
+    let mut figures = Figures::default();
+    for source in sources {
+        figures.visit_file(&parsed(source)?);
+    }
+    Ok(figures.0)
+}
+
+fn parsed(source: &Source) -> Result<syn::File, Failure> {
+    syn::parse_file(&source.text).map_err(|error| Failure::new(format!("{}: {error}", source.path)))
+}
+
+/// All mutants of a file, in the order of their lines. `figures`: see [`figures`].
+pub(crate) fn mutants(source: &Source, figures: &HashSet<String>) -> Result<Vec<Mutant>, Failure> {
+    let file = parsed(source)?;
     let mut maker = Maker {
         source,
         function: Vec::new(),
         owner: String::new(),
         tags: tags::Tags::of(&file),
+        figures,
         ordinals: BTreeMap::new(),
         made: Vec::new(),
     };
@@ -140,6 +163,7 @@ struct Maker<'a> {
     /// The type whose `impl` is around.
     owner: String,
     tags: tags::Tags,
+    figures: &'a HashSet<String>,
     ordinals: BTreeMap<(String, String), usize>,
     made: Vec<Mutant>,
 }
@@ -302,7 +326,8 @@ mod tests {
     fn made(path: &str, text: &str) -> Vec<(String, String)> {
         let source = Source { path: path.to_string(), text: text.to_string() };
         let after = |mutant: &Mutant| (mutant.id.clone(), mutant.apply(text));
-        mutants(&source).unwrap().iter().map(after).collect()
+        let figures = figures(std::slice::from_ref(&source)).unwrap();
+        mutants(&source, &figures).unwrap().iter().map(after).collect()
     }
 
     fn applied(made: &[(String, String)], id: &str) -> String {
@@ -342,6 +367,15 @@ mod tests {
         assert!(!applied(&made, "a.rs/f/without-recheck/1").contains("is_closed"));
         assert!(applied(&made, "a.rs/f/mark-after-fence/1").contains("fence(SeqCst); a.mark();"));
         assert!(applied(&made, "a.rs/f/fence-to-AcqRel/1").contains("fence(crate::sync::AcqRel)"));
+    }
+
+    #[test]
+    fn what_nobody_sees_does_not_change_places() {
+        let text = "struct A { left: Hint, at: AtomicU64 } fn f(a: &A, mut n: u64) { a.mark(); n += 1; a.left.count(); a.wake(); \
+                    prefetch(a); a.mark(); let m = n; a.look(m); }";
+        let made = made("a.rs", text);
+        assert!(made.iter().all(|(id, _)| !id.contains("after")), "{made:#?}");
+        assert!(!applied(&made, "a.rs/f/without-count/1").contains("count"));
     }
 
     #[test]

@@ -7,13 +7,19 @@
 //! - what is *deferred* is done at once.
 //!
 //! Two neighbours are exchanged if one of them is a call as above, or an atomic access, and the second
-//! does not use what the first one names.
+//! does not use what the first one names. Some exchanges are no mistakes whatever the program is, and are not made:
+//! - with a statement that calls nothing and does not leave: it has to do with local variables only, so nobody else
+//!   sees when it is done. The other must have nothing to do with these variables.
+//! - of a call that counts in a figure that nothing depends on, a `Tally` or a `Hint` of `core/src/sync`: what such a
+//!   type says of itself is that any value of it is right, at any time.
+//!
+//! For the same reason a `prefetch`, which changes nothing, is not left out.
 
 use std::ops::Range;
 
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
-use syn::{Expr, ExprMethodCall, Local, Pat, Stmt};
+use syn::{Expr, ExprField, ExprMethodCall, Local, Member, Pat, Stmt};
 
 use super::{Choice, Maker, Part, range};
 use crate::source::is_compiled;
@@ -42,7 +48,9 @@ impl Maker<'_> {
                 self.add_statement("without-recheck", &recheck.cond, here, String::new());
             }
             _ => {
-                if let Some(name) = called(statement) {
+                if let Some(name) = called(statement)
+                    && name != "prefetch"
+                {
                     self.add_statement(format!("without-{name}"), statement, here, String::new());
                 }
             }
@@ -95,6 +103,12 @@ impl Maker<'_> {
         if !is_compiled(attributes(second)) || !may_move(first) || is_local(first) || is_local(second) {
             return;
         }
+        if is_private(first, second) || is_private(second, first) {
+            return;
+        }
+        if [first, second].into_iter().any(|statement| self.is_figure(statement)) {
+            return;
+        }
         let acts = |statement: &Stmt| called(statement).is_some() || is_atomic(statement);
         if !acts(first) && !acts(second) {
             return;
@@ -127,6 +141,15 @@ impl Maker<'_> {
 }
 
 impl Maker<'_> {
+    /// Whether a statement only calls a method of a figure, or has the processor fetch something.
+    fn is_figure(&self, statement: &Stmt) -> bool {
+        let Stmt::Expr(Expr::MethodCall(call), Some(_)) = statement else {
+            return called(statement).is_some_and(|name| name == "prefetch");
+        };
+        let Expr::Field(ExprField { member: Member::Named(name), .. }) = &*call.receiver else { return false };
+        self.figures.contains(&name.to_string())
+    }
+
     /// Two neighbours in either order. `None`: they bind in a way that does not allow it.
     fn exchanged(&self, first: &Stmt, second: &Stmt) -> Option<Choice> {
         let (one, two) = (range(first.span()), range(second.span()));
@@ -291,6 +314,54 @@ fn is_made(expression: &Expr) -> bool {
 /// Whether a statement only sets a local variable.
 fn is_local(statement: &Stmt) -> bool {
     matches!(statement, Stmt::Expr(Expr::Assign(assign), _) if matches!(&*assign.left, Expr::Path(_)))
+}
+
+/// Whether a statement has to do with local variables only, and the other one with none of these.
+fn is_private(statement: &Stmt, other: &Stmt) -> bool {
+    let mut acts = Acts::default();
+    match statement {
+        Stmt::Local(Local { init: Some(init), .. }) if init.diverge.is_none() => acts.visit_expr(&init.expr),
+        Stmt::Expr(expression, Some(_)) => acts.visit_expr(expression),
+        _ => return false,
+    }
+    !acts.acts && !acts.names.iter().any(|name| mentions(other, name))
+}
+
+/// Methods that only compute, whatever they are called on.
+const COMPUTES: [&str; 9] =
+    ["clamp", "div_ceil", "is_err", "is_none", "is_ok", "is_some", "max", "min", "saturating_sub"];
+
+/// Whether an expression does more than compute, and the variables in it.
+#[derive(Default)]
+struct Acts {
+    acts: bool,
+    names: Vec<String>,
+}
+
+impl<'ast> Visit<'ast> for Acts {
+    fn visit_expr(&mut self, expression: &'ast Expr) {
+        self.acts |= match expression {
+            Expr::MethodCall(call) => !COMPUTES.iter().any(|name| call.method == name),
+            Expr::Call(_)
+            | Expr::Macro(_)
+            | Expr::Try(_)
+            | Expr::Return(_)
+            | Expr::Break(_)
+            | Expr::Continue(_)
+            | Expr::Await(_)
+            | Expr::Index(_)
+            | Expr::Unsafe(_)
+            | Expr::Closure(_)
+            | Expr::Loop(_)
+            | Expr::While(_) => true,
+            _ => false,
+        };
+        visit::visit_expr(self, expression);
+    }
+
+    fn visit_expr_path(&mut self, path: &'ast syn::ExprPath) {
+        self.names.extend(path.path.get_ident().map(ToString::to_string));
+    }
 }
 
 /// Whether a block only leaves.

@@ -1,0 +1,59 @@
+//! Faults that need an entry when a pool's first segment is full.
+//!
+//! Threads: two fault on a page each, and both make the second segment; or one faults, and the VMO is detached.
+//!
+//! Danger: each makes a segment of its own, and two requests share an entry; one uses the other's segment before what
+//! is in it; the detach sees no second segment, and the faulter, who makes it, does not see the detach.
+//!
+//! Must hold: the detach brings everybody home.
+#![cfg(loom)]
+
+use upager::Status;
+use upager_verify::race::{Bounds, explore_pages, settled};
+use upager_verify::world::{Waiting, World};
+
+/// In the models a first segment has four entries, and one is the queue's.
+const FULL: u64 = 3;
+
+fn fill(world: &World) -> Vec<Waiting> {
+    let mut waiting: Vec<Waiting> = (0..FULL).map(|page| world.read(page)).collect();
+    for read in &mut waiting {
+        assert_eq!(read.poll(), None);
+    }
+    waiting
+}
+
+fn all_are_home(waiting: Vec<Waiting>) {
+    for mut read in waiting {
+        assert_eq!(read.settle(), Some(Err(Status::BadState)));
+    }
+}
+
+#[test]
+fn two_faults_make_a_segment() {
+    explore_pages("two faults make a segment", Bounds::LONG, FULL + 2, |world: World| {
+        let waiting = fill(&world);
+        let readers = [FULL, FULL + 1].map(|page| world.spawn(move |world| settled(world.read(page))));
+        let reads = readers.map(|reader| reader.join().expect("a reader ends"));
+        assert_eq!(world.vmo.counts().in_flight, FULL + 2);
+        world.pager.detach_vmo(&world.vmo).expect("the pager's own VMO");
+        for read in reads {
+            assert_eq!(read.again().now(), Some(Err(Status::BadState)));
+        }
+        all_are_home(waiting);
+        world.end_of_the_world();
+    });
+}
+
+#[test]
+fn a_fault_makes_a_segment_against_detach() {
+    explore_pages("a fault makes a segment against detach", Bounds::LONG, FULL + 1, |world: World| {
+        let waiting = fill(&world);
+        let reader = world.spawn(|world| settled(world.read(FULL)));
+        world.pager.detach_vmo(&world.vmo).expect("the pager's own VMO");
+        let read = reader.join().expect("a reader ends");
+        assert_eq!(read.now(), Some(Err(Status::BadState)));
+        all_are_home(waiting);
+        world.end_of_the_world();
+    });
+}
