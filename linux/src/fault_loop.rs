@@ -32,8 +32,8 @@ const MESSAGES: usize = 64;
 const POLLED: usize = 128;
 /// How long a loop sleeps at most: what others have retired is freed by whoever comes by.
 const NAP: Duration = Duration::from_millis(50);
-/// The place of the service's work, which has no slot.
-const HELP: u32 = u32::MAX;
+/// Places from here on are those of the service's work, which has no slots.
+const HELPS: u32 = u32::MAX - 7;
 /// What an epoll says has something.
 const USERFAULTFD: u64 = 0;
 const BELL: u64 = 1;
@@ -167,7 +167,7 @@ pub(crate) type Help = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 pub(crate) struct FaultLoop {
     shared: Arc<Shared>,
-    help: Option<(Help, Waker, Arc<Place>)>,
+    helps: Vec<Option<(Help, Waker, Arc<Place>)>>,
     bell: Arc<Bell>,
     epoll: OwnedFd,
     slots: Vec<Slot>,
@@ -181,7 +181,7 @@ pub(crate) struct FaultLoop {
 }
 
 impl FaultLoop {
-    pub(crate) fn new(shared: &Arc<Shared>, number: usize, help: Option<Help>) -> Result<Self> {
+    pub(crate) fn new(shared: &Arc<Shared>, number: usize, helps: Vec<Help>) -> Result<Self> {
         let bell = shared.bells[number].clone();
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(Error::system("creating an epoll"))?;
         // Exclusive: one message does not wake all loops.
@@ -189,14 +189,15 @@ impl FaultLoop {
         epoll::add(&epoll, &shared.uffd, epoll::EventData::new_u64(USERFAULTFD), flags)
             .and_then(|()| epoll::add(&epoll, &bell, epoll::EventData::new_u64(BELL), epoll::EventFlags::IN))
             .map_err(Error::system("watching a userfaultfd"))?;
-        let help = help.map(|help| {
-            let (waker, place) = bell.waker(HELP);
+        let with_a_place = |(place, help)| {
+            let (waker, place) = bell.waker(place);
             waker.wake_by_ref(); // its first turn
-            (help, waker, place)
-        });
+            Some((help, waker, place))
+        };
+        let helps = (HELPS..).zip(helps).map(with_a_place).collect();
         Ok(Self {
             shared: shared.clone(),
-            help,
+            helps,
             bell,
             epoll,
             slots: Vec::new(),
@@ -240,7 +241,7 @@ impl FaultLoop {
         for _ in 0..POLLED {
             let Some(place) = self.bell.next() else { break };
             worked = true;
-            if place == HELP { self.help() } else { self.poll(place) }
+            if place < HELPS { self.poll(place) } else { self.help(place) }
         }
         worked |= self.take_messages();
         if !self.again.is_empty() {
@@ -346,11 +347,12 @@ impl FaultLoop {
     }
 
     /// Does some of the service's work. What that wakes of ours is in the bell's queue then.
-    fn help(&mut self) {
-        let Some((help, waker, place)) = &mut self.help else { return };
+    fn help(&mut self, place: u32) {
+        let work = &mut self.helps[(place - HELPS) as usize];
+        let Some((help, waker, place)) = work else { return };
         place.polled();
         if help.as_mut().poll(&mut Context::from_waker(waker)).is_ready() {
-            self.help = None;
+            *work = None;
         }
     }
 

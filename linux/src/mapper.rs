@@ -149,7 +149,7 @@ impl Mapper {
     ///
     /// Errors: as for [`new`](Self::new).
     pub fn with(options: MapperOptions) -> Result<Self> {
-        Self::start(options, || None)
+        Self::start(options, Vec::new)
     }
 
     /// With these options, and with threads that do the work of a service too, as long as it lives: a page that the service's source
@@ -160,10 +160,10 @@ impl Mapper {
     ///
     /// Errors: as for [`new`](Self::new).
     pub fn serving(options: MapperOptions, service: &Service) -> Result<Self> {
-        Self::start(options, || Some(service.help()))
+        Self::start(options, || service.helps())
     }
 
-    fn start(options: MapperOptions, help: impl Fn() -> Option<Help>) -> Result<Self> {
+    fn start(options: MapperOptions, helps: impl Fn() -> Vec<Help>) -> Result<Self> {
         let uffd = Arc::new(Uffd::open()?);
         let nothing =
             memfd_create(c"upager-nothing", MemfdFlags::CLOEXEC).map_err(Error::system("creating a memfd"))?;
@@ -181,7 +181,7 @@ impl Mapper {
         });
         let mut crew = Crew { shared, threads: Vec::new() };
         for number in 0..loops {
-            let fault_loop = FaultLoop::new(&crew.shared, number, help())?;
+            let fault_loop = FaultLoop::new(&crew.shared, number, helps())?;
             let thread = thread::Builder::new().name(format!("upager-{number}")).spawn(move || fault_loop.run());
             crew.threads.push(thread.map_err(Error::system("starting a thread"))?);
         }
