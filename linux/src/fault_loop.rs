@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::latency::{Latencies, Stage};
 use crate::mapper::MapperOptions;
 use crate::region::Region;
+use crate::sequence::Wish;
 use crate::task::{Notes, Step, Task};
 use crate::uffd::{Message, Stopped, Uffd};
 use crate::wakers::{Bell, Place};
@@ -299,20 +300,36 @@ impl FaultLoop {
     fn begin(&mut self, touch: Touch, wanted: u64, taken_at: Option<Instant>) {
         let Touch { region, page, stopped } = touch;
         let end = region.first().0 + region.count().0;
-        let window = if stopped == Stopped::Protected {
-            1
+        let wish = if stopped == Stopped::Protected {
+            Wish::Alone
         } else {
-            let most = self.shared.options.read_ahead.min(region.vmo().platform().most_ahead());
-            region.sequences.window(page, most.0)
+            let limit = region.vmo().platform().most_ahead();
+            let most = self.shared.options.read_ahead.min(limit);
+            region.sequences.wish(page, most.0, limit.0.saturating_mul(2))
+        };
+        let (window, ahead) = match wish {
+            Wish::Alone => (1, 0..0),
+            Wish::Window(window, ahead) => (window, ahead),
+            // If a task is at work there, it brings the rest.
+            Wish::Within(_) if self.is_at_work(&region, page) => (1, 0..0),
+            Wish::Within(rest) => (region.absent(page, rest.min(end - page.0)).max(1), 0..0),
         };
         let run = window.max(wanted).min(end - page.0);
-        let next = PageIndex(page.0 + run);
-        // Who reads on finds the next window near when it comes there.
-        let ahead = (window > 1 && next.0 < end).then(|| Task::ahead(region.clone(), next, run.min(end - next.0)));
+        // Who reads on finds the next windows near when it comes there. Each is asked for by itself, so that one does not wait for
+        // another.
+        let (mut near, last) = (ahead.start.max(page.0 + run), ahead.end.min(end));
+        let bring_near = region.clone();
         self.enter(Task::new(region, page, wanted, run, stopped, taken_at));
-        if let Some(ahead) = ahead {
-            self.enter(ahead);
+        while near < last {
+            let count = window.min(last - near);
+            self.enter(Task::ahead(bring_near.clone(), PageIndex(near), count));
+            near += count;
         }
+    }
+
+    /// Whether a task of this loop is about to map the page.
+    fn is_at_work(&self, region: &Arc<Region>, page: PageIndex) -> bool {
+        self.slots.iter().filter_map(|slot| slot.task.as_ref()).any(|task| task.will_map(region, page))
     }
 
     /// Gives a task a place, and its first turn.

@@ -33,9 +33,9 @@ pub struct MapperOptions {
     /// How long a thread looks for work before it sleeps. A wake across processors takes longer than most
     /// faults. By default 50 us, and nothing where there is one processor.
     pub spin: Duration,
-    /// The most pages that one fault brings in when a region is read one page after the other; as many more are brought
-    /// near meanwhile. Under a [limit](crate::service::MemoryLimit), not more than a sixteenth of it. 1: each page by itself.
-    /// By default 512, two MiB.
+    /// The most pages that one fault brings in when a region is read one page after the other. As many more are brought
+    /// near meanwhile, and three times as many when a fault has come to bring in so many. Under a [limit](crate::service::MemoryLimit) it is not
+    /// more than a sixteenth of that, and with what is ahead an eighth, by each who reads. 1: each page by itself. By default 512, two MiB.
     pub read_ahead: PageCount,
     /// How long the touches of a page fail after its fault has failed, before one asks the pager again.
     /// By default 20 ms.
