@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::latency::{Latencies, Stage};
 use crate::mapper::MapperOptions;
 use crate::region::Region;
+use crate::sequence::Wish;
 use crate::task::{Notes, Step, Task};
 use crate::uffd::{Message, Stopped, Uffd};
 use crate::wakers::{Bell, Place};
@@ -32,8 +33,8 @@ const MESSAGES: usize = 64;
 const POLLED: usize = 128;
 /// How long a loop sleeps at most: what others have retired is freed by whoever comes by.
 const NAP: Duration = Duration::from_millis(50);
-/// The place of the service's work, which has no slot.
-const HELP: u32 = u32::MAX;
+/// Places from here on are those of the service's work, which has no slots.
+const HELPS: u32 = u32::MAX - 7;
 /// What an epoll says has something.
 const USERFAULTFD: u64 = 0;
 const BELL: u64 = 1;
@@ -167,7 +168,7 @@ pub(crate) type Help = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 pub(crate) struct FaultLoop {
     shared: Arc<Shared>,
-    help: Option<(Help, Waker, Arc<Place>)>,
+    helps: Vec<Option<(Help, Waker, Arc<Place>)>>,
     bell: Arc<Bell>,
     epoll: OwnedFd,
     slots: Vec<Slot>,
@@ -181,7 +182,7 @@ pub(crate) struct FaultLoop {
 }
 
 impl FaultLoop {
-    pub(crate) fn new(shared: &Arc<Shared>, number: usize, help: Option<Help>) -> Result<Self> {
+    pub(crate) fn new(shared: &Arc<Shared>, number: usize, helps: Vec<Help>) -> Result<Self> {
         let bell = shared.bells[number].clone();
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(Error::system("creating an epoll"))?;
         // Exclusive: one message does not wake all loops.
@@ -189,14 +190,15 @@ impl FaultLoop {
         epoll::add(&epoll, &shared.uffd, epoll::EventData::new_u64(USERFAULTFD), flags)
             .and_then(|()| epoll::add(&epoll, &bell, epoll::EventData::new_u64(BELL), epoll::EventFlags::IN))
             .map_err(Error::system("watching a userfaultfd"))?;
-        let help = help.map(|help| {
-            let (waker, place) = bell.waker(HELP);
+        let with_a_place = |(place, help)| {
+            let (waker, place) = bell.waker(place);
             waker.wake_by_ref(); // its first turn
-            (help, waker, place)
-        });
+            Some((help, waker, place))
+        };
+        let helps = (HELPS..).zip(helps).map(with_a_place).collect();
         Ok(Self {
             shared: shared.clone(),
-            help,
+            helps,
             bell,
             epoll,
             slots: Vec::new(),
@@ -240,7 +242,7 @@ impl FaultLoop {
         for _ in 0..POLLED {
             let Some(place) = self.bell.next() else { break };
             worked = true;
-            if place == HELP { self.help() } else { self.poll(place) }
+            if place < HELPS { self.poll(place) } else { self.help(place) }
         }
         worked |= self.take_messages();
         if !self.again.is_empty() {
@@ -298,20 +300,36 @@ impl FaultLoop {
     fn begin(&mut self, touch: Touch, wanted: u64, taken_at: Option<Instant>) {
         let Touch { region, page, stopped } = touch;
         let end = region.first().0 + region.count().0;
-        let window = if stopped == Stopped::Protected {
-            1
+        let wish = if stopped == Stopped::Protected {
+            Wish::Alone
         } else {
-            let most = self.shared.options.read_ahead.min(region.vmo().platform().most_ahead());
-            region.sequences.window(page, most.0)
+            let limit = region.vmo().platform().most_ahead();
+            let most = self.shared.options.read_ahead.min(limit);
+            region.sequences.wish(page, most.0, limit.0.saturating_mul(2))
+        };
+        let (window, ahead) = match wish {
+            Wish::Alone => (1, 0..0),
+            Wish::Window(window, ahead) => (window, ahead),
+            // If a task is at work there, it brings the rest.
+            Wish::Within(_) if self.is_at_work(&region, page) => (1, 0..0),
+            Wish::Within(rest) => (region.absent(page, rest.min(end - page.0)).max(1), 0..0),
         };
         let run = window.max(wanted).min(end - page.0);
-        let next = PageIndex(page.0 + run);
-        // Who reads on finds the next window near when it comes there.
-        let ahead = (window > 1 && next.0 < end).then(|| Task::ahead(region.clone(), next, run.min(end - next.0)));
+        // Who reads on finds the next windows near when it comes there. Each is asked for by itself, so that one does not wait for
+        // another.
+        let (mut near, last) = (ahead.start.max(page.0 + run), ahead.end.min(end));
+        let bring_near = region.clone();
         self.enter(Task::new(region, page, wanted, run, stopped, taken_at));
-        if let Some(ahead) = ahead {
-            self.enter(ahead);
+        while near < last {
+            let count = window.min(last - near);
+            self.enter(Task::ahead(bring_near.clone(), PageIndex(near), count));
+            near += count;
         }
+    }
+
+    /// Whether a task of this loop is about to map the page.
+    fn is_at_work(&self, region: &Arc<Region>, page: PageIndex) -> bool {
+        self.slots.iter().filter_map(|slot| slot.task.as_ref()).any(|task| task.will_map(region, page))
     }
 
     /// Gives a task a place, and its first turn.
@@ -346,11 +364,12 @@ impl FaultLoop {
     }
 
     /// Does some of the service's work. What that wakes of ours is in the bell's queue then.
-    fn help(&mut self) {
-        let Some((help, waker, place)) = &mut self.help else { return };
+    fn help(&mut self, place: u32) {
+        let work = &mut self.helps[(place - HELPS) as usize];
+        let Some((help, waker, place)) = work else { return };
         place.polled();
         if help.as_mut().poll(&mut Context::from_waker(waker)).is_ready() {
-            self.help = None;
+            *work = None;
         }
     }
 

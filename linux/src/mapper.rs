@@ -33,9 +33,9 @@ pub struct MapperOptions {
     /// How long a thread looks for work before it sleeps. A wake across processors takes longer than most
     /// faults. By default 50 us, and nothing where there is one processor.
     pub spin: Duration,
-    /// The most pages that one fault brings in when a region is read one page after the other; as many more are brought
-    /// near meanwhile. Under a [limit](crate::service::MemoryLimit), not more than a sixteenth of it. 1: each page by itself.
-    /// By default 512, two MiB.
+    /// The most pages that one fault brings in when a region is read one page after the other. As many more are brought
+    /// near meanwhile, and three times as many when a fault has come to bring in so many. Under a [limit](crate::service::MemoryLimit) it is not
+    /// more than a sixteenth of that, and with what is ahead an eighth, by each who reads. 1: each page by itself. By default 512, two MiB.
     pub read_ahead: PageCount,
     /// How long the touches of a page fail after its fault has failed, before one asks the pager again.
     /// By default 20 ms.
@@ -149,7 +149,7 @@ impl Mapper {
     ///
     /// Errors: as for [`new`](Self::new).
     pub fn with(options: MapperOptions) -> Result<Self> {
-        Self::start(options, || None)
+        Self::start(options, Vec::new)
     }
 
     /// With these options, and with threads that do the work of a service too, as long as it lives: a page that the service's source
@@ -160,10 +160,10 @@ impl Mapper {
     ///
     /// Errors: as for [`new`](Self::new).
     pub fn serving(options: MapperOptions, service: &Service) -> Result<Self> {
-        Self::start(options, || Some(service.help()))
+        Self::start(options, || service.helps())
     }
 
-    fn start(options: MapperOptions, help: impl Fn() -> Option<Help>) -> Result<Self> {
+    fn start(options: MapperOptions, helps: impl Fn() -> Vec<Help>) -> Result<Self> {
         let uffd = Arc::new(Uffd::open()?);
         let nothing =
             memfd_create(c"upager-nothing", MemfdFlags::CLOEXEC).map_err(Error::system("creating a memfd"))?;
@@ -181,7 +181,7 @@ impl Mapper {
         });
         let mut crew = Crew { shared, threads: Vec::new() };
         for number in 0..loops {
-            let fault_loop = FaultLoop::new(&crew.shared, number, help())?;
+            let fault_loop = FaultLoop::new(&crew.shared, number, helps())?;
             let thread = thread::Builder::new().name(format!("upager-{number}")).spawn(move || fault_loop.run());
             crew.threads.push(thread.map_err(Error::system("starting a thread"))?);
         }

@@ -277,6 +277,13 @@ impl Region {
         mapped.map_or_else(|why| why, |()| Mapped::Pages(home as u64))
     }
 
+    /// How many pages from `first` on, of `count`, are not there.
+    pub(crate) fn absent(&self, first: PageIndex, count: u64) -> u64 {
+        let guard = self.vmo.platform().pin();
+        let absent = |page: &u64| self.vmo.lookup(&guard, PageIndex(*page)).is_none();
+        (first.0..first.0 + count).take_while(absent).count() as u64
+    }
+
     /// Moves those of the pages that are there to their places, as far as they follow one another, and maps none. Returns how
     /// many are at their places; fewer where another thread is at work: they are moved when they are mapped.
     pub(crate) fn bring_near(&self, first: PageIndex, count: u64) -> u64 {

@@ -94,6 +94,11 @@ impl Task {
         self.page
     }
 
+    /// Whether it is about to map a page.
+    pub(crate) fn will_map(&self, region: &Arc<Region>, page: PageIndex) -> bool {
+        !self.ahead && Arc::ptr_eq(&self.region, region) && (self.page.0..self.page.0 + self.run).contains(&page.0)
+    }
+
     /// Whether there is nothing any more where it is at work.
     pub(crate) fn is_lost(&self) -> bool {
         self.region.has_lost(self.page)

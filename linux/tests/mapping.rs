@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use upager::{ByteOffset, ByteRange, PAGE_SIZE, PageCount, Status, block_on};
 use upager_linux::{Error, Mapping, Protection};
-use world::{PAGE, World, come_home, evict_all, load, mapper, pages, pattern, resident, store, try_load};
+use world::{PAGE, World, come_home, evict_all, load, mapper, pages, pattern, resident, store, try_load, until};
 
 #[test]
 fn a_touch_brings_a_page_in() {
@@ -191,4 +191,34 @@ fn reading_on_brings_in_more_and_more_by_one_request() {
     assert!(world.vmo.counts().requests < 64, "{:?}", world.vmo.counts());
     // More where the reader is faster than the loop, and faults within a window that it is at work on.
     assert!(mapper.counts().faults < 128, "{:?}", mapper.counts());
+}
+
+/// A window of a sequence, of which pages were taken away: the first of them that is touched has all of them brought in.
+#[test]
+fn a_page_that_is_not_there_asks_for_the_rest_of_its_window() {
+    let Some(mapper) = world::mapper_with(upager_linux::MapperOptions::default().read_ahead(PageCount(16))) else {
+        return;
+    };
+    let world = World::new(128);
+    let mapping = world.map(&mapper);
+    // All is there, so each fault maps its window by one call, and the reader is not faster than that.
+    world.supply(0, 128);
+    // Windows of 1, 2, 4, 8 and 16 pages.
+    for page in 0..31 {
+        assert_eq!(load(&mapping, page, 5), pattern(page));
+    }
+    assert_eq!(mapper.counts().faults, 5);
+    // Gone: a page that is on its way out needs no request. Again, for what the loop brings near meanwhile.
+    until("all have gone", || {
+        evict_all(&world);
+        world.settle();
+        world.platform.counts().frames == PageCount(0)
+    });
+    let before = mapper.counts();
+    assert_eq!(load(&mapping, 20, 5), pattern(20));
+    assert!((20..31).all(|page| resident(&world, page)) && !resident(&world, 31) && !resident(&world, 19));
+    for page in 21..31 {
+        assert_eq!(load(&mapping, page, 5), pattern(page));
+    }
+    assert_eq!((mapper.counts().asked - before.asked, mapper.counts().faults - before.faults), (1, 1));
 }

@@ -119,8 +119,8 @@ fn supply_of_a_leaf_against_detach() {
     explore_pages("supply of a leaf against detach", Bounds::TWO_THREADS, LEAF, |world: World| {
         let supplier = world.spawn(|world| supply_leaf(&world, 0, 5));
         world.pager.detach_vmo(&world.vmo).expect("the pager's own VMO");
-        let supplied = supplier.join().expect("the supplier ends");
-        assert!(matches!(supplied, Ok(()) | Err(Status::BadState)), "{supplied:?}");
+        let came = supplier.join().expect("the supplier ends");
+        assert!(matches!(came, Ok(()) | Err(Status::BadState)), "{came:?}");
         assert_eq!((world.look_up(0), world.look_up(1)), (None, None));
         world.turn_epoch();
         assert_eq!(world.platform.frames(), 0, "a frame lingers");
@@ -147,10 +147,10 @@ fn supply_of_a_leaf_against_a_shrink() {
     explore_resizable("supply of a leaf against a shrink", Bounds { modelled: None, real: 1 }, LEAF, |world: World| {
         let supplier = world.spawn(|world| supply_leaf(&world, 0, 5));
         world.vmo.set_size(PAGE_SIZE).expect("nobody else resizes");
-        let supplied = supplier.join().expect("the supplier ends");
-        assert!(matches!(supplied, Ok(()) | Err(Status::OutOfRange)), "{supplied:?}");
+        let came = supplier.join().expect("the supplier ends");
+        assert!(matches!(came, Ok(()) | Err(Status::OutOfRange)), "{came:?}");
         world.turn_epoch();
-        assert_eq!(world.platform.frames(), usize::from(supplied.is_ok()), "a page past the end");
+        assert_eq!(world.platform.frames(), usize::from(came.is_ok()), "a page past the end");
         world.vmo.set_size(2 * PAGE_SIZE).expect("nobody else resizes");
         assert_eq!(world.read(1).poll(), Some(Ok(0)), "what it grows by is zeros");
         world.end_of_the_world();

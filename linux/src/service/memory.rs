@@ -18,7 +18,7 @@ const PUSHES: usize = 8;
 /// longer for what may never be written back would be to hang.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How far a sequence may be read ahead under a limit: with what it reads and what comes after that, an eighth of all.
+/// The window of a sequence under a limit, at most: with what is ahead of it, an eighth of all.
 pub(super) fn most_ahead(limit: MemoryLimit) -> PageCount {
     PageCount((limit.pages().0 / 16).max(1))
 }

@@ -57,10 +57,10 @@ mod writeback;
 use std::collections::HashMap;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -79,6 +79,7 @@ use self::pace::Pace;
 use self::served::Served;
 use self::writeback::Round;
 use crate::error::Result;
+use crate::fault_loop::Help;
 use crate::latency::{Latencies, LatencyWatch, Stage};
 use crate::platform::LinuxPlatform;
 use crate::source::{PageSource, SourceError};
@@ -181,6 +182,16 @@ struct Inner {
     latencies: Arc<Latencies>,
 }
 
+/// Who takes packets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum By {
+    /// A task of the service. What a packet asks for is another's work, on any thread: a source that blocks, against its
+    /// contract, is not to keep the packets of others waiting.
+    ATask,
+    /// A fault loop, where there are no threads.
+    ALoop,
+}
+
 /// The end of the threads.
 #[derive(Debug, Default)]
 struct Stop {
@@ -214,6 +225,8 @@ pub struct Service {
     /// Here too, so that it lives where there is no thread.
     executor: Arc<Executor<'static>>,
     stop: Arc<Stop>,
+    /// Whether there are threads, which take the packets then.
+    threads: bool,
     _watcher: Option<Watcher>,
 }
 
@@ -227,15 +240,25 @@ impl Inner {
     /// Runs a task for a VMO. If it panics, which is the source's doing, the VMO is detached.
     fn spawn(self: &Arc<Self>, served: &Arc<Served>, task: impl Future<Output = ()> + Send + 'static) {
         let Some(executor) = self.executor.upgrade() else { return }; // the service is over, and all is detached
-        let (inner, served) = (self.clone(), served.clone());
-        executor
-            .spawn(async move {
-                if AssertUnwindSafe(task).catch_unwind().await.is_err() {
-                    served.broken.store(true, SeqCst);
-                    inner.detach(&served.vmo);
-                }
-            })
-            .detach();
+        executor.spawn(self.clone().contain(served.clone(), task)).detach();
+    }
+
+    /// As [`spawn`](Self::spawn), but the caller goes as far with it as he comes at once.
+    fn spawn_or_do(self: &Arc<Self>, served: &Arc<Served>, task: impl Future<Output = ()> + Send + 'static) {
+        let mut task = Box::pin(self.clone().contain(served.clone(), task));
+        // Whatever would wake it is asked again in its first turn as a task.
+        if task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
+            && let Some(executor) = self.executor.upgrade()
+        {
+            executor.spawn(task).detach();
+        }
+    }
+
+    async fn contain(self: Arc<Self>, served: Arc<Served>, task: impl Future<Output = ()>) {
+        if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+            served.broken.store(true, SeqCst);
+            self.detach(&served.vmo);
+        }
     }
 
     fn detach(&self, vmo: &Vmo<LinuxPlatform>) {
@@ -254,8 +277,14 @@ impl Inner {
         debug_assert!(refused.is_ok(), "pages of the VMO, and a status that may be given: {refused:?}");
     }
 
-    /// Takes packets, for ever.
-    async fn serve(self: Arc<Self>) {
+    /// Takes packets, for ever; if it panics, nobody would take packets any more.
+    async fn serve(self: Arc<Self>, by: By) {
+        let _: thread::Result<()> = AssertUnwindSafe(self.clone().take_packets(by)).catch_unwind().await;
+        self.over.store(true, SeqCst); // SeqCst: see `Service::open`
+        self.detach_all();
+    }
+
+    async fn take_packets(self: Arc<Self>, by: By) {
         let mut packets = [Packet::default(); 32];
         loop {
             let taken = self.port.wait(&mut packets).await;
@@ -264,7 +293,11 @@ impl Inner {
                 let Some(served) = served.get(&packet.key) else { continue }; // nobody has it any more
                 match packet.command() {
                     Some(Command::Read) => {
-                        self.spawn(served, supply::supply(self.clone(), served.clone(), packet.range()));
+                        let supply = supply::supply(self.clone(), served.clone(), packet.range());
+                        match by {
+                            By::ATask => self.spawn(served, supply),
+                            By::ALoop => self.spawn_or_do(served, supply),
+                        }
                     }
                     // Only a VMO that refuses writes asks.
                     Some(Command::Dirty) => self.refuse(served, packet.range(), Status::BadState),
@@ -297,9 +330,20 @@ impl Inner {
 
 impl Service {
     /// The work of a thread of it, until it is over.
-    pub(crate) fn help(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    fn help(&self) -> Help {
         let (executor, stop) = (self.executor.clone(), self.stop.clone());
         Box::pin(async move { executor.run(stop.wait()).await })
+    }
+
+    /// What a fault loop does for it: the work of a thread; and packets, if there are no threads. Apart, since a packet that is
+    /// answered at once needs nothing of the rest.
+    pub(crate) fn helps(&self) -> Vec<Help> {
+        let mut helps = vec![self.help()];
+        if !self.threads {
+            let (serve, stop) = (Box::pin(self.inner.clone().serve(By::ALoop)), self.stop.clone());
+            helps.push(Box::pin(async move { drop(select(serve, Box::pin(stop.wait())).await) }));
+        }
+        helps
     }
 
     /// To set one up.
@@ -330,16 +374,10 @@ impl Service {
             figures: Figures::default(),
             latencies: Latencies::new(&[Stage::Read, Stage::Write, Stage::Sync]),
         });
-        let serve = AssertUnwindSafe(inner.clone().serve()).catch_unwind();
-        let of = inner.clone();
-        executor
-            .spawn(async move {
-                let _: thread::Result<()> = serve.await;
-                // It has panicked: nobody would take packets any more.
-                of.over.store(true, SeqCst); // SeqCst: see `Service::open`
-                of.detach_all();
-            })
-            .detach();
+        let threads = builder.threads > 0;
+        if threads {
+            executor.spawn(inner.clone().serve(By::ATask)).detach();
+        }
         if inner.options.limit.is_some() {
             executor.spawn(inner.clone().trim_now_and_then()).detach();
         }
@@ -354,7 +392,8 @@ impl Service {
             }
         };
         // Made before the threads: dropped, it ends those that are there.
-        let service = Self { inner, executor: executor.clone(), stop: Arc::new(Stop::default()), _watcher: watcher };
+        let stop = Arc::new(Stop::default());
+        let service = Self { inner, executor: executor.clone(), stop, threads, _watcher: watcher };
         for number in 0..builder.threads {
             let help = service.help();
             let run = move || async_io::block_on(help);

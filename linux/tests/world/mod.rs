@@ -2,6 +2,7 @@
 #![allow(clippy::cast_possible_truncation, clippy::cast_ptr_alignment, dead_code, unreachable_pub)] // each test uses its part
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
@@ -272,21 +273,41 @@ pub fn try_store(mapping: &Mapping, page: u64, word: usize, value: u64) -> bool 
     unsafe { mapping.guard(|_| at.write_volatile(value)) }.is_ok()
 }
 
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Ends the test program, which has failed. A panic would do for one thread: in a scope it waits for the others, which wait for
+/// what does not come.
+pub fn give_up(why: &str) -> ! {
+    // Not by `eprintln`, of which the harness shows nothing if it does not live to see the end.
+    let _ = writeln!(std::io::stderr(), "gave up: {why}");
+    std::process::exit(101)
+}
+
 /// Waits for threads, and says if they hang.
 pub fn come_home<T>(threads: Vec<JoinHandle<T>>) -> Vec<T> {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + PATIENCE;
     while threads.iter().any(|thread| !thread.is_finished()) {
-        assert!(Instant::now() < deadline, "{} threads hang", threads.iter().filter(|t| !t.is_finished()).count());
+        if Instant::now() > deadline {
+            give_up(&format!("{} threads hang", threads.iter().filter(|thread| !thread.is_finished()).count()));
+        }
         std::thread::sleep(Duration::from_millis(1));
     }
     threads.into_iter().map(|thread| thread.join().unwrap()).collect()
 }
 
 /// Waits until something is so.
-pub fn until(what: &str, mut is: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+pub fn until(what: &str, is: impl FnMut() -> bool) {
+    until_after(PATIENCE, what, is);
+}
+
+/// The same, with another patience.
+pub fn until_after(patience: Duration, what: &str, mut is: impl FnMut() -> bool) {
+    let deadline = Instant::now() + patience;
     while !is() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
+        if Instant::now() > deadline {
+            give_up(&format!("not in time: {what}"));
+        }
         std::thread::sleep(Duration::from_micros(200));
     }
 }

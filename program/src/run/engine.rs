@@ -80,7 +80,7 @@ fn map(vmo: &Arc<Vmo<LinuxPlatform>>, config: &Config) -> Result<Mapping, Failur
         return Err(Failure::Option("without --api it needs an x86-64 processor".into()));
     }
     let options = MapperOptions::default();
-    let most = (config.resident_pages / 16).clamp(1, options.read_ahead.0);
+    let most = (config.resident_pages / 32).clamp(1, options.read_ahead.0);
     let mapper = Mapper::with(options.read_ahead(PageCount(most)))?;
     Ok(mapper.map(vmo, ByteRange::new(0, vmo.size()), Protection::ReadWrite)?)
 }
