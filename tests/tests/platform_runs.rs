@@ -12,8 +12,10 @@ fn all(world: &World<Hooked>, pages: u64) -> Vmo<Hooked> {
     vmo
 }
 
+type Removal = fn(&World<Hooked>, Vmo<Hooked>);
+
 /// Whatever takes pages away.
-fn removals() -> Vec<fn(&World<Hooked>, Vmo<Hooked>)> {
+fn removals() -> Vec<Removal> {
     vec![
         |_, vmo| assert_eq!(vmo.evict(PageCount(40), Evict::Any), PageCount(20)),
         |_, vmo| now(vmo.zero(pages(0, 40))).unwrap(),

@@ -34,6 +34,7 @@ use tree::Tree;
 
 /// Makes mistakes in the core, one at a time, and checks that a model notices.
 #[derive(Parser)]
+#[allow(clippy::struct_excessive_bools)] // the switches of a command
 struct Args {
     /// Only list the mutants.
     #[arg(long)]
