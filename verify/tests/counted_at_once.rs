@@ -55,14 +55,13 @@ fn two_pages_become_clean() {
             assert_eq!(world.write(page, 2).poll(), Some(Ok(2)));
             world.begin(page).expect("a page of the VMO");
         }
-        let cleans = |page: u64| {
+        let cleaners = [(0, 0), (1, 1)].map(|(page, place): (u64, usize)| {
             let store = store.clone();
             world.spawn(move |world| {
-                store[usize::from(page == 1)].store(2, Relaxed);
+                store[place].store(2, Relaxed);
                 world.end(page).expect("a page of the VMO");
             })
-        };
-        let cleaners = [cleans(0), cleans(1)];
+        });
         let (asker, stored) = (world.clone(), store.clone());
         let asking = loom::thread::spawn(move || {
             if dirty(&asker) == 0 {

@@ -74,7 +74,7 @@ fn decommit_against_decommit() {
 
 #[test]
 fn commit_against_commit() {
-    explore("commit against commit", BOUNDS, |world: World| {
+    explore("commit against commit", Bounds::LONG, |world: World| {
         let aux = world.aux(1);
         let other = world.spawn({
             let aux = aux.clone();
