@@ -11,7 +11,7 @@
 //! change places (`loom::sync::Grace`, in `verify/loom`). Under shuttle each is a step besides all others.
 
 use alloc::boxed::Box;
-use alloc::vec::Vec;
+use alloc::collections::BTreeMap;
 extern crate std;
 use std::sync::{Arc, Mutex};
 
@@ -27,7 +27,7 @@ type Deferred = Box<dyn FnOnce() + Send>;
 struct Shared {
     grace: Grace,
     /// What waits, by its name. A `std` mutex that the explorer does not see, so it adds no step.
-    deferred: Mutex<Vec<(Name, Deferred)>>,
+    deferred: Mutex<BTreeMap<Name, Deferred>>,
 }
 
 /// Stands for a `crossbeam_epoch::Collector`: made inside a model, shared by its threads.
@@ -84,7 +84,7 @@ impl Collector {
         self.deferred().len()
     }
 
-    fn deferred(&self) -> std::sync::MutexGuard<'_, Vec<(Name, Deferred)>> {
+    fn deferred(&self) -> std::sync::MutexGuard<'_, BTreeMap<Name, Deferred>> {
         self.0.deferred.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
@@ -102,7 +102,7 @@ impl Guard {
         #[cfg(loom)]
         super::stopped::before_change();
         let name = self.collector.0.grace.defer();
-        self.collector.deferred().push((name, Box::new(move || drop(f()))));
+        self.collector.deferred().insert(name, Box::new(move || drop(f())));
     }
 
     pub fn flush(&self) {}
@@ -113,10 +113,7 @@ impl Drop for Guard {
         #[cfg(loom)]
         super::stopped::before_change();
         for name in self.collector.0.grace.unpin(&self.guard) {
-            let mut deferred = self.collector.deferred();
-            let at = deferred.iter().position(|(other, _)| *other == name).expect("it was deferred by this name");
-            let (_, f) = deferred.swap_remove(at);
-            drop(deferred);
+            let f = self.collector.deferred().remove(&name).expect("it was deferred by this name");
             f();
         }
     }

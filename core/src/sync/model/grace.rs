@@ -6,16 +6,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::super::explorer::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-/// How many were deferred before.
+/// How many guards there were before, and things that were deferred.
 pub(super) type Name = usize;
 
 #[derive(Default)]
 struct State {
-    next: usize,
-    count: Name,
-    pinned: Vec<usize>,
+    next: Name,
+    pinned: Vec<Name>,
     /// Each with the guards that it still waits for.
-    deferred: Vec<(Name, Vec<usize>)>,
+    deferred: Vec<(Name, Vec<Name>)>,
 }
 
 pub(super) struct Grace {
@@ -25,7 +24,14 @@ pub(super) struct Grace {
 }
 
 #[derive(Debug)]
-pub(super) struct Guard(usize);
+pub(super) struct Guard(Name);
+
+impl State {
+    fn name(&mut self) -> Name {
+        self.next += 1;
+        self.next
+    }
+}
 
 impl Grace {
     pub(super) fn new() -> Self {
@@ -33,22 +39,20 @@ impl Grace {
     }
 
     fn step(&self) -> MutexGuard<'_, State> {
-        self.step.fetch_add(1, SeqCst);
+        self.step.fetch_add(1, SeqCst); // SeqCst: shuttle has no other
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn pin(&self) -> Guard {
         let mut state = self.step();
-        let guard = state.next;
-        state.next += 1;
+        let guard = state.name();
         state.pinned.push(guard);
         Guard(guard)
     }
 
     pub(super) fn defer(&self) -> Name {
         let mut state = self.step();
-        let name = state.count;
-        state.count += 1;
+        let name = state.name();
         let waits = state.pinned.clone();
         state.deferred.push((name, waits));
         name
@@ -58,12 +62,14 @@ impl Grace {
     pub(super) fn unpin(&self, guard: &Guard) -> Vec<Name> {
         let mut state = self.step();
         state.pinned.retain(|other| *other != guard.0);
-        for (_, waits) in &mut state.deferred {
+        let mut ready = Vec::new();
+        state.deferred.retain_mut(|(name, waits)| {
             waits.retain(|other| *other != guard.0);
-        }
-        let (ready, rest) = core::mem::take(&mut state.deferred).into_iter().partition(|(_, waits)| waits.is_empty());
-        state.deferred = rest;
-        let ready: Vec<(Name, Vec<usize>)> = ready;
-        ready.into_iter().map(|(name, _)| name).collect()
+            if waits.is_empty() {
+                ready.push(*name);
+            }
+            !waits.is_empty()
+        });
+        ready
     }
 }

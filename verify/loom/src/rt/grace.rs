@@ -142,7 +142,7 @@ impl Grace {
             state.pinned.retain(|&pinned| pinned != guard);
             state.unpinned.sync_store(threads, Release);
 
-            for deferred in &mut state.deferred {
+            state.deferred.retain_mut(|deferred| {
                 if let Some(at) = deferred.waits_for.iter().position(|&other| other == guard) {
                     deferred.waits_for.swap_remove(at);
                     deferred.after.sync_store(threads, Release);
@@ -151,8 +151,8 @@ impl Grace {
                     deferred.after.sync_load(threads, Acquire);
                     ready.push(deferred.name);
                 }
-            }
-            state.deferred.retain(|other| !other.waits_for.is_empty());
+                !deferred.waits_for.is_empty()
+            });
 
             // Two that were deferred may have changed places
             ready.sort_unstable();
