@@ -221,7 +221,8 @@ impl<P: Platform> Vmo<P> {
     #[inline]
     pub fn pin_lookup(&self, page: PageIndex) -> Option<(Guard, Frame)> {
         let inner = &*self.inner;
-        let slot = inner.table.with_slot(page, Some)?; // the table needs no pin, only the frame does
+        // The table needs no pin, only the frame does. All of this inside the closure would be too much for it to be inlined.
+        let slot = inner.table.with_slot(page, Some)?;
         prefetch(slot);
         let guard = inner.platform.pin();
         let frame = slot.resident(|| inner.source.shown())?;
