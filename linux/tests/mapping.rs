@@ -11,6 +11,15 @@ use upager::{ByteOffset, ByteRange, PAGE_SIZE, PageCount, Status, block_on};
 use upager_linux::{Error, Mapping, Protection};
 use world::{PAGE, World, come_home, evict_all, load, mapper, pages, pattern, resident, store, try_load, until};
 
+/// Again and again, for what the loop brings near meanwhile: it is on its way beyond the pages that were read.
+fn evict_until_all_are_freed(world: &World) {
+    until("all are freed", || {
+        evict_all(world);
+        world.settle();
+        world.platform.counts().frames == PageCount(0)
+    });
+}
+
 #[test]
 fn a_touch_brings_a_page_in() {
     let Some(mapper) = mapper() else { return };
@@ -141,12 +150,7 @@ fn evicted_pages_come_back_and_their_memory_goes() {
     assert_eq!(sum, (0..64).map(pattern).fold(0, u64::wrapping_add));
     world::until("all are home", || world.platform.counts().at_home == PageCount(64));
     assert_eq!(evict_all(&world), 64);
-    // Again, for what the loop brings near meanwhile: it was on its way beyond the pages that were read.
-    until("all are freed", || {
-        evict_all(&world);
-        world.settle();
-        world.platform.counts().frames == PageCount(0)
-    });
+    evict_until_all_are_freed(&world);
     assert_eq!(load(&mapping, 9, 0), pattern(9));
     assert!(resident(&world, 9));
 }
@@ -210,12 +214,8 @@ fn a_page_that_is_not_there_asks_for_the_rest_of_its_window() {
         assert_eq!(load(&mapping, page, 5), pattern(page));
     }
     assert_eq!(mapper.counts().faults, 5);
-    // Gone: a page that is on its way out needs no request. Again, for what the loop brings near meanwhile.
-    until("all have gone", || {
-        evict_all(&world);
-        world.settle();
-        world.platform.counts().frames == PageCount(0)
-    });
+    // A page that is on its way out needs no request.
+    evict_until_all_are_freed(&world);
     let before = mapper.counts();
     assert_eq!(load(&mapping, 20, 5), pattern(20));
     assert!((20..31).all(|page| resident(&world, page)) && !resident(&world, 31) && !resident(&world, 19));
