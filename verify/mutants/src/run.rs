@@ -377,6 +377,10 @@ struct Tally {
 }
 
 impl Work<'_> {
+    fn trial<'a>(&'a self, tree: &'a Tree, reached: Option<&'a Reached>) -> Trial<'a> {
+        Trial { tree, plan: self.plan, reached, quick: self.quick, timed_out: None }
+    }
+
     /// Runs all mutants, with a job for each tree: as many as go into one build together, then of the others again as
     /// many, and those that are left each in a build of its own.
     pub(crate) fn all(&self, trees: &[Tree]) -> Result<(), Failure> {
@@ -393,9 +397,7 @@ impl Work<'_> {
             Self::share(trees.len(), &built.made, |job, number| {
                 let (tree, begun) = (trees[0].choosing(number, job)?, Instant::now());
                 let (mutant, accepted) = self.mutant(number);
-                let outcome =
-                    Trial { tree: &tree, plan: self.plan, reached: Some(&reached), quick: self.quick, timed_out: None }
-                        .run(self.record, mutant, accepted)?;
+                let outcome = self.trial(&tree, Some(&reached)).run(self.record, mutant, accepted)?;
                 self.add(&tally, mutant, &Run { outcome, seconds: begun.elapsed().as_secs_f64() })
             })?;
         }
@@ -478,15 +480,8 @@ impl Work<'_> {
         let text = &source.ok_or_else(|| Failure::new(format!("no file {}", mutant.file)))?.text;
         tree.write(&mutant.file, &mutant.apply(text))?;
         let built = tree.build();
-        let outcome = if built? {
-            Trial { tree, plan: self.plan, reached: None, quick: self.quick, timed_out: None }.run(
-                self.record,
-                mutant,
-                accepted,
-            )
-        } else {
-            Ok(Outcome::NotCompiled)
-        };
+        let outcome =
+            if built? { self.trial(tree, None).run(self.record, mutant, accepted) } else { Ok(Outcome::NotCompiled) };
         tree.write(&mutant.file, text)?;
         Ok(Run { outcome: outcome?, seconds: begun.elapsed().as_secs_f64() })
     }
