@@ -47,24 +47,19 @@ impl Access {
 /// other, as two loads, the later one would hide that the earlier one races.
 #[derive(Debug)]
 pub(crate) struct Accesses<const KINDS: usize> {
-    last: [[Option<Access>; MAX_THREADS]; KINDS],
+    /// `None`: there was no access. Most objects that a model makes are never touched.
+    last: Option<Box<[[Option<Access>; MAX_THREADS]; KINDS]>>,
 }
 
 impl<const KINDS: usize> Accesses<KINDS> {
     pub(crate) fn new() -> Self {
-        const NONE: Option<Access> = None;
-        const NONES: [Option<Access>; MAX_THREADS] = [NONE; MAX_THREADS];
-
-        Accesses {
-            last: [NONES; KINDS],
-        }
+        Accesses { last: None }
     }
 
     /// The last accesses of some kinds.
     pub(crate) fn of<'a>(&'a self, kinds: &'a [usize]) -> impl Iterator<Item = &'a Access> {
-        kinds
-            .iter()
-            .flat_map(|&kind| self.last[kind].iter().flatten())
+        let last = self.last.iter();
+        last.flat_map(move |last| kinds.iter().flat_map(|&kind| last[kind].iter().flatten()))
     }
 
     pub(crate) fn set(
@@ -74,6 +69,10 @@ impl<const KINDS: usize> Accesses<KINDS> {
         path_id: usize,
         version: &VersionVec,
     ) {
-        Access::set_or_create(&mut self.last[kind][thread.as_usize()], path_id, version);
+        const NONE: Option<Access> = None;
+        const NONES: [Option<Access>; MAX_THREADS] = [NONE; MAX_THREADS];
+
+        let last = self.last.get_or_insert_with(|| Box::new([NONES; KINDS]));
+        Access::set_or_create(&mut last[kind][thread.as_usize()], path_id, version);
     }
 }

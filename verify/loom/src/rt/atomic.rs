@@ -58,8 +58,7 @@ use crate::rt::execution::Execution;
 use crate::rt::location::{self, Location, LocationSet};
 use crate::rt::object;
 use crate::rt::{
-    self, thread, Access, Accesses, Numeric, Synchronize, VersionVec, MAX_ATOMIC_HISTORY,
-    MAX_THREADS,
+    self, thread, Access, Accesses, Numeric, Synchronize, VersionVec, LANES, MAX_ATOMIC_HISTORY,
 };
 
 use std::cmp;
@@ -117,7 +116,7 @@ pub(super) struct State {
 
     /// Currently tracked stored values. This is the `MAX_ATOMIC_HISTORY` most
     /// recent stores to the atomic cell in loom execution order.
-    stores: [Store; MAX_ATOMIC_HISTORY],
+    stores: Vec<Store>,
 
     /// The total number of stores to the cell.
     cnt: u16,
@@ -195,7 +194,7 @@ struct Store {
 }
 
 #[derive(Debug)]
-struct FirstSeen([u16; MAX_THREADS]);
+struct FirstSeen([u16; LANES]);
 
 /// Implements atomic fence behavior
 #[track_caller]
@@ -474,7 +473,7 @@ impl State {
             unsync_mut_locations: LocationSet::new(),
             is_mutating: false,
             accesses: Accesses::new(),
-            stores: Default::default(),
+            stores: Vec::with_capacity(1),
             cnt: 0,
         };
 
@@ -550,7 +549,7 @@ impl State {
         first_seen.touch(threads);
 
         // Track the store
-        self.stores[index] = Store {
+        let store = Store {
             value,
             happens_before,
             modification_order,
@@ -560,6 +559,12 @@ impl State {
             number,
             dpor_vv: threads.active().dpor_vv,
         };
+
+        if index == self.stores.len() {
+            self.stores.push(store);
+        } else {
+            self.stores[index] = store;
+        }
     }
 
     fn rmw<E>(
@@ -616,10 +621,9 @@ impl State {
 
         let newest = index(self.cnt - 1);
         let order = self.stores[newest].modification_order;
-        let stores = cmp::min(self.cnt as usize, MAX_ATOMIC_HISTORY);
         let is_last = |store: &Store| store.modification_order <= order;
 
-        self.stores[..stores].iter().all(is_last).then(|| newest)
+        self.stores.iter().all(is_last).then(|| newest)
     }
 
     fn apply_load_coherence(&mut self, threads: &mut thread::Set, index: usize) {
@@ -862,7 +866,8 @@ impl State {
     fn leave_out_doubles(&self, threads: &thread::Set, stores: &mut [u8]) -> usize {
         let is_ordered = |store: &Store| store.dpor_vv <= threads.active().dpor_before;
 
-        let oldest = self.stores[..cmp::min(self.cnt as usize, MAX_ATOMIC_HISTORY)]
+        let oldest = self
+            .stores
             .iter()
             .filter(|store| !is_ordered(store))
             .map(|store| store.number)
@@ -958,26 +963,11 @@ impl State {
 
 // ===== impl Store =====
 
-impl Default for Store {
-    fn default() -> Store {
-        Store {
-            value: 0,
-            happens_before: VersionVec::new(),
-            modification_order: VersionVec::new(),
-            sync: Synchronize::new(),
-            first_seen: FirstSeen::new(),
-            seq_cst: false,
-            number: 0,
-            dpor_vv: VersionVec::new(),
-        }
-    }
-}
-
 // ===== impl FirstSeen =====
 
 impl FirstSeen {
     fn new() -> FirstSeen {
-        FirstSeen([u16::MAX; MAX_THREADS])
+        FirstSeen([u16::MAX; LANES])
     }
 
     fn touch(&mut self, threads: &thread::Set) {
@@ -987,15 +977,15 @@ impl FirstSeen {
     }
 
     fn is_seen_by_current(&self, threads: &thread::Set) -> bool {
-        for (thread_id, version) in threads.active().causality.versions(threads.execution_id()) {
-            match self.0[thread_id.as_usize()] {
-                u16::MAX => {}
-                v if v <= version => return true,
-                _ => {}
-            }
+        let versions = threads.active().causality.lanes();
+        let mut is_seen = false;
+
+        // No version is as high as what stands for never
+        for i in 0..LANES {
+            is_seen |= self.0[i] <= versions[i];
         }
 
-        false
+        is_seen
     }
 
     fn is_seen_before_yield(&self, threads: &thread::Set) -> bool {

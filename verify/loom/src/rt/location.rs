@@ -20,7 +20,8 @@ use std::ops;
 
 #[derive(Debug)]
 pub(super) struct LocationSet {
-    locations: [Location; MAX_THREADS],
+    /// Of each thread, once there is one to be told of.
+    locations: Vec<Location>,
 }
 
 pub(super) struct PanicBuilder {
@@ -33,12 +34,17 @@ pub(super) struct PanicBuilder {
 impl LocationSet {
     pub(super) fn new() -> LocationSet {
         LocationSet {
-            locations: Default::default(),
+            locations: Vec::new(),
         }
     }
 
     pub(super) fn track(&mut self, location: Location, threads: &thread::Set) {
+        if !location.is_captured() && self.locations.is_empty() {
+            return;
+        }
+
         let active_id = threads.active_id();
+        self.locations.resize(MAX_THREADS, Location::disabled());
         self.locations[active_id.as_usize()] = location;
     }
 }
@@ -47,7 +53,8 @@ impl ops::Index<usize> for LocationSet {
     type Output = Location;
 
     fn index(&self, index: usize) -> &Location {
-        self.locations.index(index)
+        static UNKNOWN: Location = Location::disabled();
+        self.locations.get(index).unwrap_or(&UNKNOWN)
     }
 }
 
@@ -55,8 +62,7 @@ impl ops::Index<&thread::Set> for LocationSet {
     type Output = Location;
 
     fn index(&self, threads: &thread::Set) -> &Location {
-        let active_id = threads.active_id();
-        self.locations.index(active_id.as_usize())
+        &self[threads.active_id().as_usize()]
     }
 }
 
@@ -129,7 +135,7 @@ mod cfg {
             Location(Some(location))
         }
 
-        pub(crate) fn disabled() -> Location {
+        pub(crate) const fn disabled() -> Location {
             Location(None)
         }
 

@@ -58,6 +58,7 @@ pub(crate) mod thread;
 
 mod vv;
 pub(crate) use self::vv::VersionVec;
+use self::vv::LANES;
 
 use tracing::trace;
 

@@ -1,4 +1,4 @@
-use crate::rt::{execution, thread, MAX_THREADS};
+use crate::rt::{thread, MAX_THREADS};
 
 #[cfg(feature = "checkpoint")]
 use serde::{Deserialize, Serialize};
@@ -8,24 +8,19 @@ use std::ops;
 #[derive(Debug, Copy, Clone, Eq, PartialEq)]
 #[cfg_attr(feature = "checkpoint", derive(Serialize, Deserialize))]
 pub(crate) struct VersionVec {
-    versions: [u16; MAX_THREADS],
+    versions: [u16; LANES],
 }
+
+/// As many as a vector register has: those past `MAX_THREADS` stay 0, and what is done with all is a few instructions.
+pub(super) const LANES: usize = 8;
+
+const _: () = assert!(MAX_THREADS <= LANES);
 
 impl VersionVec {
     pub(crate) fn new() -> VersionVec {
         VersionVec {
-            versions: [0; MAX_THREADS],
+            versions: [0; LANES],
         }
-    }
-
-    pub(crate) fn versions(
-        &self,
-        execution_id: execution::Id,
-    ) -> impl Iterator<Item = (thread::Id, u16)> + '_ {
-        self.versions
-            .iter()
-            .enumerate()
-            .map(move |(thread_id, &version)| (thread::Id::new(execution_id, thread_id), version))
     }
 
     pub(crate) fn inc(&mut self, id: thread::Id) {
@@ -38,8 +33,17 @@ impl VersionVec {
         }
     }
 
+    /// The versions, and those of no thread.
+    pub(super) fn lanes(&self) -> &[u16; LANES] {
+        &self.versions
+    }
+
     /// Returns the thread ID, if any, that is ahead of the current version.
     pub(crate) fn ahead(&self, other: &VersionVec) -> Option<usize> {
+        if other <= self {
+            return None;
+        }
+
         for (i, &version) in other.versions.iter().enumerate() {
             if self.versions[i] < version {
                 return Some(i);
@@ -68,6 +72,20 @@ impl cmp::PartialOrd for VersionVec {
         }
 
         Some(ret)
+    }
+
+    fn le(&self, other: &VersionVec) -> bool {
+        let mut over = 0;
+
+        for i in 0..LANES {
+            over |= self.versions[i].saturating_sub(other.versions[i]);
+        }
+
+        over == 0
+    }
+
+    fn lt(&self, other: &VersionVec) -> bool {
+        self <= other && self != other
     }
 }
 
