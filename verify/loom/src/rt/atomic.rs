@@ -289,7 +289,7 @@ impl<T: Numeric> Atomic<T> {
 
                 let mut n = state.match_load_to_stores(&execution.threads, &mut seed[..], ordering);
 
-                if execution.path.is_unbounded() {
+                if execution.path.is_exploring() {
                     n = state.leave_out_doubles(&execution.threads, &mut seed[..n]);
                 }
 

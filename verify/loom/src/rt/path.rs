@@ -191,9 +191,9 @@ impl Path {
         self.pos
     }
 
-    /// Returns `true` if every order of the operations is explored.
-    pub(super) fn is_unbounded(&self) -> bool {
-        self.preemption_bound.is_none() && self.exploring
+    /// Returns `true` if other orders of the operations are explored.
+    pub(super) fn is_exploring(&self) -> bool {
+        self.exploring
     }
 
     /// Push a new atomic-load branch
@@ -584,7 +584,8 @@ impl Schedule {
                 bound
             );
 
-            if self.preemptions == bound {
+            // Where the thread that went before cannot go on, another is no preemption
+            if self.preemptions == bound && self.initial_active.is_some() {
                 return;
             }
         }
