@@ -108,23 +108,24 @@ impl<T: Home> Racer<T> {
     }
 }
 
-/// To which preemption bound a race is explored, with either reclamation. `None`: to its end. The bounds are the
-/// largest that take seconds: the real epoch takes more steps, and so does a third thread.
+/// How far a race is explored with reclamation modelled. With the real epoch, which takes more steps, each goes to
+/// preemption bound 2.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
-    pub modelled: Option<usize>,
-    pub real: usize,
+pub enum Depth {
+    /// To its end, which comes within seconds.
+    Whole,
+    /// To preemption bound 3.
+    Bounded,
 }
 
-impl Bounds {
-    pub const TWO_THREADS: Self = Self { modelled: None, real: 2 };
-    pub const THREE_THREADS: Self = Self { modelled: Some(1), real: 1 };
-    /// What has no end within seconds.
-    pub const LONG: Self = Self { modelled: Some(2), real: 1 };
-
+impl Depth {
     /// The bound to explore to, as `RACE_BOUND` has it.
-    fn chosen(self) -> Option<usize> {
-        let own = if cfg!(crossbeam_loom) { Some(self.real) } else { self.modelled };
+    fn bound(self) -> Option<usize> {
+        let own = match self {
+            _ if cfg!(crossbeam_loom) => Some(2),
+            Self::Whole => None,
+            Self::Bounded => Some(3),
+        };
         let Ok(asked) = std::env::var("RACE_BOUND") else { return own };
         let number = |text: &str| text.parse::<usize>().expect("RACE_BOUND is a number, +number, number-, or none");
         match (asked.strip_prefix('+'), asked.strip_suffix('-')) {
@@ -137,33 +138,33 @@ impl Bounds {
 }
 
 /// Explores every execution of a race on a VMO of one page, and says how many there were.
-pub fn explore(name: &'static str, bounds: Bounds, race: impl Fn(World) + Send + Sync + 'static) {
-    explore_pages(name, bounds, 1, race);
+pub fn explore(name: &'static str, depth: Depth, race: impl Fn(World) + Send + Sync + 'static) {
+    explore_pages(name, depth, 1, race);
 }
 
 /// As [`explore`], on a VMO of so many pages.
-pub fn explore_pages(name: &'static str, bounds: Bounds, pages: u64, race: impl Fn(World) + Send + Sync + 'static) {
-    explore_in(name, bounds, move || World::new(pages), race);
+pub fn explore_pages(name: &'static str, depth: Depth, pages: u64, race: impl Fn(World) + Send + Sync + 'static) {
+    explore_in(name, depth, move || World::new(pages), race);
 }
 
 /// As [`explore_pages`], on a VMO that traps dirtying.
-pub fn explore_trapping(name: &'static str, bounds: Bounds, pages: u64, race: impl Fn(World) + Send + Sync + 'static) {
-    explore_in(name, bounds, move || World::trapping(pages), race);
+pub fn explore_trapping(name: &'static str, depth: Depth, pages: u64, race: impl Fn(World) + Send + Sync + 'static) {
+    explore_in(name, depth, move || World::trapping(pages), race);
 }
 
 /// As [`explore_pages`], on a VMO that can be resized.
-pub fn explore_resizable(name: &'static str, bounds: Bounds, pages: u64, race: impl Fn(World) + Send + Sync + 'static) {
-    explore_in(name, bounds, move || World::with(VmoOptions::RESIZABLE, pages), race);
+pub fn explore_resizable(name: &'static str, depth: Depth, pages: u64, race: impl Fn(World) + Send + Sync + 'static) {
+    explore_in(name, depth, move || World::with(VmoOptions::RESIZABLE, pages), race);
 }
 
 /// As [`explore_resizable`], on a VMO that traps dirtying too.
 pub fn explore_trapping_resizable(
     name: &'static str,
-    bounds: Bounds,
+    depth: Depth,
     pages: u64,
     race: impl Fn(World) + Send + Sync + 'static,
 ) {
-    explore_in(name, bounds, move || World::with(VmoOptions::RESIZABLE | VmoOptions::TRAP_DIRTY, pages), race);
+    explore_in(name, depth, move || World::with(VmoOptions::RESIZABLE | VmoOptions::TRAP_DIRTY, pages), race);
 }
 
 /// Has the model stop after so many executions. One that comes to that number has not ended, as far as anybody knows.
@@ -191,11 +192,11 @@ impl Drop for Verdict {
 
 fn explore_in(
     name: &'static str,
-    bounds: Bounds,
+    depth: Depth,
     world: impl Fn() -> World + Send + Sync + 'static,
     race: impl Fn(World) + Send + Sync + 'static,
 ) {
-    let bound = bounds.chosen();
+    let bound = depth.bound();
     let executions = Arc::new(AtomicU64::new(0));
     let counter = executions.clone();
     let _verdict = Verdict { name, executions: executions.clone() };

@@ -9,7 +9,7 @@
 #![cfg(loom)]
 
 use upager::Status;
-use upager_verify::race::{Bounds, explore_pages, settled};
+use upager_verify::race::{Depth, explore_pages, settled};
 use upager_verify::world::{Waiting, World};
 
 /// In the models a first segment has four entries, and one is the queue's.
@@ -31,7 +31,7 @@ fn all_are_home(waiting: Vec<Waiting>) {
 
 #[test]
 fn two_faults_make_a_segment() {
-    explore_pages("two faults make a segment", Bounds::LONG, FULL + 2, |world: World| {
+    explore_pages("two faults make a segment", Depth::Bounded, FULL + 2, |world: World| {
         let waiting = fill(&world);
         let readers = [FULL, FULL + 1].map(|page| world.spawn(move |world| settled(world.read(page))));
         let reads = readers.map(|reader| reader.join().expect("a reader ends"));
@@ -47,7 +47,7 @@ fn two_faults_make_a_segment() {
 
 #[test]
 fn a_fault_makes_a_segment_against_detach() {
-    explore_pages("a fault makes a segment against detach", Bounds::LONG, FULL + 1, |world: World| {
+    explore_pages("a fault makes a segment against detach", Depth::Bounded, FULL + 1, |world: World| {
         let waiting = fill(&world);
         let reader = world.spawn(|world| settled(world.read(FULL)));
         world.pager.detach_vmo(&world.vmo).expect("the pager's own VMO");

@@ -11,15 +11,12 @@
 #![cfg(loom)]
 
 use upager::Platform;
-use upager_verify::race::{Bounds, explore, settled};
+use upager_verify::race::{Depth, explore, settled};
 use upager_verify::world::{Waiting, World, page};
-
-/// The real epoch does much in each turn of an eviction.
-const BOUNDS: Bounds = Bounds { modelled: None, real: 2 };
 
 #[test]
 fn always_need_against_evict() {
-    explore("always need against evict", BOUNDS, |world: World| {
+    explore("always need against evict", Depth::Whole, |world: World| {
         world.supply(0, 5).expect("attached");
         let hint = world.spawn(|world| settled(Waiting::always_need(world.vmo.clone(), 0, 1)));
         let evicted = world.evict_unused();
@@ -41,7 +38,7 @@ fn always_need_against_evict() {
 
 #[test]
 fn always_need_against_write_and_writeback() {
-    explore("always need against write and writeback", BOUNDS, |world: World| {
+    explore("always need against write and writeback", Depth::Whole, |world: World| {
         world.supply(0, 1).expect("attached");
         let hint = world.spawn(|world| settled(Waiting::always_need(world.vmo.clone(), 0, 1)));
         assert_eq!(world.write(0, 2).poll(), Some(Ok(2)));
@@ -59,7 +56,7 @@ fn always_need_against_write_and_writeback() {
 /// one takes the hint back.
 #[test]
 fn dont_need_against_a_rescue() {
-    explore("dont need against a rescue", BOUNDS, |world: World| {
+    explore("dont need against a rescue", Depth::Whole, |world: World| {
         world.supply(0, 5).expect("attached");
         assert_eq!(Waiting::always_need(world.vmo.clone(), 0, 1).poll(), Some(Ok(0)));
         let guard = world.platform.pin(); // so that it can be rescued

@@ -9,12 +9,12 @@
 #![cfg(loom)]
 
 use upager::Status;
-use upager_verify::race::{Bounds, explore, settled};
+use upager_verify::race::{Depth, explore, settled};
 use upager_verify::world::World;
 
 #[test]
 fn append_against_seal() {
-    explore("append against seal", Bounds { modelled: Some(2), ..Bounds::THREE_THREADS }, |world: World| {
+    explore("append against seal", Depth::Bounded, |world: World| {
         let reader = world.spawn(|world| settled(world.read(0)));
         let taker = world.spawn(|world| world.take_all());
         world.pager.detach_vmo(&world.vmo).expect("the pager's own VMO");

@@ -11,12 +11,12 @@
 #![cfg(loom)]
 
 use upager::{Command, PAGE_SIZE, Packet, Status};
-use upager_verify::race::{Bounds, explore};
+use upager_verify::race::{Depth, explore};
 use upager_verify::world::{KEY, World, user_packet};
 
 #[test]
 fn cancel_against_take() {
-    explore("cancel against take", Bounds { real: 1, ..Bounds::TWO_THREADS }, |world: World| {
+    explore("cancel against take", Depth::Whole, |world: World| {
         world.queue(1).expect("there is room");
         world.queue(2).expect("there is room");
         let taker = world.spawn(|world| world.take_all());
@@ -34,7 +34,7 @@ fn cancel_against_take() {
 
 #[test]
 fn cancel_against_take_and_queue() {
-    explore("cancel against take and queue", Bounds { real: 1, ..Bounds::TWO_THREADS }, |world: World| {
+    explore("cancel against take and queue", Depth::Whole, |world: World| {
         world.queue(1).expect("there is room");
         let canceller = world.spawn(|world| world.port.cancel(1));
         let mut packets = world.take_all();
@@ -53,7 +53,7 @@ fn cancel_against_take_and_queue() {
 
 #[test]
 fn cancel_against_take_of_a_request() {
-    explore("cancel against take of a request", Bounds { real: 1, ..Bounds::TWO_THREADS }, |world: World| {
+    explore("cancel against take of a request", Depth::Whole, |world: World| {
         let mut waiter = world.read(0);
         assert_eq!(waiter.poll(), None);
         let taker = world.spawn(|world| world.take_all());
@@ -71,7 +71,7 @@ fn cancel_against_take_of_a_request() {
 
 #[test]
 fn cancel_against_take_of_complete() {
-    explore("cancel against take of complete", Bounds { real: 1, ..Bounds::TWO_THREADS }, |world: World| {
+    explore("cancel against take of complete", Depth::Whole, |world: World| {
         world.pager.detach_vmo(&world.vmo).expect("the pager's own VMO");
         let taker = world.spawn(|world| world.take_all());
         let withdrawn = world.port.cancel(KEY);

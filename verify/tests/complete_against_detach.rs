@@ -8,12 +8,12 @@
 #![cfg(loom)]
 
 use upager::{Command, Packet, Status};
-use upager_verify::race::{Bounds, explore};
+use upager_verify::race::{Depth, explore};
 use upager_verify::world::World;
 
 #[test]
 fn complete_against_detach() {
-    explore("complete against detach", Bounds::TWO_THREADS, |world: World| {
+    explore("complete against detach", Depth::Whole, |world: World| {
         let detacher = world.spawn(|world| world.pager.detach_vmo(&world.vmo).map(drop));
         if world.take().last().and_then(Packet::command) == Some(Command::Complete) {
             assert_eq!(world.supply(0, 5), Err(Status::BadState));

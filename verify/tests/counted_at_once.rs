@@ -15,7 +15,7 @@
 use loom::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use upager::sync::Arc;
 use upager::{ByteRange, DirtyRange, PAGE_SIZE};
-use upager_verify::race::{Bounds, explore_pages, leave};
+use upager_verify::race::{Depth, explore_pages, leave};
 use upager_verify::world::World;
 
 /// How many of the two pages are dirty.
@@ -28,7 +28,7 @@ fn dirty(world: &World) -> u64 {
 
 #[test]
 fn two_pages_become_dirty() {
-    explore_pages("two pages become dirty", Bounds::LONG, 2, |world: World| {
+    explore_pages("two pages become dirty", Depth::Bounded, 2, |world: World| {
         for page in 0..2 {
             world.supply(page, 1).expect("attached");
         }
@@ -48,7 +48,7 @@ fn two_pages_become_dirty() {
 
 #[test]
 fn two_pages_become_clean() {
-    explore_pages("two pages become clean", Bounds::LONG, 2, |world: World| {
+    explore_pages("two pages become clean", Depth::Bounded, 2, |world: World| {
         let store = Arc::new([AtomicU8::new(1), AtomicU8::new(1)]);
         for page in 0..2 {
             world.supply(page, 1).expect("attached");

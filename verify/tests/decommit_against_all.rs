@@ -9,15 +9,12 @@
 #![cfg(loom)]
 
 use upager::Status;
-use upager_verify::race::{Bounds, explore};
+use upager_verify::race::{Depth, explore};
 use upager_verify::world::World;
-
-/// The real epoch does much in each turn.
-const BOUNDS: Bounds = Bounds { modelled: None, real: 1 };
 
 #[test]
 fn decommit_against_read() {
-    explore("decommit against read", BOUNDS, |world: World| {
+    explore("decommit against read", Depth::Whole, |world: World| {
         let aux = world.aux(1);
         aux.write(0, 1).expect("memory");
         let reader = world.spawn({
@@ -37,7 +34,7 @@ fn decommit_against_read() {
 
 #[test]
 fn decommit_against_write() {
-    explore("decommit against write", BOUNDS, |world: World| {
+    explore("decommit against write", Depth::Whole, |world: World| {
         let aux = world.aux(1);
         aux.write(0, 1).expect("memory");
         let writer = world.spawn({
@@ -57,7 +54,7 @@ fn decommit_against_write() {
 
 #[test]
 fn decommit_against_decommit() {
-    explore("decommit against decommit", BOUNDS, |world: World| {
+    explore("decommit against decommit", Depth::Whole, |world: World| {
         let aux = world.aux(1);
         aux.write(0, 1).expect("memory");
         let other = world.spawn({
@@ -74,7 +71,7 @@ fn decommit_against_decommit() {
 
 #[test]
 fn commit_against_commit() {
-    explore("commit against commit", Bounds::LONG, |world: World| {
+    explore("commit against commit", Depth::Bounded, |world: World| {
         let aux = world.aux(1);
         let other = world.spawn({
             let aux = aux.clone();

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 use upager::sync::stopped::{Steps, over, resume, stop_before};
 use upager::{Result, Status};
-use upager_verify::race::{Bounds, explore, leave, settled};
+use upager_verify::race::{Depth, explore, leave, settled};
 use upager_verify::world::{Waiting, World};
 
 /// How the pager goes away.
@@ -26,7 +26,7 @@ type Parting = fn(World) -> Result<()>;
 fn stops_before(step: usize, name: &'static str, parting: Parting) -> bool {
     let has_stopped = Arc::new(AtomicBool::new(false));
     let stops = has_stopped.clone();
-    explore(name, Bounds { modelled: Some(1), real: 0 }, move |world: World| {
+    explore(name, Depth::Bounded, move |world: World| {
         let (stops, late) = (stops.clone(), Arc::new(AtomicBool::new(false)));
         let (is_late, vmo, port) = (late.clone(), world.vmo.clone(), world.port.clone());
         let platform = world.platform.clone();

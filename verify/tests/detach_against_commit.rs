@@ -11,12 +11,12 @@
 #![cfg(loom)]
 
 use upager::Status;
-use upager_verify::race::{Bounds, explore_pages, settled};
+use upager_verify::race::{Depth, explore_pages, settled};
 use upager_verify::world::{Waiting, World};
 
 #[test]
 fn detach_against_commit() {
-    explore_pages("detach against a commit of two runs", Bounds::LONG, 3, |world: World| {
+    explore_pages("detach against a commit of two runs", Depth::Bounded, 3, |world: World| {
         world.supply(1, 5).expect("attached");
         assert_eq!(world.write(1, 6).poll(), Some(Ok(6)));
         let commit = world.spawn(|world| settled(Waiting::commit(world.vmo.clone(), 0, 3)));

@@ -10,12 +10,12 @@
 #![cfg(loom)]
 
 use upager::Status;
-use upager_verify::race::{Bounds, explore, settled};
+use upager_verify::race::{Depth, explore, settled};
 use upager_verify::world::World;
 
 #[test]
 fn detach_against_fault() {
-    explore("detach against fault", Bounds { modelled: Some(3), ..Bounds::TWO_THREADS }, |world: World| {
+    explore("detach against fault", Depth::Bounded, |world: World| {
         let reader = world.spawn(|world| settled(world.read(0)));
         world.pager.detach_vmo(&world.vmo).expect("the pager's own VMO");
         let read = reader.join().expect("the reader ends");

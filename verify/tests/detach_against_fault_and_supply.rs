@@ -10,12 +10,12 @@
 #![cfg(loom)]
 
 use upager::Status;
-use upager_verify::race::{Bounds, explore, settled};
+use upager_verify::race::{Depth, explore, settled};
 use upager_verify::world::World;
 
 #[test]
 fn detach_against_fault_and_supply() {
-    explore("detach against fault and supply", Bounds::THREE_THREADS, |world: World| {
+    explore("detach against fault and supply", Depth::Bounded, |world: World| {
         let reader = world.spawn(|world| settled(world.read(0)));
         let supplier = world.spawn(|world| world.supply(0, 5));
         world.pager.detach_vmo(&world.vmo).expect("the pager's own VMO");

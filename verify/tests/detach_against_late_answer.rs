@@ -9,12 +9,12 @@
 #![cfg(loom)]
 
 use upager::Status;
-use upager_verify::race::{Bounds, explore};
+use upager_verify::race::{Depth, explore};
 use upager_verify::world::World;
 
 #[test]
 fn detach_against_late_answer() {
-    explore("detach against a late answer", Bounds::TWO_THREADS, |world: World| {
+    explore("detach against a late answer", Depth::Whole, |world: World| {
         let mut waiter = world.read(0);
         assert_eq!(waiter.poll(), None);
         assert_eq!(world.take_all().len(), 1);

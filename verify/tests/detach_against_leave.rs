@@ -8,12 +8,12 @@
 #![cfg(loom)]
 
 use upager::Status;
-use upager_verify::race::{Bounds, explore};
+use upager_verify::race::{Depth, explore};
 use upager_verify::world::World;
 
 #[test]
 fn detach_against_leave() {
-    explore("detach against leave", Bounds::TWO_THREADS, |world: World| {
+    explore("detach against leave", Depth::Whole, |world: World| {
         let mut waiter = world.read(0);
         assert_eq!(waiter.poll(), None);
         let leaver = world.spawn(move |_| waiter.leave());

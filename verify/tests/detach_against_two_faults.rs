@@ -9,12 +9,12 @@
 #![cfg(loom)]
 
 use upager::Status;
-use upager_verify::race::{Bounds, explore, settled};
+use upager_verify::race::{Depth, explore, settled};
 use upager_verify::world::World;
 
 #[test]
 fn detach_against_two_faults() {
-    explore("detach against two faults", Bounds::THREE_THREADS, |world: World| {
+    explore("detach against two faults", Depth::Bounded, |world: World| {
         let readers = [0, 1].map(|_| world.spawn(|world| settled(world.read(0))));
         world.pager.detach_vmo(&world.vmo).expect("the pager's own VMO");
         for reader in readers {

@@ -11,14 +11,12 @@
 #![cfg(loom)]
 
 use upager::{Platform, Status};
-use upager_verify::race::{Bounds, explore_trapping, settled};
+use upager_verify::race::{Depth, explore_trapping, settled};
 use upager_verify::world::World;
-
-const BOUNDS: Bounds = Bounds::LONG;
 
 /// The page is there, and clean.
 fn of_a_clean_page(name: &'static str, race: fn(&World)) {
-    explore_trapping(name, BOUNDS, 1, move |world: World| {
+    explore_trapping(name, Depth::Bounded, 1, move |world: World| {
         world.supply(0, 1).expect("attached");
         race(&world);
         world.end_of_the_world();
@@ -27,7 +25,7 @@ fn of_a_clean_page(name: &'static str, race: fn(&World)) {
 
 /// The page is on its way out, and in its grace period as long as the race lasts.
 fn of_an_evicting_page(name: &'static str, race: fn(&World)) {
-    explore_trapping(name, BOUNDS, 1, move |world: World| {
+    explore_trapping(name, Depth::Bounded, 1, move |world: World| {
         world.supply(0, 1).expect("attached");
         let guard = world.platform.pin();
         assert_eq!(world.evict(), 1);
@@ -121,7 +119,7 @@ fn an_evicting_page_against_a_detach_and_a_read() {
 /// or before.
 #[test]
 fn zeros_that_await_clean_against_the_end_of_their_writeback() {
-    explore_trapping("dirty of zeros that await clean against END", BOUNDS, 1, |world: World| {
+    explore_trapping("dirty of zeros that await clean against END", Depth::Bounded, 1, |world: World| {
         world.zero(0, 1).expect("memory");
         world.begin(0).expect("a page of the VMO");
         let writeback = world.spawn(|world| world.end(0));

@@ -13,11 +13,8 @@
 #![cfg(loom)]
 
 use upager::{PAGE_SIZE, Platform, Status};
-use upager_verify::race::{Bounds, explore_trapping, explore_trapping_resizable, settled};
+use upager_verify::race::{Depth, explore_trapping, explore_trapping_resizable, settled};
 use upager_verify::world::{Waiting, World};
-
-/// With the real epoch a higher bound takes minutes.
-const BOUNDS: Bounds = Bounds::LONG;
 
 fn two_clean_pages(world: &World) {
     world.supply(0, 1).expect("attached");
@@ -30,7 +27,7 @@ fn dirty_pages(world: &World) -> u64 {
 
 #[test]
 fn dirty_range_against_evict() {
-    explore_trapping("dirty range against evict", BOUNDS, 2, |world: World| {
+    explore_trapping("dirty range against evict", Depth::Bounded, 2, |world: World| {
         two_clean_pages(&world);
         let evictor = world.spawn(|world| {
             world.evict();
@@ -48,7 +45,7 @@ fn dirty_range_against_evict() {
 
 #[test]
 fn dirty_range_against_detach() {
-    explore_trapping("dirty range against detach", BOUNDS, 2, |world: World| {
+    explore_trapping("dirty range against detach", Depth::Bounded, 2, |world: World| {
         two_clean_pages(&world);
         let detacher = world.spawn(|world| world.pager.detach_vmo(&world.vmo).map(drop));
         let result = world.dirty(0, 2);
@@ -66,34 +63,29 @@ fn dirty_range_against_detach() {
 
 #[test]
 fn dirty_range_against_a_read_in_a_detached_vmo() {
-    explore_trapping(
-        "dirty range against detach and read",
-        Bounds { modelled: Some(1), real: 1 },
-        2,
-        |world: World| {
-            two_clean_pages(&world);
-            let detacher = world.spawn(|world| world.pager.detach_vmo(&world.vmo).map(drop));
-            let reader = world.spawn(|world| settled(world.read(1)));
-            let result = world.dirty(0, 2);
-            detacher.join().expect("the detacher ends").expect("the pager's own VMO");
-            let read = reader.join().expect("the reader ends");
-            let counts = world.vmo.counts();
-            match (result, read.now()) {
-                (Ok(()), Some(Ok(1))) => assert_eq!((counts.resident.0, counts.dirty.0), (2, 2)),
-                (Err(Status::BadState), Some(Ok(1) | Err(Status::BadState))) => {
-                    assert_eq!((counts.resident.0, counts.dirty.0), (0, 0));
-                }
-                other => panic!("{other:?}"),
+    explore_trapping("dirty range against detach and read", Depth::Bounded, 2, |world: World| {
+        two_clean_pages(&world);
+        let detacher = world.spawn(|world| world.pager.detach_vmo(&world.vmo).map(drop));
+        let reader = world.spawn(|world| settled(world.read(1)));
+        let result = world.dirty(0, 2);
+        detacher.join().expect("the detacher ends").expect("the pager's own VMO");
+        let read = reader.join().expect("the reader ends");
+        let counts = world.vmo.counts();
+        match (result, read.now()) {
+            (Ok(()), Some(Ok(1))) => assert_eq!((counts.resident.0, counts.dirty.0), (2, 2)),
+            (Err(Status::BadState), Some(Ok(1) | Err(Status::BadState))) => {
+                assert_eq!((counts.resident.0, counts.dirty.0), (0, 0));
             }
-            drop(read);
-            world.end_of_the_world();
-        },
-    );
+            other => panic!("{other:?}"),
+        }
+        drop(read);
+        world.end_of_the_world();
+    });
 }
 
 #[test]
 fn dirty_range_against_dirty_range() {
-    explore_trapping("dirty range against dirty range", Bounds::LONG, 2, |world: World| {
+    explore_trapping("dirty range against dirty range", Depth::Bounded, 2, |world: World| {
         two_clean_pages(&world);
         let other = world.spawn(|world| world.dirty(0, 2));
         assert_eq!(world.dirty(0, 2), Ok(()));
@@ -105,7 +97,7 @@ fn dirty_range_against_dirty_range() {
 
 #[test]
 fn dirty_range_against_a_writer() {
-    explore_trapping("dirty range against a writer", BOUNDS, 2, |world: World| {
+    explore_trapping("dirty range against a writer", Depth::Bounded, 2, |world: World| {
         two_clean_pages(&world);
         let writer = world.spawn(|world| settled(world.write(0, 3)));
         assert_eq!(world.dirty(0, 2), Ok(()));
@@ -119,7 +111,7 @@ fn dirty_range_against_a_writer() {
 
 #[test]
 fn refused_range_against_a_writer() {
-    explore_trapping("refused range against a writer", BOUNDS, 2, |world: World| {
+    explore_trapping("refused range against a writer", Depth::Bounded, 2, |world: World| {
         world.supply(0, 1).expect("attached");
         let writer = world.spawn(|world| settled(world.write(0, 3)));
         assert_eq!(world.dirty(0, 2), Err(Status::NotFound), "the second page is absent");
@@ -134,7 +126,7 @@ fn refused_range_against_a_writer() {
 
 #[test]
 fn dirty_range_against_the_end_of_a_writeback() {
-    explore_trapping("dirty range against END", BOUNDS, 2, |world: World| {
+    explore_trapping("dirty range against END", Depth::Bounded, 2, |world: World| {
         two_clean_pages(&world);
         assert_eq!(world.dirty(0, 1), Ok(()));
         world.begin(0).expect("a page of the VMO");
@@ -150,78 +142,90 @@ fn dirty_range_against_the_end_of_a_writeback() {
 /// such a page that would make the step fail.
 #[test]
 fn dirty_of_a_page_that_awaits_clean_against_detach_and_then_a_write() {
-    explore_trapping("dirty of a page that awaits clean against detach, then write", BOUNDS, 1, |world: World| {
-        world.supply(0, 1).expect("attached");
-        assert_eq!(world.dirty(0, 1), Ok(()));
-        world.begin(0).expect("a page of the VMO");
-        let detacher = world.spawn(|world| {
-            world.pager.detach_vmo(&world.vmo).expect("the pager's own VMO");
-            settled(world.write(0, 3))
-        });
-        let result = world.dirty(0, 1);
-        let write = detacher.join().expect("the detacher ends");
-        let awaiting = world.vmo.counts().awaiting.0;
-        match (result, write.now()) {
-            (Ok(()), Some(Ok(3))) => assert_eq!(awaiting, 0),
-            (Err(Status::BadState), Some(Err(Status::BadState))) => assert_eq!(awaiting, 1),
-            other => panic!("{other:?}"),
-        }
-        drop(write);
-        world.end_of_the_world();
-    });
+    explore_trapping(
+        "dirty of a page that awaits clean against detach, then write",
+        Depth::Bounded,
+        1,
+        |world: World| {
+            world.supply(0, 1).expect("attached");
+            assert_eq!(world.dirty(0, 1), Ok(()));
+            world.begin(0).expect("a page of the VMO");
+            let detacher = world.spawn(|world| {
+                world.pager.detach_vmo(&world.vmo).expect("the pager's own VMO");
+                settled(world.write(0, 3))
+            });
+            let result = world.dirty(0, 1);
+            let write = detacher.join().expect("the detacher ends");
+            let awaiting = world.vmo.counts().awaiting.0;
+            match (result, write.now()) {
+                (Ok(()), Some(Ok(3))) => assert_eq!(awaiting, 0),
+                (Err(Status::BadState), Some(Err(Status::BadState))) => assert_eq!(awaiting, 1),
+                other => panic!("{other:?}"),
+            }
+            drop(write);
+            world.end_of_the_world();
+        },
+    );
 }
 
 /// The same, and then the writeback ends: for a moment the page is clean, and on its way out, though a write has failed
 /// on it.
 #[test]
 fn dirty_of_a_page_that_awaits_clean_against_detach_write_and_end() {
-    let bounds = Bounds::LONG;
-    explore_trapping("dirty of a page that awaits clean against detach, write and END", bounds, 1, |world: World| {
-        world.supply(0, 1).expect("attached");
-        assert_eq!(world.dirty(0, 1), Ok(()));
-        world.begin(0).expect("a page of the VMO");
-        let detacher = world.spawn(|world| {
-            world.pager.detach_vmo(&world.vmo).expect("the pager's own VMO");
-            let write = settled(world.write(0, 3));
-            world.end(0).expect("a page of the VMO");
-            write
-        });
-        let result = world.dirty(0, 1);
-        let write = detacher.join().expect("the detacher ends");
-        match (result, write.now()) {
-            (Ok(()), Some(Ok(3))) => assert_eq!(dirty_pages(&world), 1),
-            (Err(Status::BadState), Some(Err(Status::BadState))) => assert_eq!(dirty_pages(&world), 0),
-            other => panic!("{other:?}"),
-        }
-        drop(write);
-        world.end_of_the_world();
-    });
+    explore_trapping(
+        "dirty of a page that awaits clean against detach, write and END",
+        Depth::Bounded,
+        1,
+        |world: World| {
+            world.supply(0, 1).expect("attached");
+            assert_eq!(world.dirty(0, 1), Ok(()));
+            world.begin(0).expect("a page of the VMO");
+            let detacher = world.spawn(|world| {
+                world.pager.detach_vmo(&world.vmo).expect("the pager's own VMO");
+                let write = settled(world.write(0, 3));
+                world.end(0).expect("a page of the VMO");
+                write
+            });
+            let result = world.dirty(0, 1);
+            let write = detacher.join().expect("the detacher ends");
+            match (result, write.now()) {
+                (Ok(()), Some(Ok(3))) => assert_eq!(dirty_pages(&world), 1),
+                (Err(Status::BadState), Some(Err(Status::BadState))) => assert_eq!(dirty_pages(&world), 0),
+                other => panic!("{other:?}"),
+            }
+            drop(write);
+            world.end_of_the_world();
+        },
+    );
 }
 
 /// The first page is rescued for the leave, which fails for want of the second one, as the detach passes by.
 #[test]
 fn dirty_of_an_evicting_page_and_an_absent_one_against_detach() {
-    let bounds = Bounds::LONG;
-    explore_trapping("dirty of an evicting page and an absent one against detach", bounds, 4, |world: World| {
-        world.supply(1, 1).expect("attached");
-        let guard = world.platform.pin();
-        assert_eq!(world.evict(), 1);
-        let detacher = world.spawn(|world| world.pager.detach_vmo(&world.vmo).map(drop));
-        let result = world.dirty(1, 2);
-        assert!(matches!(result, Err(Status::NotFound | Status::BadState)), "{result:?}");
-        detacher.join().expect("the detacher ends").expect("the pager's own VMO");
-        drop(guard);
-        assert!(cfg!(crossbeam_loom) || world.platform.frames() == 0, "a frame lingers in a detached VMO");
-        world.end_of_the_world();
-    });
+    explore_trapping(
+        "dirty of an evicting page and an absent one against detach",
+        Depth::Bounded,
+        4,
+        |world: World| {
+            world.supply(1, 1).expect("attached");
+            let guard = world.platform.pin();
+            assert_eq!(world.evict(), 1);
+            let detacher = world.spawn(|world| world.pager.detach_vmo(&world.vmo).map(drop));
+            let result = world.dirty(1, 2);
+            assert!(matches!(result, Err(Status::NotFound | Status::BadState)), "{result:?}");
+            detacher.join().expect("the detacher ends").expect("the pager's own VMO");
+            drop(guard);
+            assert!(cfg!(crossbeam_loom) || world.platform.frames() == 0, "a frame lingers in a detached VMO");
+            world.end_of_the_world();
+        },
+    );
 }
 
 /// Who waits for a permit that a shrink refuses is woken by that: its opener does not know of him.
 #[test]
 #[cfg_attr(crossbeam_loom, ignore = "47,120 executions without a preemption")]
 fn dirty_range_against_a_writer_and_a_shrink() {
-    let bounds = Bounds { modelled: Some(1), real: 0 };
-    explore_trapping_resizable("dirty range against a writer and a shrink", bounds, 2, |world: World| {
+    explore_trapping_resizable("dirty range against a writer and a shrink", Depth::Bounded, 2, |world: World| {
         two_clean_pages(&world);
         let writer = world.spawn(|world| settled(world.write(1, 3)));
         let shrinker = world.spawn(|world| world.vmo.set_size(PAGE_SIZE));
@@ -242,8 +246,7 @@ fn dirty_range_against_a_writer_and_a_shrink() {
 /// The page names a request that has failed and is about to turn it back. Then it names another one, in the same entry.
 #[test]
 fn dirty_of_a_page_against_the_next_life_of_the_request_that_it_names() {
-    let bounds = Bounds::LONG;
-    explore_trapping("dirty against a request's next life", bounds, 2, |world: World| {
+    explore_trapping("dirty against a request's next life", Depth::Bounded, 2, |world: World| {
         two_clean_pages(&world);
         let (mut first, mut other) = (world.write(0, 2), world.write(1, 2));
         assert_eq!((first.poll(), other.poll()), (None, None));
@@ -266,7 +269,7 @@ fn dirty_of_a_page_against_the_next_life_of_the_request_that_it_names() {
 
 #[test]
 fn a_permit_is_not_taken_for_an_earlier_one() {
-    explore_trapping("a permit and its entry's earlier life", BOUNDS, 3, |world: World| {
+    explore_trapping("a permit and its entry's earlier life", Depth::Bounded, 3, |world: World| {
         two_clean_pages(&world);
         let evictor = world.spawn(|world| {
             world.evict();
@@ -289,7 +292,7 @@ fn a_permit_is_not_taken_for_an_earlier_one() {
 /// Then its entry becomes a permit for two others, which stays granted while somebody is pinned.
 #[test]
 fn a_page_does_not_name_a_request_that_ended_before_its_claim() {
-    explore_trapping("a claim after the request's end", BOUNDS, 4, |world: World| {
+    explore_trapping("a claim after the request's end", Depth::Bounded, 4, |world: World| {
         for page in 0..4 {
             world.supply(page, 1).expect("attached");
         }

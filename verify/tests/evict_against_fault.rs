@@ -11,16 +11,12 @@
 #![cfg(loom)]
 
 use upager::{PageIndex, Platform, Status};
-use upager_verify::race::{Bounds, explore, explore_trapping, settled};
+use upager_verify::race::{Depth, explore, explore_trapping, settled};
 use upager_verify::world::{Waiting, World};
-
-/// The real epoch does much in each turn.
-const BOUNDS: Bounds = Bounds { modelled: None, real: 1 };
-const LONG: Bounds = Bounds { modelled: Some(3), ..BOUNDS };
 
 #[test]
 fn evict_against_fault() {
-    explore("evict against fault", BOUNDS, |world: World| {
+    explore("evict against fault", Depth::Whole, |world: World| {
         world.supply(0, 5).expect("attached");
         let reader = world.spawn(|world| settled(world.read(0)));
         world.evict();
@@ -35,7 +31,7 @@ fn evict_against_fault() {
 /// The page was evicted and rescued before, and the first eviction's reclaim is still to come.
 #[test]
 fn evict_again_after_a_rescue_against_fault() {
-    explore("evict again after a rescue, against fault", BOUNDS, |world: World| {
+    explore("evict again after a rescue, against fault", Depth::Whole, |world: World| {
         world.supply(0, 5).expect("attached");
         let guard = world.platform.pin();
         assert_eq!(world.evict(), 1);
@@ -54,7 +50,7 @@ fn evict_again_after_a_rescue_against_fault() {
 /// The same, of a page that somebody has mapped meanwhile: it is unmapped before its frame is freed.
 #[test]
 fn evict_again_after_a_rescue_while_mapped() {
-    explore("evict again after a rescue, while mapped", BOUNDS, |world: World| {
+    explore("evict again after a rescue, while mapped", Depth::Whole, |world: World| {
         world.supply(0, 5).expect("attached");
         let guard = world.platform.pin();
         let frame = world.vmo.lookup(&guard, PageIndex(0)).expect("it is resident");
@@ -75,7 +71,7 @@ fn evict_again_after_a_rescue_while_mapped() {
 /// frame of which only the page's word has told it.
 #[test]
 fn reclaim_against_other_content() {
-    explore("reclaim against other content", BOUNDS, |world: World| {
+    explore("reclaim against other content", Depth::Whole, |world: World| {
         world.supply(0, 5).expect("attached");
         let guard = world.platform.pin();
         assert_eq!(world.evict(), 1);
@@ -113,12 +109,12 @@ fn leaves_no_frame(world: World, access: impl Fn(&World) -> Waiting + Send + 'st
 
 #[test]
 fn a_read_that_rescues_against_detach() {
-    explore("a read that rescues against detach", BOUNDS, |world| leaves_no_frame(world, |world| world.read(0)));
+    explore("a read that rescues against detach", Depth::Whole, |world| leaves_no_frame(world, |world| world.read(0)));
 }
 
 #[test]
 fn a_write_that_rescues_and_asks_against_detach() {
-    explore_trapping("a write that rescues and asks against detach", LONG, 1, |world| {
+    explore_trapping("a write that rescues and asks against detach", Depth::Bounded, 1, |world| {
         leaves_no_frame(world, |world| world.write(0, 7));
     });
 }
@@ -126,7 +122,7 @@ fn a_write_that_rescues_and_asks_against_detach() {
 /// Leave to dirty the page rescues it too.
 #[test]
 fn leave_that_rescues_against_detach() {
-    explore_trapping("leave that rescues against detach", LONG, 2, |world: World| {
+    explore_trapping("leave that rescues against detach", Depth::Bounded, 2, |world: World| {
         world.supply(0, 5).expect("attached");
         world.supply(1, 5).expect("attached");
         let guard = world.platform.pin();
@@ -153,7 +149,7 @@ fn leave_that_rescues_against_detach() {
 #[cfg_attr(crossbeam_loom, ignore = "not found within bound 2")]
 #[should_panic(expected = "Causality violation: Concurrent read and write")]
 fn evict_against_a_reader_that_is_not_pinned() {
-    explore("evict against a reader that is not pinned (must fail)", BOUNDS, |world: World| {
+    explore("evict against a reader that is not pinned (must fail)", Depth::Whole, |world: World| {
         world.supply(0, 5).expect("attached");
         let reader = world.spawn(|world| world.read_unpinned(0));
         world.evict();
@@ -166,7 +162,7 @@ fn evict_against_a_reader_that_is_not_pinned() {
 /// What the twin needs: when nobody is pinned, a few turns free the frame, with either epoch.
 #[test]
 fn an_evicted_frame_is_freed_in_time() {
-    explore("an evicted frame is freed in time", BOUNDS, |world: World| {
+    explore("an evicted frame is freed in time", Depth::Whole, |world: World| {
         world.supply(0, 5).expect("attached");
         let frame = world.look_up_unpinned(0).expect("it is resident");
         world.evict();

@@ -10,12 +10,12 @@
 use upager::Status;
 use upager::sync::explorer::sync::Arc;
 use upager::sync::explorer::sync::atomic::{AtomicU8, Ordering};
-use upager_verify::race::{Bounds, explore};
+use upager_verify::race::{Depth, explore};
 use upager_verify::world::World;
 
 #[test]
 fn fail_against_poll() {
-    explore("fail against poll", Bounds::TWO_THREADS, |world: World| {
+    explore("fail against poll", Depth::Whole, |world: World| {
         let mut waiter = world.read(0);
         assert_eq!(waiter.poll(), None);
         let note = Arc::new(AtomicU8::new(0));

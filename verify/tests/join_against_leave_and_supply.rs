@@ -7,12 +7,12 @@
 //! Must hold: both readers come home with the page.
 #![cfg(loom)]
 
-use upager_verify::race::{Bounds, explore, settled};
+use upager_verify::race::{Depth, explore, settled};
 use upager_verify::world::World;
 
 #[test]
 fn join_against_leave_and_supply() {
-    explore("join against leave and supply", Bounds::LONG, |world: World| {
+    explore("join against leave and supply", Depth::Bounded, |world: World| {
         let (mut opener, mut gone, mut other) = (world.read(0), world.read(0), world.read(0));
         assert_eq!((opener.poll(), gone.poll(), other.poll()), (None, None, None));
         assert_eq!(gone.leave(), 0); // so that the joiner looks for places, and comes by the other's first

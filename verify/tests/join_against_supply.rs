@@ -7,12 +7,12 @@
 //! Must hold: all of them come home with the page.
 #![cfg(loom)]
 
-use upager_verify::race::{Bounds, explore, settled};
+use upager_verify::race::{Depth, explore, settled};
 use upager_verify::world::World;
 
 #[test]
 fn join_against_supply() {
-    explore("join against supply", Bounds::TWO_THREADS, |world: World| {
+    explore("join against supply", Depth::Whole, |world: World| {
         let (mut opener, mut other) = (world.read(0), world.read(0));
         assert_eq!((opener.poll(), other.poll()), (None, None));
         let joiner = world.spawn(|world| settled(world.read(0)));

@@ -8,10 +8,8 @@
 //! Must hold: the reader finds the page with its byte, or does not find it.
 #![cfg(loom)]
 
-use upager_verify::race::{Bounds, explore};
+use upager_verify::race::{Depth, explore};
 use upager_verify::world::World;
-
-const BOUNDS: Bounds = Bounds { modelled: None, real: 1 };
 
 /// Absent, but with a word of its own.
 fn absent(world: &World) {
@@ -23,7 +21,7 @@ fn absent(world: &World) {
 
 #[test]
 fn lookup_against_supply_and_evict() {
-    explore("lookup against supply and evict", BOUNDS, |world: World| {
+    explore("lookup against supply and evict", Depth::Whole, |world: World| {
         absent(&world);
         let reader = world.spawn(|world| world.look_up(0).map(Ok));
         world.supply(0, 5).expect("attached");
@@ -38,7 +36,7 @@ fn lookup_against_supply_and_evict() {
 /// The threads exchanged: what loom tries of two accesses depends on who comes first.
 #[test]
 fn supply_and_evict_against_lookup() {
-    explore("supply and evict against lookup", BOUNDS, |world: World| {
+    explore("supply and evict against lookup", Depth::Whole, |world: World| {
         absent(&world);
         let service = world.spawn(|world| {
             world.supply(0, 5).expect("attached");

@@ -15,12 +15,12 @@
 #![cfg(loom)]
 
 use upager::{PageIndex, Platform};
-use upager_verify::race::{Bounds, explore};
+use upager_verify::race::{Depth, explore};
 use upager_verify::world::{Waiting, World};
 
 #[test]
 fn mapped_write_against_writeback_and_evict() {
-    explore("mapped write against writeback and evict", Bounds { modelled: None, real: 2 }, |world: World| {
+    explore("mapped write against writeback and evict", Depth::Whole, |world: World| {
         world.supply(0, 1).expect("attached");
         assert_eq!(Waiting::dirty_run(world.vmo.clone(), 0, 1).poll(), Some(Ok(0)));
         let guard = world.platform.pin();
@@ -43,7 +43,7 @@ fn mapped_write_against_writeback_and_evict() {
 
 #[test]
 fn mapped_write_against_zero() {
-    explore("mapped write against zero", Bounds { modelled: None, real: 2 }, |world: World| {
+    explore("mapped write against zero", Depth::Whole, |world: World| {
         world.supply(0, 1).expect("attached");
         assert_eq!(Waiting::dirty_run(world.vmo.clone(), 0, 1).poll(), Some(Ok(0)));
         let frame = world.look_up_unpinned(0).expect("it is resident");

@@ -15,7 +15,7 @@ use std::time::Duration;
 use loom::thread;
 use upager::sync::Arc;
 use upager::{Event, PAGE_SIZE, Pager, Port, Vmo, VmoOptions, Watch, WatchLimits};
-use upager_verify::race::{Bounds, explore, leave};
+use upager_verify::race::{Depth, explore, leave};
 use upager_verify::world::{KEY, ModelPlatform, Waiting, World};
 
 fn another(pager: &Pager<ModelPlatform>, port: &Port<ModelPlatform>) -> Arc<Vmo<ModelPlatform>> {
@@ -24,7 +24,7 @@ fn another(pager: &Pager<ModelPlatform>, port: &Port<ModelPlatform>) -> Arc<Vmo<
 
 #[test]
 fn pager_evict_against_a_new_vmo() {
-    explore("pager evict against a new vmo", Bounds::TWO_THREADS, |world: World| {
+    explore("pager evict against a new vmo", Depth::Whole, |world: World| {
         let maker = world.spawn(|world| drop(another(&world.pager, &world.port)));
         let evicting = world.pager.clone();
         assert_eq!(evicting.evict(upager::PageCount(1), upager::Evict::Any).0, 0, "no VMO has a page");
@@ -36,7 +36,7 @@ fn pager_evict_against_a_new_vmo() {
 
 #[test]
 fn two_new_vmos() {
-    explore("two new vmos", Bounds::TWO_THREADS, |world: World| {
+    explore("two new vmos", Depth::Whole, |world: World| {
         let World { platform, pager, port, vmo } = world;
         drop(vmo);
         let made = {

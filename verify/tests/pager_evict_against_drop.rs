@@ -10,11 +10,8 @@
 #![cfg(loom)]
 
 use upager::{Evict, PageCount};
-use upager_verify::race::{Bounds, explore, leave};
+use upager_verify::race::{Depth, explore, leave};
 use upager_verify::world::{World, take_all};
-
-/// The real epoch does much in each turn of an eviction.
-const BOUNDS: Bounds = Bounds { modelled: None, real: 1 };
 
 fn drop_while_the_pager_evicts(world: World, which: Evict) {
     let World { platform, pager, port, vmo } = world;
@@ -35,7 +32,7 @@ fn drop_while_the_pager_evicts(world: World, which: Evict) {
 
 #[test]
 fn pager_evict_against_drop() {
-    explore("pager evict of any page against drop", BOUNDS, |world: World| {
+    explore("pager evict of any page against drop", Depth::Whole, |world: World| {
         world.supply(0, 5).expect("attached");
         drop_while_the_pager_evicts(world, Evict::Any);
     });
@@ -43,7 +40,7 @@ fn pager_evict_against_drop() {
 
 #[test]
 fn pager_evict_of_what_is_unused_against_drop() {
-    explore("pager evict of what is unused against drop", BOUNDS, |world: World| {
+    explore("pager evict of what is unused against drop", Depth::Whole, |world: World| {
         world.supply(0, 5).expect("attached");
         drop_while_the_pager_evicts(world, Evict::Unused);
     });

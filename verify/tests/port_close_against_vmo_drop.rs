@@ -10,12 +10,12 @@
 #![cfg(loom)]
 
 use upager::sync::Arc;
-use upager_verify::race::{Bounds, explore, leave};
+use upager_verify::race::{Depth, explore, leave};
 use upager_verify::world::World;
 
 #[test]
 fn port_close_against_vmo_drop() {
-    explore("port close against VMO drop", Bounds::LONG, |world: World| {
+    explore("port close against VMO drop", Depth::Bounded, |world: World| {
         world.supply(0, 5).expect("attached");
         let World { platform, pager, port, vmo } = world;
         let closer = loom::thread::spawn(move || {

@@ -11,7 +11,7 @@
 use loom::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use upager::sync::Arc;
 use upager::{DirtyRange, PAGE_SIZE};
-use upager_verify::race::{Bounds, explore, explore_resizable, leave};
+use upager_verify::race::{Depth, explore, explore_resizable, leave};
 use upager_verify::world::{World, page};
 
 /// `asks` says how many pages it was told are dirty. It is in the thread that is spawned: loom finds nothing to
@@ -51,7 +51,7 @@ fn figures(world: &World) -> u64 {
 
 #[test]
 fn figures_against_end_of_a_page() {
-    explore_resizable("figures against END", Bounds { modelled: None, real: 2 }, 1, |world: World| {
+    explore_resizable("figures against END", Depth::Whole, 1, |world: World| {
         world.supply(0, 1).expect("attached");
         assert_eq!(world.write(0, 2).poll(), Some(Ok(2)));
         world.begin(0).expect("a page of the VMO");
@@ -61,7 +61,7 @@ fn figures_against_end_of_a_page() {
 
 #[test]
 fn query_against_end_of_a_page() {
-    explore("query against END", Bounds { modelled: None, real: 2 }, |world: World| {
+    explore("query against END", Depth::Whole, |world: World| {
         world.supply(0, 1).expect("attached");
         assert_eq!(world.write(0, 2).poll(), Some(Ok(2)));
         world.begin(0).expect("a page of the VMO");
@@ -71,7 +71,7 @@ fn query_against_end_of_a_page() {
 
 #[test]
 fn query_against_end_of_zeros() {
-    explore("query against END of zeros", Bounds { modelled: None, real: 2 }, |world: World| {
+    explore("query against END of zeros", Depth::Whole, |world: World| {
         world.zero(0, 1).expect("memory");
         world.begin(0).expect("a page of the VMO");
         asked_against_end(world, query);

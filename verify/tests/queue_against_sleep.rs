@@ -12,12 +12,12 @@
 //! (`sleep` checks that).
 #![cfg(loom)]
 
-use upager_verify::race::{Bounds, explore, settled};
+use upager_verify::race::{Depth, explore, settled};
 use upager_verify::world::World;
 
 #[test]
 fn queue_against_sleep() {
-    explore("queue against sleep", Bounds::TWO_THREADS, |world: World| {
+    explore("queue against sleep", Depth::Whole, |world: World| {
         let service = world.spawn(|world| settled(world.packet()));
         world.queue(1).expect("there is room");
         let service = service.join().expect("the service ends");
@@ -29,7 +29,7 @@ fn queue_against_sleep() {
 
 #[test]
 fn queue_against_leave() {
-    explore("queue against leave", Bounds::TWO_THREADS, |world: World| {
+    explore("queue against leave", Depth::Whole, |world: World| {
         let mut services = [world.packet(), world.packet()];
         for service in &mut services {
             assert_eq!(service.poll(), None);
@@ -46,7 +46,7 @@ fn queue_against_leave() {
 
 #[test]
 fn sleep_against_sleep() {
-    explore("sleep against sleep", Bounds::TWO_THREADS, |world: World| {
+    explore("sleep against sleep", Depth::Whole, |world: World| {
         let other = world.spawn(|world| settled(world.packet()));
         let mut service = world.packet();
         assert_eq!(service.poll(), None);
@@ -66,7 +66,7 @@ fn sleep_against_sleep() {
 
 #[test]
 fn sleep_against_wake_up() {
-    explore("sleep against wake-up", Bounds::TWO_THREADS, |world: World| {
+    explore("sleep against wake-up", Depth::Whole, |world: World| {
         let mut service = world.packet();
         assert_eq!(service.poll(), None);
         let other = world.spawn(|world| settled(world.packet()));

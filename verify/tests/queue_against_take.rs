@@ -11,12 +11,12 @@
 #![cfg(loom)]
 
 use upager::Packet;
-use upager_verify::race::{Bounds, explore};
+use upager_verify::race::{Depth, explore};
 use upager_verify::world::{World, user_packet};
 
 #[test]
 fn queue_against_take() {
-    explore("queue against take", Bounds { modelled: Some(2), ..Bounds::TWO_THREADS }, |world: World| {
+    explore("queue against take", Depth::Bounded, |world: World| {
         world.queue(1).expect("there is room");
         let taker = world.spawn(|world| world.take_all());
         world.queue(2).expect("there is room");
@@ -30,7 +30,7 @@ fn queue_against_take() {
 
 #[test]
 fn queue_against_queue() {
-    explore("queue against queue", Bounds::LONG, |world: World| {
+    explore("queue against queue", Depth::Bounded, |world: World| {
         let other = world.spawn(|world| world.queue(1));
         world.queue(2).expect("there is room");
         let mut packets = world.take_all();
@@ -46,8 +46,7 @@ fn queue_against_queue() {
 /// The other one then queues, into the entry that was freed last.
 #[test]
 fn queue_against_two_takes() {
-    let bounds = Bounds { modelled: Some(1), real: 1 };
-    explore("queue against two takes", bounds, |world: World| {
+    explore("queue against two takes", Depth::Bounded, |world: World| {
         world.queue(1).expect("there is room");
         world.queue(2).expect("there is room");
         let taker = world.spawn(|world| take_one(&world));
@@ -67,8 +66,7 @@ fn queue_against_two_takes() {
 /// a third, so that nothing but that link brings the news: the other's own fence would.
 #[test]
 fn queue_against_an_old_tail() {
-    let bounds = Bounds { modelled: Some(1), real: 1 };
-    explore("queue against an old tail", bounds, |world: World| {
+    explore("queue against an old tail", Depth::Bounded, |world: World| {
         world.queue(1).expect("there is room");
         assert_eq!(world.take_all(), [user_packet(1)]);
         let other = world.spawn(|world| {

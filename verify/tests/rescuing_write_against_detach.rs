@@ -9,12 +9,12 @@
 #![cfg(loom)]
 
 use upager::{Platform, Status};
-use upager_verify::race::{Bounds, explore, settled};
+use upager_verify::race::{Depth, explore, settled};
 use upager_verify::world::World;
 
 #[test]
 fn rescuing_write_against_detach() {
-    explore("rescuing write against detach", Bounds::TWO_THREADS, |world: World| {
+    explore("rescuing write against detach", Depth::Whole, |world: World| {
         world.supply(0, 1).expect("attached");
         let guard = world.platform.pin();
         assert_eq!(world.evict(), 1);

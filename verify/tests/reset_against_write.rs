@@ -16,7 +16,7 @@
 
 use upager::VmoStatsOptions::{self, Keep, Reset};
 use upager::{DirtyRange, PAGE_SIZE};
-use upager_verify::race::{Bounds, explore, settled};
+use upager_verify::race::{Depth, explore, settled};
 use upager_verify::world::{World, page};
 
 fn race(world: World, modified_before: bool) {
@@ -38,12 +38,12 @@ fn race(world: World, modified_before: bool) {
 
 #[test]
 fn reset_against_write_to_a_vmo_that_was_modified() {
-    explore("reset against write, modified before", Bounds::TWO_THREADS, |world| race(world, true));
+    explore("reset against write, modified before", Depth::Whole, |world| race(world, true));
 }
 
 #[test]
 fn reset_against_write_to_a_vmo_that_was_not() {
-    explore("reset against write, not modified before", Bounds::TWO_THREADS, |world| race(world, false));
+    explore("reset against write, not modified before", Depth::Whole, |world| race(world, false));
 }
 
 fn told_of_a_fault(world: World, options: VmoStatsOptions) {
@@ -62,10 +62,10 @@ fn told_of_a_fault(world: World, options: VmoStatsOptions) {
 
 #[test]
 fn query_against_a_fault_for_writing() {
-    explore("query against a fault for writing", Bounds::TWO_THREADS, |world| told_of_a_fault(world, Keep));
+    explore("query against a fault for writing", Depth::Whole, |world| told_of_a_fault(world, Keep));
 }
 
 #[test]
 fn reset_against_a_fault_for_writing() {
-    explore("reset against a fault for writing", Bounds::TWO_THREADS, |world| told_of_a_fault(world, Reset));
+    explore("reset against a fault for writing", Depth::Whole, |world| told_of_a_fault(world, Reset));
 }

@@ -12,12 +12,12 @@
 #![cfg(loom)]
 
 use upager::{PAGE_SIZE, Status};
-use upager_verify::race::{Bounds, explore_resizable, explore_trapping_resizable, settled};
+use upager_verify::race::{Depth, explore_resizable, explore_trapping_resizable, settled};
 use upager_verify::world::{Waiting, World};
 
 #[test]
 fn shrink_against_a_fault_that_straddles_the_end() {
-    explore_resizable("shrink against a straddling fault", Bounds::LONG, 2, |world: World| {
+    explore_resizable("shrink against a straddling fault", Depth::Bounded, 2, |world: World| {
         let reader = world.spawn(|world| settled(Waiting::fault_run(world.vmo.clone(), 0, 2)));
         world.vmo.set_size(PAGE_SIZE).expect("nobody else resizes");
         let mut read = reader.join().expect("the reader ends");
@@ -35,7 +35,7 @@ fn shrink_against_a_fault_that_straddles_the_end() {
 
 #[test]
 fn shrink_against_a_commit_that_straddles_the_end() {
-    explore_resizable("shrink against a straddling commit", Bounds::LONG, 2, |world: World| {
+    explore_resizable("shrink against a straddling commit", Depth::Bounded, 2, |world: World| {
         let commit = world.spawn(|world| settled(Waiting::commit(world.vmo.clone(), 0, 2)));
         world.vmo.set_size(PAGE_SIZE).expect("nobody else resizes");
         let mut commit = commit.join().expect("the commit ends");
@@ -54,8 +54,7 @@ fn shrink_against_a_commit_that_straddles_the_end() {
 /// supplier takes his page back, and the request goes on.
 #[test]
 fn shrink_against_a_supply_of_a_page_whose_leave_is_asked() {
-    let bounds = Bounds::LONG;
-    explore_trapping_resizable("shrink against a supply, and leave asked", bounds, 2, |world: World| {
+    explore_trapping_resizable("shrink against a supply, and leave asked", Depth::Bounded, 2, |world: World| {
         world.supply(0, 5).expect("attached");
         let writer = world.spawn(|world| {
             let write = settled(Waiting::dirty_run(world.vmo.clone(), 0, 2));
@@ -74,7 +73,7 @@ fn shrink_against_a_supply_of_a_page_whose_leave_is_asked() {
 /// The request that the shrink has met ends, and its entry is that of another, before the shrink cuts it.
 #[test]
 fn shrink_against_the_next_life_of_a_request() {
-    explore_resizable("shrink against a request's next life", Bounds::LONG, 4, |world: World| {
+    explore_resizable("shrink against a request's next life", Depth::Bounded, 4, |world: World| {
         let mut straddles = Waiting::fault_run(world.vmo.clone(), 1, 2);
         assert_eq!(straddles.poll(), None);
         let reader = world.spawn(move |world| {
@@ -103,7 +102,7 @@ fn shrink_against_the_next_life_of_a_request() {
 
 #[test]
 fn shrink_and_grow_against_a_supply() {
-    explore_resizable("shrink and grow against a supply", Bounds { modelled: None, real: 1 }, 2, |world: World| {
+    explore_resizable("shrink and grow against a supply", Depth::Whole, 2, |world: World| {
         let supplier = world.spawn(|world| world.supply(1, 5));
         world.vmo.set_size(PAGE_SIZE).expect("nobody else resizes");
         world.vmo.set_size(2 * PAGE_SIZE).expect("nobody else resizes");
@@ -117,7 +116,7 @@ fn shrink_and_grow_against_a_supply() {
 /// The second of the threads, the one that makes the zeros, may have looked at the size before.
 #[test]
 fn shrink_against_zero() {
-    explore_resizable("shrink against zero", Bounds { modelled: None, real: 1 }, 2, |world: World| {
+    explore_resizable("shrink against zero", Depth::Whole, 2, |world: World| {
         world.supply(0, 5).expect("attached");
         let shrink = world.spawn(|world| world.vmo.set_size(PAGE_SIZE));
         let zeroed = world.zero(1, 1);
@@ -133,7 +132,7 @@ fn shrink_against_zero() {
 
 #[test]
 fn two_changes_exclude_each_other() {
-    explore_resizable("resize against resize", Bounds { modelled: None, real: 1 }, 2, |world: World| {
+    explore_resizable("resize against resize", Depth::Whole, 2, |world: World| {
         let other = world.spawn(|world| world.vmo.set_size(4 * PAGE_SIZE));
         let ours = world.vmo.set_size(0);
         let theirs = other.join().expect("the other ends");

@@ -10,12 +10,12 @@
 #![cfg(loom)]
 
 use upager::Status;
-use upager_verify::race::{Bounds, explore, explore_pages};
+use upager_verify::race::{Depth, explore, explore_pages};
 use upager_verify::world::{Waiting, World};
 
 #[test]
 fn supply_against_supply() {
-    explore("supply against supply", Bounds::TWO_THREADS, |world: World| {
+    explore("supply against supply", Depth::Whole, |world: World| {
         let mut waiter = world.read(0);
         assert_eq!(waiter.poll(), None);
         let other = world.spawn(|world| {
@@ -37,7 +37,7 @@ fn supply_against_supply() {
 
 #[test]
 fn supply_of_one_page_against_supply_of_the_next() {
-    explore_pages("supply of one page against supply of the next", Bounds::TWO_THREADS, 2, |world: World| {
+    explore_pages("supply of one page against supply of the next", Depth::Whole, 2, |world: World| {
         let mut waiter = Waiting::fault_run(world.vmo.clone(), 0, 2);
         assert_eq!(waiter.poll(), None);
         let other = world.spawn(|world| world.supply(1, 6));

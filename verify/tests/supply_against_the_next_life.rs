@@ -9,13 +9,12 @@
 #![cfg(loom)]
 
 use loom::thread;
-use upager_verify::race::{Bounds, explore_pages, leave, settled};
+use upager_verify::race::{Depth, explore_pages, leave, settled};
 use upager_verify::world::World;
 
 #[test]
 fn supply_against_the_next_life() {
-    let bounds = Bounds::LONG;
-    explore_pages("supply against the next life", bounds, 2, |world: World| {
+    explore_pages("supply against the next life", Depth::Bounded, 2, |world: World| {
         let (mut first, mut other) = (world.read(0), world.read(1));
         assert_eq!((first.poll(), other.poll()), (None, None));
         assert_eq!(world.take_all().len(), 1, "of two pages"); // the queue keeps the entry of the second

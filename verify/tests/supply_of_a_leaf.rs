@@ -12,7 +12,7 @@
 #![cfg(loom)]
 
 use upager::{ByteRange, OwnedFrame, PAGE_SIZE, PageCount, Result, Status};
-use upager_verify::race::{Bounds, explore_pages, explore_resizable, settled};
+use upager_verify::race::{Depth, explore_pages, explore_resizable, settled};
 use upager_verify::world::World;
 
 /// The pages of a leaf, in a model.
@@ -31,7 +31,7 @@ fn supply_leaf(world: &World, at: u64, byte: u8) -> Result<()> {
 
 #[test]
 fn supply_of_a_leaf_against_a_lookup() {
-    explore_pages("supply of a leaf against a lookup", Bounds::TWO_THREADS, LEAF, |world: World| {
+    explore_pages("supply of a leaf against a lookup", Depth::Whole, LEAF, |world: World| {
         let supplier = world.spawn(|world| supply_leaf(&world, 0, 5));
         match world.look_up(1) {
             None => {}
@@ -47,7 +47,7 @@ fn supply_of_a_leaf_against_a_lookup() {
 
 #[test]
 fn supply_of_a_leaf_against_a_fault() {
-    explore_pages("supply of a leaf against a fault", Bounds { modelled: None, real: 1 }, LEAF, |world: World| {
+    explore_pages("supply of a leaf against a fault", Depth::Whole, LEAF, |world: World| {
         let reader = world.spawn(|world| settled(world.read(1)));
         supply_leaf(&world, 0, 5).expect("attached");
         let read = reader.join().expect("the reader ends");
@@ -61,7 +61,7 @@ fn supply_of_a_leaf_against_a_fault() {
 
 #[test]
 fn supply_of_a_leaf_against_supply_of_it() {
-    explore_pages("supply of a leaf against supply of it", Bounds::TWO_THREADS, LEAF, |world: World| {
+    explore_pages("supply of a leaf against supply of it", Depth::Whole, LEAF, |world: World| {
         let other = world.spawn(|world| supply_leaf(&world, 0, 7));
         supply_leaf(&world, 0, 5).expect("attached");
         let seen = world.look_up(0);
@@ -77,46 +77,36 @@ fn supply_of_a_leaf_against_supply_of_it() {
 /// Of one page besides, by the usual way, so that the leaf is made meanwhile.
 #[test]
 fn supply_of_a_leaf_against_supply_of_a_page() {
-    explore_pages(
-        "supply of a leaf against supply of a page",
-        Bounds { modelled: None, real: 1 },
-        LEAF,
-        |world: World| {
-            let other = world.spawn(|world| world.supply(1, 9));
-            supply_leaf(&world, 0, 5).expect("attached");
-            let seen = world.look_up(1);
-            other.join().expect("the other ends").expect("attached");
-            assert!(matches!(seen, Some(6 | 9)), "{seen:?}");
-            assert_eq!((world.look_up(0), world.look_up(1)), (Some(5), seen));
-            assert_eq!(world.platform.frames(), 2, "the frame that came second is freed");
-            assert_eq!(world.vmo.counts().resident, PageCount(LEAF));
-            world.end_of_the_world();
-        },
-    );
+    explore_pages("supply of a leaf against supply of a page", Depth::Whole, LEAF, |world: World| {
+        let other = world.spawn(|world| world.supply(1, 9));
+        supply_leaf(&world, 0, 5).expect("attached");
+        let seen = world.look_up(1);
+        other.join().expect("the other ends").expect("attached");
+        assert!(matches!(seen, Some(6 | 9)), "{seen:?}");
+        assert_eq!((world.look_up(0), world.look_up(1)), (Some(5), seen));
+        assert_eq!(world.platform.frames(), 2, "the frame that came second is freed");
+        assert_eq!(world.vmo.counts().resident, PageCount(LEAF));
+        world.end_of_the_world();
+    });
 }
 
 /// Both make the nodes above their leaves.
 #[test]
 fn supply_of_a_leaf_against_supply_of_the_next() {
-    explore_pages(
-        "supply of a leaf against supply of the next",
-        Bounds { modelled: None, real: 1 },
-        4 * LEAF,
-        |world: World| {
-            let other = world.spawn(|world| supply_leaf(&world, LEAF, 7));
-            supply_leaf(&world, 0, 5).expect("attached");
-            other.join().expect("the other ends").expect("attached");
-            let bytes = [0, 1, 2, 3].map(|page| world.look_up(page));
-            assert_eq!(bytes, [5, 6, 7, 8].map(Some));
-            assert_eq!(world.vmo.counts().resident, PageCount(2 * LEAF));
-            world.end_of_the_world();
-        },
-    );
+    explore_pages("supply of a leaf against supply of the next", Depth::Whole, 4 * LEAF, |world: World| {
+        let other = world.spawn(|world| supply_leaf(&world, LEAF, 7));
+        supply_leaf(&world, 0, 5).expect("attached");
+        other.join().expect("the other ends").expect("attached");
+        let bytes = [0, 1, 2, 3].map(|page| world.look_up(page));
+        assert_eq!(bytes, [5, 6, 7, 8].map(Some));
+        assert_eq!(world.vmo.counts().resident, PageCount(2 * LEAF));
+        world.end_of_the_world();
+    });
 }
 
 #[test]
 fn supply_of_a_leaf_against_detach() {
-    explore_pages("supply of a leaf against detach", Bounds::TWO_THREADS, LEAF, |world: World| {
+    explore_pages("supply of a leaf against detach", Depth::Whole, LEAF, |world: World| {
         let supplier = world.spawn(|world| supply_leaf(&world, 0, 5));
         world.pager.detach_vmo(&world.vmo).expect("the pager's own VMO");
         let came = supplier.join().expect("the supplier ends");
@@ -130,7 +120,7 @@ fn supply_of_a_leaf_against_detach() {
 
 #[test]
 fn supply_of_a_leaf_against_zero() {
-    explore_pages("supply of a leaf against zero", Bounds::TWO_THREADS, LEAF, |world: World| {
+    explore_pages("supply of a leaf against zero", Depth::Whole, LEAF, |world: World| {
         let zeroer = world.spawn(|world| world.zero(0, LEAF));
         supply_leaf(&world, 0, 5).expect("attached");
         zeroer.join().expect("the other ends").expect("memory");
@@ -144,7 +134,7 @@ fn supply_of_a_leaf_against_zero() {
 
 #[test]
 fn supply_of_a_leaf_against_a_shrink() {
-    explore_resizable("supply of a leaf against a shrink", Bounds { modelled: None, real: 1 }, LEAF, |world: World| {
+    explore_resizable("supply of a leaf against a shrink", Depth::Whole, LEAF, |world: World| {
         let supplier = world.spawn(|world| supply_leaf(&world, 0, 5));
         world.vmo.set_size(PAGE_SIZE).expect("nobody else resizes");
         let came = supplier.join().expect("the supplier ends");
@@ -159,7 +149,7 @@ fn supply_of_a_leaf_against_a_shrink() {
 
 #[test]
 fn supply_of_a_leaf_against_evict() {
-    explore_pages("supply of a leaf against evict", Bounds::TWO_THREADS, LEAF, |world: World| {
+    explore_pages("supply of a leaf against evict", Depth::Whole, LEAF, |world: World| {
         let evictor = world.spawn(|world| {
             world.evict();
         });

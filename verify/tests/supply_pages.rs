@@ -13,15 +13,12 @@
 #![cfg(loom)]
 
 use upager::Status;
-use upager_verify::race::{Bounds, explore, explore_pages, settled};
+use upager_verify::race::{Depth, explore, explore_pages, settled};
 use upager_verify::world::{Aux, World};
-
-/// The real epoch does much in each turn.
-const BOUNDS: Bounds = Bounds { modelled: None, real: 1 };
 
 #[test]
 fn a_reader_of_the_aux_does_not_see_what_is_written_after_the_move() {
-    explore("reader of the aux against supply and write", BOUNDS, |world: World| {
+    explore("reader of the aux against supply and write", Depth::Whole, |world: World| {
         let aux = world.aux(1);
         aux.write(0, 1).expect("memory");
         let reader = world.spawn({
@@ -41,7 +38,7 @@ fn a_reader_of_the_aux_does_not_see_what_is_written_after_the_move() {
 /// The VMO has the page already, and the aux's frame is freed.
 #[test]
 fn a_reader_of_the_aux_keeps_a_frame_that_nobody_wants() {
-    explore("reader of the aux against supply of a page that is there", BOUNDS, |world: World| {
+    explore("reader of the aux against supply of a page that is there", Depth::Whole, |world: World| {
         let aux = world.aux(1);
         aux.write(0, 1).expect("memory");
         world.supply(0, 5).expect("attached");
@@ -61,7 +58,7 @@ fn a_reader_of_the_aux_keeps_a_frame_that_nobody_wants() {
 
 #[test]
 fn what_a_writer_of_the_aux_writes_moves_with_the_page_or_stays() {
-    explore("writer of the aux against supply", BOUNDS, |world: World| {
+    explore("writer of the aux against supply", Depth::Whole, |world: World| {
         let aux = world.aux(1);
         aux.write(0, 1).expect("memory");
         let writer = world.spawn({
@@ -92,7 +89,7 @@ fn what_a_writer_of_the_aux_writes_moves_with_the_page_or_stays() {
 
 /// The page is not committed: the writer commits it, while the supply supplies zeros or the page.
 fn first_write_against_supply(name: &'static str, prepare: impl Fn(&Aux) + Send + Sync + 'static) {
-    explore(name, BOUNDS, move |world: World| {
+    explore(name, Depth::Whole, move |world: World| {
         let aux = world.aux(1);
         prepare(&aux);
         // In this order of threads: loom does not try a load after another thread's store to what it read.
@@ -127,7 +124,7 @@ fn a_write_to_a_decommitted_page_of_the_aux_moves_or_stays() {
 
 #[test]
 fn two_supplies_out_of_one_page_do_not_share_its_frame() {
-    explore_pages("supply against supply out of one page", BOUNDS, 2, |world: World| {
+    explore_pages("supply against supply out of one page", Depth::Whole, 2, |world: World| {
         let aux = world.aux(1);
         aux.write(0, 1).expect("memory");
         let other = world.spawn({
@@ -147,7 +144,7 @@ fn two_supplies_out_of_one_page_do_not_share_its_frame() {
 /// Both for one page, with somebody waiting. One gets the content, and the page is what came first.
 #[test]
 fn two_supplies_of_one_page_out_of_one_page() {
-    explore("supply against supply of one page out of one page", BOUNDS, |world: World| {
+    explore("supply against supply of one page out of one page", Depth::Whole, |world: World| {
         let aux = world.aux(1);
         aux.write(0, 1).expect("memory");
         let mut waiter = world.read(0);
@@ -170,7 +167,7 @@ fn two_supplies_of_one_page_out_of_one_page() {
 
 #[test]
 fn supply_pages_against_detach() {
-    explore("supply of pages against detach", Bounds { modelled: Some(2), ..BOUNDS }, |world: World| {
+    explore("supply of pages against detach", Depth::Bounded, |world: World| {
         let aux = world.aux(1);
         aux.write(0, 1).expect("memory");
         let mut waiter = world.read(0);
@@ -198,7 +195,7 @@ fn supply_pages_against_detach() {
 /// A thread that reads the VMO while the page moves in.
 #[test]
 fn a_moved_page_has_its_bytes() {
-    explore("supply of pages against read", BOUNDS, |world: World| {
+    explore("supply of pages against read", Depth::Whole, |world: World| {
         let aux = world.aux(1);
         aux.write(0, 1).expect("memory");
         let reader = world.spawn(|world| settled(world.read(0)));

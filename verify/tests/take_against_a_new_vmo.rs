@@ -12,12 +12,12 @@
 use std::future::Future;
 
 use upager::{Access, Command, PAGE_SIZE, Packet, PageIndex, VmoOptions};
-use upager_verify::race::{Bounds, explore};
+use upager_verify::race::{Depth, explore};
 use upager_verify::world::{KEY, World};
 
 #[test]
 fn take_against_a_new_vmo() {
-    explore("take against a new vmo", Bounds { modelled: Some(2), real: 1 }, |world: World| {
+    explore("take against a new vmo", Depth::Bounded, |world: World| {
         world.pager.detach_vmo(&world.vmo).expect("the pager's own VMO");
         let taker = world.spawn(|world| world.take());
         let mut packets = world.take();

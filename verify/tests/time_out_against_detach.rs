@@ -10,12 +10,12 @@
 #![cfg(loom)]
 
 use upager::{Command, Packet, Status};
-use upager_verify::race::{Bounds, explore};
+use upager_verify::race::{Depth, explore};
 use upager_verify::world::World;
 
 #[test]
 fn time_out_against_detach() {
-    explore("time-out against detach", Bounds::TWO_THREADS, |world: World| {
+    explore("time-out against detach", Depth::Whole, |world: World| {
         let mut waiter = world.read(0);
         assert_eq!(waiter.poll(), None);
         let watch = world.spawn(|world| world.time_out_all());

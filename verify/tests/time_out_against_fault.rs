@@ -10,12 +10,12 @@
 #![cfg(loom)]
 
 use upager::Status;
-use upager_verify::race::{Bounds, Home, explore, settled};
+use upager_verify::race::{Depth, Home, explore, settled};
 use upager_verify::world::World;
 
 #[test]
 fn time_out_against_fault() {
-    explore("time-out against fault", Bounds::TWO_THREADS, |world: World| {
+    explore("time-out against fault", Depth::Whole, |world: World| {
         let reader = world.spawn(|world| settled(world.read(0)));
         let timed_out = world.time_out_all();
         let read = reader.join().expect("the reader ends");

@@ -12,7 +12,7 @@
 #![cfg(loom)]
 
 use upager::Status;
-use upager_verify::race::{Bounds, explore};
+use upager_verify::race::{Depth, explore};
 use upager_verify::world::World;
 
 fn race(world: World, delivered: bool) {
@@ -37,10 +37,10 @@ fn race(world: World, delivered: bool) {
 
 #[test]
 fn time_out_against_supply_of_what_was_delivered() {
-    explore("time-out against supply", Bounds::TWO_THREADS, |world| race(world, true));
+    explore("time-out against supply", Depth::Whole, |world| race(world, true));
 }
 
 #[test]
 fn time_out_against_supply_of_what_was_not() {
-    explore("time-out against supply, not delivered", Bounds::TWO_THREADS, |world| race(world, false));
+    explore("time-out against supply, not delivered", Depth::Whole, |world| race(world, false));
 }

@@ -10,12 +10,12 @@
 #![cfg(loom)]
 
 use upager::Status;
-use upager_verify::race::{Bounds, explore, settled};
+use upager_verify::race::{Depth, explore, settled};
 use upager_verify::world::World;
 
 #[test]
 fn write_against_detach() {
-    explore("write against detach", Bounds::TWO_THREADS, |world: World| {
+    explore("write against detach", Depth::Whole, |world: World| {
         world.supply(0, 1).expect("attached");
         let writer = world.spawn(|world| settled(world.write(0, 3)));
         world.pager.detach_vmo(&world.vmo).expect("the pager's own VMO");

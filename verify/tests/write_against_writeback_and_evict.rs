@@ -10,12 +10,12 @@
 #![cfg(loom)]
 
 use upager::{Platform, Status};
-use upager_verify::race::{Bounds, explore, settled};
+use upager_verify::race::{Depth, explore, settled};
 use upager_verify::world::World;
 
 #[test]
 fn write_against_writeback_and_evict() {
-    explore("write against writeback and evict", Bounds::TWO_THREADS, |world: World| {
+    explore("write against writeback and evict", Depth::Whole, |world: World| {
         world.supply(0, 1).expect("attached");
         assert_eq!(world.write(0, 2).poll(), Some(Ok(2)));
         let writer = world.spawn(|world| settled(world.write(0, 3)));
@@ -39,7 +39,7 @@ fn write_against_writeback_and_evict() {
 
 #[test]
 fn write_to_a_clean_page_against_writeback_and_evict() {
-    explore("write to a clean page against writeback and evict", Bounds::TWO_THREADS, |world: World| {
+    explore("write to a clean page against writeback and evict", Depth::Whole, |world: World| {
         world.supply(0, 1).expect("attached");
         let writer = world.spawn(|world| settled(world.write(0, 3)));
         world.begin(0).expect("a page of the VMO");
@@ -74,7 +74,7 @@ fn write_against_the_service(world: &World) {
 
 #[test]
 fn write_to_a_clean_page_against_writeback() {
-    explore("write to a clean page against writeback", Bounds::TWO_THREADS, |world: World| {
+    explore("write to a clean page against writeback", Depth::Whole, |world: World| {
         world.supply(0, 1).expect("attached");
         write_against_the_service(&world);
         world.end_of_the_world();
@@ -83,7 +83,7 @@ fn write_to_a_clean_page_against_writeback() {
 
 #[test]
 fn rescuing_write_against_writeback() {
-    explore("rescuing write against writeback", Bounds { modelled: None, real: 1 }, |world: World| {
+    explore("rescuing write against writeback", Depth::Whole, |world: World| {
         world.supply(0, 1).expect("attached");
         let guard = world.platform.pin();
         assert_eq!(world.evict(), 1);
@@ -95,7 +95,7 @@ fn rescuing_write_against_writeback() {
 
 #[test]
 fn write_to_a_page_that_awaits_clean_against_writeback() {
-    explore("write to a page that awaits clean against writeback", Bounds::TWO_THREADS, |world: World| {
+    explore("write to a page that awaits clean against writeback", Depth::Whole, |world: World| {
         world.supply(0, 1).expect("attached");
         assert_eq!(world.write(0, 2).poll(), Some(Ok(2)));
         world.begin(0).expect("a page of the VMO");

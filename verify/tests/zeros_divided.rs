@@ -11,7 +11,7 @@
 #![cfg(loom)]
 
 use upager::{ByteRange, DirtyRange, PAGE_SIZE, Writeback};
-use upager_verify::race::{Bounds, explore_pages, settled};
+use upager_verify::race::{Depth, explore_pages, settled};
 use upager_verify::world::World;
 
 const PAGES: u64 = 8;
@@ -39,7 +39,7 @@ fn all_goes(world: World) {
 
 #[test]
 fn two_writes_divide_the_same_zeros() {
-    explore_pages("write against write in zeros", Bounds::LONG, PAGES, |world: World| {
+    explore_pages("write against write in zeros", Depth::Bounded, PAGES, |world: World| {
         world.zero(0, PAGES).expect("memory");
         let other = world.spawn(|world| settled(world.write(1, 2)));
         assert_eq!(world.write(0, 1).poll(), Some(Ok(1)));
@@ -52,7 +52,7 @@ fn two_writes_divide_the_same_zeros() {
 
 #[test]
 fn a_write_divides_zeros_that_are_written_back() {
-    explore_pages("write against END of zeros", Bounds { modelled: None, real: 1 }, PAGES, |world: World| {
+    explore_pages("write against END of zeros", Depth::Whole, PAGES, |world: World| {
         world.zero(0, PAGES).expect("memory");
         world.pager.writeback_begin(&world.vmo, ALL, Writeback::ZeroRanges).expect("memory");
         let writer = world.spawn(|world| settled(world.write(0, 1)));
@@ -71,7 +71,7 @@ fn a_write_divides_zeros_that_are_written_back() {
 
 #[test]
 fn zeros_are_made_where_one_is_written() {
-    explore_pages("write against zero", Bounds { modelled: None, real: 1 }, PAGES, |world: World| {
+    explore_pages("write against zero", Depth::Whole, PAGES, |world: World| {
         world.zero(0, PAGES).expect("memory");
         let zeroer = world.spawn(|world| world.zero(0, PAGES));
         assert_eq!(world.write(0, 1).poll(), Some(Ok(1)));

@@ -17,7 +17,7 @@ fn main() -> std::process::ExitCode {
 #[cfg(loom)]
 #[allow(clippy::trivially_copy_pass_by_ref)] // as in the library
 mod explore {
-    use std::collections::{BTreeMap, HashMap};
+    use std::collections::{BTreeMap, HashMap, HashSet};
     use std::process::ExitCode;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
@@ -52,7 +52,7 @@ mod explore {
         #[arg(long, default_value_t = 4)]
         bound: usize,
         /// A file that names cells, one a line, which are known to take longer: they are explored
-        /// with the bound of `--bound` at once, or with the one that stands behind the name and ` = `.
+        /// with the bound of `--bound` at once.
         #[arg(long)]
         slow: Option<std::path::PathBuf>,
         /// Explore only the cells that `--slow` names, without a bound.
@@ -119,22 +119,16 @@ mod explore {
             let by_name: HashMap<String, Cell> = cells.into_iter().map(|cell| (cell.to_string(), cell)).collect();
             cells = named.lines().filter_map(|name| by_name.get(name).copied()).collect();
         }
-        let slow = match slow_cells(&slow, args.bound) {
-            Ok(slow) => slow,
-            Err(line) => {
-                eprintln!("no bound stands behind ` = `: {line}");
-                return ExitCode::from(2);
-            }
-        };
-        let cells: Vec<Cell> =
-            cells.into_iter().filter(|cell| !args.only_slow || slow.contains_key(&cell.to_string())).collect();
+        let slow: HashSet<&str> = slow.lines().collect();
+        let is_slow = |cell: &Cell| slow.contains(cell.to_string().as_str());
+        cells.retain(|cell| !args.only_slow || is_slow(cell));
         let begun = Instant::now();
         let all = cells.len();
         let one = |at, cell: &Cell| {
             if args.announce && cell.skipped().is_none() {
                 eprintln!("exploring {cell}");
             }
-            let bound = slow.get(&cell.to_string()).copied().filter(|_| !args.only_slow);
+            let bound = if is_slow(cell) && !args.only_slow { Some(args.bound) } else { args.only_bound };
             let explored = explore(cell, &args, bound);
             if let Explored::Passed { seconds, .. } = &explored
                 && *seconds > 10.0
@@ -155,17 +149,7 @@ mod explore {
         totals(&results, begun.elapsed())
     }
 
-    /// What a list of cells that are known to take longer says: their names, and their bounds.
-    fn slow_cells(list: &str, usual: usize) -> Result<HashMap<String, usize>, &str> {
-        list.lines()
-            .map(|line| match line.split_once(" = ") {
-                None => Ok((line.to_string(), usual)),
-                Some((name, bound)) => bound.parse().map(|bound| (name.to_string(), bound)).map_err(|_| line),
-            })
-            .collect()
-    }
-
-    /// `bound`: the one that a list has for the cell.
+    /// `bound`: the one to explore with at once.
     fn explore(cell: &Cell, args: &Args, bound: Option<usize>) -> Explored {
         if let Some(reason) = cell.skipped() {
             return Explored::Skipped(reason);
@@ -174,7 +158,7 @@ mod explore {
             Err(Explored::Passed { executions, bound, .. }) => Explored::GaveUp { executions, bound },
             Ok(explored) | Err(explored) => explored,
         };
-        if let Some(bound) = bound.or(args.only_bound) {
+        if let Some(bound) = bound {
             return bounded_check(bound);
         }
         let limit = Limit {
