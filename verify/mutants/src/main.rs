@@ -51,8 +51,8 @@ struct Args {
     /// Run mutants that are on record again: those that survived or timed out, or all.
     #[arg(long, value_enum, default_value_t = Again::None)]
     again: Again,
-    /// Show each only to the models that are likely to notice it, and to some thousand executions of the others: what
-    /// they do not notice is open, and a run without this goes on with it.
+    /// Show each only to the models that are likely to notice it, to the first round of the others and to the tests:
+    /// what they do not notice is open, and a run without this goes on with it.
     #[arg(long)]
     quick: bool,
     /// Run none: report what is on record.
@@ -243,7 +243,7 @@ impl Report<'_> {
             *of_file.entry(&mutant.file).or_default().entry(name).or_default() += 1;
             let complaint = match (&run.outcome, accepted) {
                 (Outcome::Survived, false) => "survived".to_string(),
-                (Outcome::Open, false) => "not noticed by the quick models".to_string(),
+                (Outcome::Open, false) => "not noticed by the first round".to_string(),
                 (Outcome::TimedOut(model), false) => format!("timed out in {model}"),
                 (Outcome::Killed(kill), true) => format!("accepted, but killed by {}", kill.by),
                 _ => continue,

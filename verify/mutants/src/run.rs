@@ -18,48 +18,55 @@ use crate::source::Source;
 use crate::together::{self, Merged, TO_TELL};
 use crate::tree::{Fault, Tree};
 
-/// To which preemption bound the second round goes.
-const BOUND: usize = 2;
-/// A cell takes part in the second round if it has no more executions without a mistake, and more than
-/// in the first.
-const CELL_MOST: usize = 100;
-/// A race takes part in the first round if it has no more executions, and in the second likewise.
-const RACE_MOST: [usize; BOUND] = [10_000, 2_000];
-/// Races that are too long for the second round, each with the file whose mutants are shown to it besides.
-const LONG: [(&str, &str); 7] = [
-    ("request.rs", "join_against_leave_and_supply"),
-    ("trap.rs", "a_permit_is_not_taken_for_an_earlier_one"),
-    ("trap.rs", "a_clean_page_against_a_detach_and_a_read"),
-    ("wake.rs", "join_against_leave_and_supply"),
-    ("queue.rs", "queue_against_an_old_tail"),
-    ("queue.rs", "queue_against_take"),
-    ("queue.rs", "queue_against_two_takes"),
-];
-/// More executions than any of these has.
-const LONG_USUAL: usize = 100_000;
+/// What takes part in each round: to which preemption bound, and up to how many executions of a cell, and of a race,
+/// without a mistake. So a mistake that shows early is soon noticed, and each model takes part as far as it is quick.
+const ROUNDS: [(usize, usize, usize); 3] = [(1, usize::MAX - 1, 30_000), (2, 5_000, 30_000), (3, 1_000, 20_000)];
 /// A pair of calls of which one stops takes part if it has no more executions.
 const STOP_MOST: usize = 100;
 /// Fewer mutants than these are each built alone.
 const TOGETHER: usize = 4;
-/// A quick run has so many executions of cells, and of races, and the races that have no more than so many.
-const QUICK: usize = 20_000;
-const QUICK_RACE: usize = 2_000;
+/// More executions than a model has that takes part, for one of which no more is known.
+const USUAL: usize = 100_000;
 /// So many models are tried first, because they noticed other mistakes in the same place.
 const LIKELY: usize = 12;
 
 /// The models, with the executions that each has without a mistake.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// All of them, to bound 1.
-    first_cells: Vec<Measured>,
-    first_races: Vec<Measured>,
-    /// Those that are quick enough, to bound [`BOUND`].
-    second_cells: Vec<Measured>,
-    second_races: Vec<Measured>,
-    /// Those of [`LONG`], to the same bound.
-    long_races: Vec<Measured>,
+    /// To the bounds of [`ROUNDS`].
+    rounds: Vec<Round>,
     /// Pairs of calls of which one stops: each from one state.
     stops: Vec<Measured>,
+}
+
+/// Models that are explored to one bound.
+#[derive(Clone, Debug)]
+struct Round {
+    bound: usize,
+    cells: Vec<Measured>,
+    races: Vec<Measured>,
+}
+
+impl Round {
+    /// Has each model run once, without a mistake.
+    fn measure(tree: &Tree, (bound, cell, race): (usize, usize, usize), jobs: usize) -> Result<Self, Failure> {
+        let (cells, races) = (model::all_cells(tree, bound, cell, jobs)?, model::races(tree, bound, race)?);
+        Ok(Self { bound, cells, races })
+    }
+
+    fn models(&self) -> impl Iterator<Item = &Measured> {
+        self.cells.iter().chain(&self.races)
+    }
+
+    /// Leaves out what an earlier round explores as far.
+    fn leave_out(&mut self, earlier: &Self) {
+        let explored: HashMap<&str, usize> =
+            earlier.models().map(|(name, executions)| (name.as_str(), *executions)).collect();
+        let goes_further =
+            |(name, executions): &Measured| explored.get(name.as_str()).is_none_or(|before| executions > before);
+        self.cells.retain(goes_further);
+        self.races.retain(goes_further);
+    }
 }
 
 impl Plan {
@@ -73,57 +80,41 @@ impl Plan {
         }
         // Which pairs of calls there are takes a minute to find, and only the models say it.
         let calls = json!(versions.calls);
-        let before = if last["calls"] == calls { last["stops"][0].as_array().cloned() } else { None };
+        let before = if last["calls"] == calls { last["stops"].as_array().cloned() } else { None };
         let before: Vec<&str> = before.iter().flatten().filter_map(|stop| stop[0].as_str()).collect();
         eprintln!("running every model without a mistake");
         if !tree.build_races()? {
             return Err(Failure::new(format!("the races do not build:\n{}", tree.build_log())));
         }
-        let mut plan = Self {
-            first_cells: model::all_cells(tree, 1, usize::MAX - 1, jobs)?,
-            first_races: model::races(tree, 1, RACE_MOST[0])?,
-            second_cells: model::all_cells(tree, BOUND, CELL_MOST, jobs)?,
-            second_races: model::races(tree, BOUND, RACE_MOST[1])?,
-            long_races: model::race_names(tree)?
-                .into_iter()
-                .filter(|name| LONG.iter().any(|(_, race)| name.ends_with(race)))
-                .map(|name| (name, LONG_USUAL))
-                .collect(),
-            stops: Self::stops(tree, &before, jobs)?,
-        };
-        let explored: HashMap<&str, usize> =
-            plan.first_cells.iter().map(|(name, executions)| (name.as_str(), *executions)).collect();
-        plan.second_cells
-            .retain(|(name, executions)| explored.get(name.as_str()).is_none_or(|first| executions > first));
-        // Neighbours in the matrix are alike. In this order each stretch is a sample of all.
-        for cells in [&mut plan.first_cells, &mut plan.second_cells] {
-            cells.sort_by_cached_key(|(name, _)| scattered(name));
+        let mut rounds: Vec<Round> = Vec::new();
+        for limits in ROUNDS {
+            let mut round = Round::measure(tree, limits, jobs)?;
+            for earlier in &rounds {
+                round.leave_out(earlier);
+            }
+            // Neighbours in the matrix are alike. In this order each stretch is a sample of all.
+            round.cells.sort_by_cached_key(|(name, _)| scattered(name));
+            rounds.push(round);
         }
-        let value = json!({
-            "version": version,
-            "calls": calls,
-            "cells": [plan.first_cells, plan.second_cells],
-            "races": [plan.first_races, plan.second_races, plan.long_races],
-            "stops": [plan.stops],
-        });
+        let plan = Self { rounds, stops: Self::stops(tree, &before, jobs)? };
+        let rounds: Vec<_> = plan.rounds.iter().map(|round| json!([round.bound, round.cells, round.races])).collect();
+        let value = json!({ "version": version, "calls": calls, "rounds": rounds, "stops": plan.stops });
         fs::write(file, value.to_string()).map_err(|error| Failure::file(file, &error))?;
         Ok(plan)
     }
 
     fn read(value: &serde_json::Value, version: &serde_json::Value) -> Option<Self> {
-        let models = |kind: &str, round: usize| -> Option<Vec<Measured>> {
-            let all = value[kind][round].as_array()?.iter();
+        let models = |list: &serde_json::Value| -> Option<Vec<Measured>> {
+            let all = list.as_array()?.iter();
             all.map(|one| Some((one[0].as_str()?.to_string(), usize::try_from(one[1].as_u64()?).ok()?))).collect()
         };
+        let round = |round: &serde_json::Value| {
+            let bound = usize::try_from(round[0].as_u64()?).ok()?;
+            Some(Round { bound, cells: models(&round[1])?, races: models(&round[2])? })
+        };
         (value["version"] == *version).then_some(())?;
-        Some(Self {
-            first_cells: models("cells", 0)?,
-            first_races: models("races", 0)?,
-            second_cells: models("cells", 1)?,
-            second_races: models("races", 1)?,
-            long_races: models("races", 2)?,
-            stops: models("stops", 0)?,
-        })
+        let rounds = value["rounds"].as_array()?.iter().map(round).collect::<Option<_>>()?;
+        Some(Self { rounds, stops: models(&value["stops"])? })
     }
 
     /// Of each pair of calls, one state from which they stop: not the same for all, and one that leaves something to
@@ -149,41 +140,28 @@ impl Plan {
 
     /// How many models there are in each round, and how many executions they have.
     pub(crate) fn describe(&self) -> String {
-        let round = |cells: &[Measured], races: &[Measured], bound: usize| {
-            let all: usize = cells.iter().chain(races).map(|(_, executions)| executions).sum();
+        let executions = |models: &mut dyn Iterator<Item = &Measured>| models.map(|(_, all)| all).sum::<usize>();
+        let mut rounds = self.rounds.iter().map(|round| {
+            let Round { bound, cells, races } = round;
+            let all = executions(&mut round.models());
             format!("{} cells and {} races to bound {bound}, {all} executions", cells.len(), races.len())
-        };
-        format!(
-            "first {}; then {} stops, {} executions; then {}",
-            round(&self.first_cells, &self.first_races, 1),
-            self.stops.len(),
-            self.stops.iter().map(|(_, executions)| executions).sum::<usize>(),
-            round(&self.second_cells, &self.second_races, BOUND)
-        )
+        });
+        let stops = executions(&mut self.stops.iter());
+        let first = rounds.next().unwrap_or_default();
+        let others: Vec<String> = rounds.map(|round| format!("; then {round}")).collect();
+        format!("first {first}; then {} stops, {stops} executions{}", self.stops.len(), others.concat())
     }
 
     /// How many executions a model has without a mistake.
     fn usual(&self, name: &str, bound: usize) -> usize {
-        let first = self.first_cells.iter().chain(&self.first_races);
-        let second = self.second_cells.iter().chain(&self.second_races).chain(&self.long_races);
-        let mut all: Box<dyn Iterator<Item = &Measured>> = if bound == 1 { Box::new(first) } else { Box::new(second) };
-        all.find(|(found, _)| found == name).map_or(CELL_MOST, |(_, executions)| *executions)
+        let mut models = self.rounds.iter().filter(|round| round.bound == bound).flat_map(Round::models);
+        models.find(|(found, _)| found == name).map_or(USUAL, |(_, executions)| *executions)
     }
 }
 
 /// A number without a pattern, the same in every run.
 pub(crate) fn scattered(name: &str) -> u64 {
     hash::with(hash::NOTHING, name.as_bytes())
-}
-
-/// Keeps those of no more than so many executions, as many as have [`QUICK`] together.
-fn keep_quick(models: &mut Vec<Measured>, most: usize) {
-    let mut left = QUICK;
-    models.retain(|(_, executions)| {
-        let fits = *executions <= left.min(most);
-        left -= if fits { *executions } else { 0 };
-        fits
-    });
 }
 
 /// Shows one mutant to the models, in the order in which they are likely to notice it.
@@ -218,9 +196,10 @@ impl Trial<'_> {
         models.iter().filter(|(name, _)| reaches(name)).cloned().collect()
     }
 
-    fn round(&mut self, cells: &[Measured], races: &[Measured], bound: usize) -> Result<Option<Outcome>, Failure> {
-        let cells = self.that_reach(cells, bound, Model::Cell);
-        let races = self.that_reach(races, bound, Model::Race);
+    fn round(&mut self, round: &Round) -> Result<Option<Outcome>, Failure> {
+        let bound = round.bound;
+        let cells = self.that_reach(&round.cells, bound, Model::Cell);
+        let races = self.that_reach(&round.races, bound, Model::Race);
         let verdict = model::cells(self.tree, &cells, bound)?;
         if let Some(outcome) = self.heard(verdict) {
             return Ok(Some(outcome));
@@ -262,16 +241,16 @@ impl Trial<'_> {
     }
 
     fn likely(&mut self, likely: &[(Model, usize)]) -> Result<Option<Outcome>, Failure> {
-        for bound in 1..=BOUND {
-            let (mut cells, mut races) = (Vec::new(), Vec::new());
+        for (bound, ..) in ROUNDS {
+            let mut round = Round { bound, cells: Vec::new(), races: Vec::new() };
             for (model, _) in likely.iter().filter(|(_, at)| *at == bound) {
                 match model {
-                    Model::Cell(name) => cells.push((name.clone(), self.plan.usual(name, bound))),
-                    Model::Race(name) => races.push((name.clone(), self.plan.usual(name, bound))),
+                    Model::Cell(name) => round.cells.push((name.clone(), self.plan.usual(name, bound))),
+                    Model::Race(name) => round.races.push((name.clone(), self.plan.usual(name, bound))),
                     Model::Stop(_) | Model::Test(_) => {}
                 }
             }
-            if let Some(outcome) = self.round(&cells, &races, bound)? {
+            if let Some(outcome) = self.round(&round)? {
                 return Ok(Some(outcome));
             }
         }
@@ -280,24 +259,6 @@ impl Trial<'_> {
             _ => None,
         });
         self.stops(&stops.collect::<Vec<_>>())
-    }
-
-    /// Only to so many executions of the first round, and to the tests.
-    fn quickly(mut self, mutant: &Mutant) -> Result<Outcome, Failure> {
-        let plan = self.plan;
-        let mut cells = self.that_reach(&plan.first_cells, 1, Model::Cell);
-        keep_quick(&mut cells, QUICK);
-        if let Some(outcome) = self.round(&cells, &[], 1)? {
-            return Ok(outcome);
-        }
-        if !mutant.is_an_order()
-            && let Some(outcome) = self.tests()?
-        {
-            return Ok(outcome);
-        }
-        let mut races = self.that_reach(&plan.first_races, 1, Model::Race);
-        keep_quick(&mut races, QUICK_RACE);
-        Ok(self.round(&[], &races, 1)?.unwrap_or(Outcome::Open))
     }
 
     /// An accepted mutant is shown to the first round only: that it is none need not be found anew each
@@ -317,11 +278,19 @@ impl Trial<'_> {
         if let Some(outcome) = self.likely(&likely)? {
             return Ok(outcome);
         }
-        if self.quick {
-            return self.quickly(mutant);
-        }
-        if let Some(outcome) = self.round(&plan.first_cells, &plan.first_races, 1)? {
+        let (first, others) = plan.rounds.split_first().ok_or_else(|| Failure::new("no models".to_string()))?;
+        if let Some(outcome) = self.round(first)? {
             return Ok(outcome);
+        }
+        // One thread is enough to notice many a statement that is missing, but no order.
+        if !accepted
+            && !mutant.is_an_order()
+            && let Some(outcome) = self.tests()?
+        {
+            return Ok(outcome);
+        }
+        if self.quick {
+            return Ok(Outcome::Open);
         }
         // A thread that stops is a thread that is preempted, which the cells have too: what it shows besides is who
         // waits for whom, and no order.
@@ -331,22 +300,10 @@ impl Trial<'_> {
         {
             return Ok(outcome);
         }
-        if !accepted && let Some(outcome) = self.round(&plan.second_cells, &plan.second_races, BOUND)? {
-            return Ok(outcome);
-        }
-        if !accepted {
-            let about = |name: &str| LONG.iter().any(|(file, race)| *file == mutant.file && name.ends_with(race));
-            let long: Vec<Measured> = plan.long_races.iter().filter(|(name, _)| about(name)).cloned().collect();
-            if let Some(outcome) = self.round(&[], &long, BOUND)? {
+        for round in others.iter().filter(|_| !accepted) {
+            if let Some(outcome) = self.round(round)? {
                 return Ok(outcome);
             }
-        }
-        // One thread is enough to notice many a statement that is missing, but no order.
-        if !accepted
-            && !mutant.is_an_order()
-            && let Some(outcome) = self.tests()?
-        {
-            return Ok(outcome);
         }
         Ok(self.timed_out.map_or(Outcome::Survived, Outcome::TimedOut))
     }
@@ -451,16 +408,15 @@ impl Work<'_> {
     fn reached(&self, trees: &[Tree]) -> Result<Reached, Failure> {
         type Tell<'a> = Box<dyn Fn(&Tree) -> Result<Reached, Failure> + Sync + 'a>;
         let plan = self.plan;
-        let mut all: Vec<Tell<'_>> = vec![Box::new(|tree| model::reached_by_cells(tree, &plan.first_cells, 1))];
+        let mut all: Vec<Tell<'_>> = Vec::new();
         if !self.quick {
-            all.push(Box::new(|tree| model::reached_by_cells(tree, &plan.second_cells, BOUND)));
             all.push(Box::new(|tree| model::reached_by_stops(tree, &plan.stops)));
         }
-        // The long ones take as long as their mutants.
-        for (races, bound) in [(&plan.first_races, 1), (&plan.second_races, BOUND)] {
-            let races = races.iter().filter(|(_, executions)| !self.quick || (bound == 1 && *executions <= QUICK_RACE));
+        for round in plan.rounds.iter().take(if self.quick { 1 } else { ROUNDS.len() }) {
+            all.push(Box::new(|tree| model::reached_by_cells(tree, &round.cells, round.bound)));
+            let races = round.races.iter();
             all.extend(
-                races.map(|race| -> Tell<'_> { Box::new(move |tree| model::reached_by_race(tree, race, bound)) }),
+                races.map(|race| -> Tell<'_> { Box::new(move |tree| model::reached_by_race(tree, race, round.bound)) }),
             );
         }
         let reached: Mutex<Reached> = Mutex::default();
