@@ -23,7 +23,7 @@ const KINDS: [Kind; 16] = [
     Kind { name: "triples", title: "race matrix with a detach besides", count: cells },
     Kind { name: "triples-deep", title: "the same to bound 3", count: cells },
     Kind { name: "sequels", title: "race matrix after a detach", count: cells },
-    Kind { name: "sequels-deep", title: "the same to bound 2", count: cells },
+    Kind { name: "sequels-deep", title: "the same to bound 3", count: cells },
     Kind { name: "stopped", title: "a thread that stops", count: stops },
     Kind { name: "stopped-deep", title: "the same before loads too, with a preemption", count: stops },
     Kind { name: "races", title: "named races", count: races },
