@@ -49,6 +49,10 @@ pub(crate) struct Schedule {
     /// The thread that was active first
     initial_active: Option<u8>,
 
+    /// The thread that went before cannot go on, so that any other is no preemption. (One that
+    /// yields could: two of them would else go on by turns for ever.)
+    is_free: bool,
+
     /// State of each thread
     threads: [Thread; MAX_THREADS],
 
@@ -285,6 +289,7 @@ impl Path {
             let schedule_ref = self.branches.insert(Schedule {
                 preemptions: 0,
                 initial_active: None,
+                is_free: false,
                 threads: [Thread::Disabled; MAX_THREADS],
                 operations,
                 asleep,
@@ -342,11 +347,10 @@ impl Path {
             }
 
             let mut initial_active = active;
+            let before = prev.and_then(|prev| prev.get(&self.branches).active_thread_index());
 
-            if let Some(prev) = prev {
-                if initial_active != prev.get(&self.branches).active_thread_index() {
-                    initial_active = None;
-                }
+            if prev.is_some() && initial_active != before {
+                initial_active = None;
             }
 
             let preemptions = prev
@@ -362,6 +366,7 @@ impl Path {
 
             let schedule = schedule_ref.get_mut(&mut self.branches);
             schedule.initial_active = initial_active;
+            schedule.is_free = before.map_or(false, |i| schedule.threads[i as usize].is_disabled());
             schedule.preemptions = preemptions;
         }
 
@@ -584,8 +589,7 @@ impl Schedule {
                 bound
             );
 
-            // Where the thread that went before cannot go on, another is no preemption
-            if self.preemptions == bound && self.initial_active.is_some() {
+            if self.preemptions == bound && !self.is_free {
                 return;
             }
         }
