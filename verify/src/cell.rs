@@ -482,7 +482,18 @@ impl Cell {
         allowed
     }
 
+    /// In how many steps an operation is done.
     fn steps(&self, op: Op) -> usize {
+        self.parts(op) + usize::from(self.looks_first(op))
+    }
+
+    /// Whether the operation is one that looks at the size before all else, and the cell can tell: a shrink comes
+    /// after that, and then a detach before the rest.
+    fn looks_first(&self, op: Op) -> bool {
+        matches!(self.ops, Ops::Three(_)) && self.has(Op::Shrink) && matches!(op, Op::Supply | Op::Dirty)
+    }
+
+    fn parts(&self, op: Op) -> usize {
         match op {
             // The second step is the end of the grace period. In `Evicting` that is the end of the
             // guard which everyone waits for.
@@ -501,6 +512,9 @@ impl Cell {
             // The service takes until it finds nothing: what comes in between is taken too. Those who wait
             // for leave are told after the pages are dirty.
             Op::PortTake | Op::Dirty => 2,
+            // From one instant on nobody can ask. Then what is in flight fails, by this call or by whoever meets it, and
+            // COMPLETE is there. A third thread may come in between.
+            Op::Detach if matches!(self.ops, Ops::Three(_)) => 3,
             _ => 1,
         }
     }
@@ -624,6 +638,14 @@ impl SpecRun {
             spec.tell(0, 1);
             return true;
         }
+        if op == Op::Detach && step > 0 {
+            if step == 1 {
+                spec.fail_all();
+            } else {
+                spec.complete();
+            }
+            return true;
+        }
         if op == Op::Fail && step == 1 {
             if self.came[side] == Some(Ok(Came::Nothing)) && spec.size() > 0 {
                 spec.fail(0, 1, Status::Io);
@@ -636,7 +658,7 @@ impl SpecRun {
             }
             return true;
         }
-        if matches!(op, Op::Fail | Op::QueryDirty) && self.cell.steps(op) == 2 {
+        if matches!(op, Op::Fail | Op::QueryDirty) && self.cell.parts(op) == 2 {
             let came = if spec.size() == 0 { Came::Failed(Status::OutOfRange) } else { Came::Nothing };
             self.came[side] = Some(Ok(came));
             return true;
@@ -647,13 +669,13 @@ impl SpecRun {
             }
             return true;
         }
-        if op == Op::Supply && self.cell.steps(op) == 2 && spec.size() > 0 {
+        if op == Op::Supply && self.cell.parts(op) == 2 && spec.size() > 0 {
             let came = spec.place(0, BYTES[side]).map(|request| self.placed[side] = request);
             self.came[side] = Some(Ok(came.into()));
             return true;
         }
         let rescues = matches!(op, Op::Write | Op::AlwaysNeed);
-        if rescues && self.cell.steps(op) == 2 && step == 0 {
+        if rescues && self.cell.parts(op) == 2 && step == 0 {
             if spec.size() > 0 {
                 spec.rescue(0);
             }
@@ -671,12 +693,40 @@ impl SpecRun {
         false
     }
 
+    /// The look at the size that comes before all else. What comes of the call, if that is clear by it.
+    fn look(&mut self, side: usize, is_first: bool) -> Option<Came> {
+        let out = self.spec.size() == 0;
+        match self.cell.ops[side] {
+            _ if is_first => out.then_some(Came::Failed(Status::OutOfRange)),
+            // The page has gone since.
+            _ if out && self.spec.is_detached() => Some(Came::Failed(Status::BadState)),
+            Op::Supply if out => Some(Came::Nothing),
+            _ => None,
+        }
+    }
+
+    /// The number of a step without the look that comes before all else. `None`: it was that look, or what comes of
+    /// the call is clear by it.
+    fn after_the_look(&mut self, side: usize, step: usize) -> Option<usize> {
+        if !self.cell.looks_first(self.cell.ops[side]) {
+            return Some(step);
+        }
+        if step < 2
+            && self.came[side].is_none()
+            && let Some(came) = self.look(side, step == 0)
+        {
+            self.came[side] = Some(Ok(came));
+        }
+        if step == 0 || (step == 1 && self.came[side].is_some()) { None } else { Some(step - 1) }
+    }
+
     fn step(&mut self, side: usize, step: usize) {
+        let Some(step) = self.after_the_look(side, step) else { return };
+        let op = self.cell.ops[side];
         if self.part(side, step) {
             return;
         }
         let spec = &mut self.spec;
-        let op = self.cell.ops[side];
         let access = |access| match access {
             Access::Done(byte) => Ok(Came::Byte(byte)),
             Access::Failed(status) => Ok(Came::Failed(status)),
@@ -745,6 +795,10 @@ impl SpecRun {
             Op::PortTake => Ok(Came::Packets(spec.take())),
             Op::PortClose => {
                 spec.close_port();
+                Ok(Came::Nothing)
+            }
+            Op::Detach if self.cell.parts(op) > 1 => {
+                spec.begin_detach();
                 Ok(Came::Nothing)
             }
             Op::Detach => {

@@ -541,13 +541,13 @@ impl Spec {
         self.complete();
     }
 
-    fn fail_all(&mut self) {
+    pub(crate) fn fail_all(&mut self) {
         for id in self.requests.keys().copied().collect::<Vec<_>>() {
             self.end_request(id, Err(Status::BadState));
         }
     }
 
-    fn complete(&mut self) {
+    pub(crate) fn complete(&mut self) {
         if self.complete == Complete::NotYet {
             self.complete = Complete::Queued;
         }
