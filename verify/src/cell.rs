@@ -512,9 +512,8 @@ impl Cell {
             // The service takes until it finds nothing: what comes in between is taken too. Those who wait
             // for leave are told after the pages are dirty.
             Op::PortTake | Op::Dirty => 2,
-            // From one instant on nobody can ask. Then what is in flight fails, by this call or by whoever meets it, and
-            // COMPLETE is there. A third thread may come in between.
-            Op::Detach if matches!(self.ops, Ops::Three(_)) => 3,
+            // What is in flight fails for whoever looks, and then COMPLETE is there. A third thread may take in between.
+            Op::Detach if matches!(self.ops, Ops::Three(_)) => 2,
             _ => 1,
         }
     }
@@ -638,12 +637,8 @@ impl SpecRun {
             spec.tell(0, 1);
             return true;
         }
-        if op == Op::Detach && step > 0 {
-            if step == 1 {
-                spec.fail_all();
-            } else {
-                spec.complete();
-            }
+        if op == Op::Detach && step == 1 {
+            spec.complete();
             return true;
         }
         if op == Op::Fail && step == 1 {
@@ -799,6 +794,7 @@ impl SpecRun {
             }
             Op::Detach if self.cell.parts(op) > 1 => {
                 spec.begin_detach();
+                spec.fail_all();
                 Ok(Came::Nothing)
             }
             Op::Detach => {
