@@ -488,9 +488,15 @@ impl Cell {
     }
 
     /// Whether the operation is one that looks at the size before all else, and the cell can tell: a shrink comes
-    /// after that, and then a detach before the rest.
+    /// after that, and what is then looked for may have gone, or failed. Of a supply and a dirty that shows only if a
+    /// detach comes between the shrink and the rest.
     fn looks_first(&self, op: Op) -> bool {
-        matches!(self.ops, Ops::Three(_)) && self.has(Op::Shrink) && matches!(op, Op::Supply | Op::Dirty)
+        let shows = match op {
+            Op::Fail | Op::QueryDirty => true,
+            Op::Supply | Op::Dirty => matches!(self.ops, Ops::Three(_)),
+            _ => false,
+        };
+        shows && self.has(Op::Shrink)
     }
 
     fn parts(&self, op: Op) -> usize {
@@ -499,9 +505,6 @@ impl Cell {
             // guard which everyone waits for.
             Op::Evict if !self.start.is_evicting() => 2 + usize::from(self.start.traps()),
             Op::Evict | Op::Zero => 1 + usize::from(self.start.traps()),
-            // It looks at the size, and then for requests, which may have failed meanwhile, or for pages, which
-            // may have gone.
-            Op::Fail | Op::QueryDirty if self.has(Op::Shrink) => 2,
             // The page is there, and then its request is told. What is seen of the page goes on in between,
             // and a detach still fails the request.
             Op::Supply if self.ops.len() > 2 && self.start.is_requested() => 2,
@@ -641,23 +644,6 @@ impl SpecRun {
             spec.complete();
             return true;
         }
-        if op == Op::Fail && step == 1 {
-            if self.came[side] == Some(Ok(Came::Nothing)) && spec.size() > 0 {
-                spec.fail(0, 1, Status::Io);
-            }
-            return true;
-        }
-        if op == Op::QueryDirty && step == 1 {
-            if self.came[side] == Some(Ok(Came::Nothing)) {
-                self.came[side] = Some(Ok(Came::Runs(spec.dirty_runs(0, 1))));
-            }
-            return true;
-        }
-        if matches!(op, Op::Fail | Op::QueryDirty) && self.cell.parts(op) == 2 {
-            let came = if spec.size() == 0 { Came::Failed(Status::OutOfRange) } else { Came::Nothing };
-            self.came[side] = Some(Ok(came));
-            return true;
-        }
         if op == Op::Supply && step == 1 {
             if let Some(request) = self.placed[side] {
                 spec.arrived_for(request, 0);
@@ -693,9 +679,12 @@ impl SpecRun {
         let out = self.spec.size() == 0;
         match self.cell.ops[side] {
             _ if is_first => out.then_some(Came::Failed(Status::OutOfRange)),
+            _ if !out => None,
             // The page has gone since.
-            _ if out && self.spec.is_detached() => Some(Came::Failed(Status::BadState)),
-            Op::Supply if out => Some(Came::Nothing),
+            Op::Fail => Some(Came::Nothing),
+            Op::QueryDirty => Some(Came::Runs(self.spec.dirty_runs(0, 1))),
+            _ if self.spec.is_detached() => Some(Came::Failed(Status::BadState)),
+            Op::Supply => Some(Came::Nothing),
             _ => None,
         }
     }
