@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 pub(crate) fn parse(said: &str) -> Value {
     let mut races = Vec::new();
     for line in said.lines() {
-        // The harness puts a dot in front, for the test before.
-        let line = line.trim_start_matches('.');
+        // The harness puts a dot in front, for the test before, or an `i` for one that is left out.
+        let line = line.trim_start_matches(['.', 'i']);
         let Some((name, rest)) = line.strip_prefix("race ").and_then(|line| line.split_once(": ")) else { continue };
         if let Some(execution) = rest.strip_prefix("failed in execution ") {
             races.push(json!({ "name": name, "failed_in": execution.parse::<u64>().ok() }));
@@ -34,7 +34,7 @@ mod tests {
 
     #[test]
     fn a_race_is_a_line() {
-        let said = "running 2 tests\n.race a against b: 12 executions, bound 3, modelled, 0.5 s\nrace c (must fail): failed in execution 4\n";
+        let said = "running 2 tests\n.irace a against b: 12 executions, bound 3, modelled, 0.5 s\nrace c (must fail): failed in execution 4\n";
         let parsed = parse(said);
         assert_eq!(parsed["races"][0]["executions"], 12);
         assert_eq!(parsed["races"][0]["bound"], 3);
