@@ -961,8 +961,6 @@ impl State {
     }
 }
 
-// ===== impl Store =====
-
 // ===== impl FirstSeen =====
 
 impl FirstSeen {
