@@ -6,20 +6,18 @@
 //!
 //! # What is mapped when
 //!
-//! - A page is mapped for reading from a frame that was found in the pager's word, and the word is looked at
-//!   once more *after* that. If the frame has left by then, the page is unmapped again. So who takes a page out of the
-//!   word, and then out of every mapping, misses none.
+//! - A loop that is about to map pages [says so](Claim::mapping), and only then looks whether the pager's word of each still has
+//!   the frame that it found. Whoever takes a page out of its word, and then out of every mapping, first waits until no loop
+//!   says so of that page. So either the loop sees that the page has left, and does not map it; or its mapping is there
+//!   before it is taken away. After that nobody loads what the page was.
 //! - A page is mapped for writing while it is [held](upager::Vmo::hold) dirty, and while its frame counts us as
-//!   a writer, so that its place is not another frame's meanwhile. It is mapped protected first, and the protection is lifted after the
-//!   second look. Lifting maps nothing: if the page has been taken out in between, no store gets through to what it was.
+//!   a writer, so that its place is not another frame's meanwhile.
 //! - So whatever is not dirty is write-protected in every mapping, but for the moment within a BEGIN of
 //!   which [`Vmo::hold`](upager::Vmo::hold) tells.
 //!
-//! Nobody waits for a loop that is between its mapping of a page and its second look. If the page has left its word before,
-//! and has got its next content, the old one can be *loaded* through this mapping until the look takes it out. For that, the page
-//! must have been evicted, supplied and written to as bytes, or replaced by zeros, after the loop's first look, and another thread must
-//! touch it at that instant. The kernel has no call that maps a page on a condition; an eviction that waited for the
-//! loop would rule it out, and be a lock. No store is lost by it.
+//! The wait is for look-ups and system calls of one loop, which in between waits for nobody. It is what a kernel does when it
+//! waits for the other processors to forget a translation; and the call that then takes the page away takes the kernel's lock of the page
+//! table, as the loop's does. There is no call that maps a page on a condition.
 //!
 //! # The end of the addresses
 //!
@@ -33,6 +31,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64, fence};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustix::io::Errno;
@@ -48,6 +47,10 @@ use crate::space::{Hindrance, Space};
 use crate::stage::page_at;
 use crate::uffd::{Stopped, Stores, Uffd, Wake};
 
+/// How often a thread looks whether a loop has mapped a page before it sleeps in between, and how long then.
+const LOOKS: u32 = 1000;
+const NAP: Duration = Duration::from_micros(50);
+
 #[derive(Debug)]
 pub(crate) struct Region {
     /// First: what was mapped goes before what it was of.
@@ -60,6 +63,8 @@ pub(crate) struct Region {
     cuts: ArcSwap<Vec<Range<usize>>>,
     /// Pages whose mapping a loop is changing, by their number modulo 64.
     claimed: AtomicU64,
+    /// Those of them that it may be mapping at this moment.
+    mapping: AtomicU64,
     closed: AtomicBool,
     pub(crate) sequences: Sequences,
 }
@@ -94,6 +99,31 @@ impl Drop for Claim<'_> {
     fn drop(&mut self) {
         self.region.claimed.fetch_and(!self.bits, Release); // Release: our changes come before the next claim
     }
+}
+
+impl Claim<'_> {
+    /// Says that the pages may be mapped from here on, until the answer is dropped. The caller looks now whether they are still what he
+    /// found, and until the drop waits for nobody.
+    fn mapping(&self) -> MappingNow<'_> {
+        self.region.mapping.fetch_or(self.bits, Relaxed); // Relaxed: the fence orders it
+        // Pairs with the fence in `Space::unmap`: either it sees us, or we see that the page has left.
+        fence(SeqCst);
+        MappingNow(self)
+    }
+}
+
+/// Pages may be mapped at this moment: who takes them away waits for the end of that.
+struct MappingNow<'a>(&'a Claim<'a>);
+
+impl Drop for MappingNow<'_> {
+    fn drop(&mut self) {
+        self.0.region.mapping.fetch_and(!self.0.bits, Release); // Release: the mapping is there for who has waited
+    }
+}
+
+/// The bits of pages.
+const fn bits(first: PageIndex, count: u64) -> u64 {
+    if count >= 64 { u64::MAX } else { ((1 << count) - 1_u64).rotate_left((first.0 % 64) as u32) }
 }
 
 /// What became of mapping pages.
@@ -145,6 +175,7 @@ impl Region {
             first,
             cuts: ArcSwap::default(),
             claimed: AtomicU64::new(0),
+            mapping: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             sequences: Sequences::default(),
         };
@@ -225,6 +256,26 @@ impl Region {
         }
     }
 
+    /// Takes pages that have left the pager's words out of this mapping. The caller's fence comes in between.
+    pub(crate) fn take_away(&self, first: PageIndex, count: PageCount) {
+        self.wait_for_loops(bits(first, count.0));
+        self.unmap(first, count);
+    }
+
+    /// Waits until each of the pages was seen not to be mapped by a loop at that moment.
+    fn wait_for_loops(&self, mut pages: u64) {
+        for look in 0_u32.. {
+            pages &= self.mapping.load(Acquire); // Acquire: pairs with the end of `MappingNow`
+            match look {
+                _ if pages == 0 => return,
+                // About as long as the kernel takes to map some pages.
+                ..LOOKS => std::hint::spin_loop(),
+                // Not to yield: the loop may have a lower priority, and no other processor.
+                LOOKS.. => std::thread::sleep(NAP),
+            }
+        }
+    }
+
     /// Has the first store to each of the pages fault.
     pub(crate) fn protect_pages(&self, first: PageIndex, count: PageCount, stores: Stores) {
         let Some(range) = self.range(first, count) else { return };
@@ -238,7 +289,7 @@ impl Region {
 
     /// Claims pages, `None`: one of them is claimed already, or one that shares its bit.
     pub(crate) fn claim(&self, first: PageIndex, count: u64) -> Option<Claim<'_>> {
-        let bits = if count >= 64 { u64::MAX } else { ((1 << count) - 1_u64).rotate_left((first.0 % 64) as u32) };
+        let bits = bits(first, count);
         // Acquire: pairs with the end of the last claim
         let before = self.claimed.fetch_or(bits, Acquire);
         let claim = Claim { region: self, bits: bits & !before };
@@ -253,7 +304,7 @@ impl Region {
     }
 
     /// Maps those of the pages from `first` on that are there, for reading, as far as they follow one another.
-    pub(crate) fn map_for_reading(&self, _: &Claim<'_>, first: PageIndex, count: u64) -> Mapped {
+    pub(crate) fn map_for_reading(&self, claim: &Claim<'_>, first: PageIndex, count: u64) -> Mapped {
         let guard = self.vmo.platform().pin();
         let pages = first.0..(first.0 + count).min(self.first.0 + self.count().0);
         let found: Vec<Frame> = pages.map_while(|page| self.vmo.lookup(&guard, PageIndex(page))).collect();
@@ -264,17 +315,21 @@ impl Region {
         if home == 0 {
             return hindered(hindrance);
         }
-        let mapped = self.map(first, home as u64, Wake::Yes);
-        // Pairs with the fence in `Space::unmap`: either it sees our region, or we see that the page has moved.
-        fence(SeqCst);
-        // All of them, also if not all could be mapped.
-        for (n, frame) in found[..home].iter().enumerate() {
-            let page = PageIndex(first.0 + n as u64);
-            if self.vmo.lookup(&guard, page) != Some(*frame) {
-                self.unmap(page, PageCount(1));
-            }
+        #[cfg(test)]
+        tests::instant(tests::Instant::BeforeMapping);
+        let mapping = claim.mapping();
+        let stays = |page: &(u64, &Frame)| self.vmo.lookup(&guard, PageIndex(page.0)) == Some(*page.1);
+        let stay = (first.0..).zip(&found[..home]).take_while(stays).count() as u64;
+        if stay == 0 {
+            return Mapped::Busy;
         }
-        mapped.map_or_else(|why| why, |()| Mapped::Pages(home as u64))
+        #[cfg(test)]
+        tests::instant(tests::Instant::Mapping);
+        let mapped = self.map(first, stay, Wake::Yes);
+        #[cfg(test)]
+        tests::instant(tests::Instant::AfterMapping);
+        drop(mapping);
+        mapped.map_or_else(|why| why, |()| Mapped::Pages(stay))
     }
 
     /// How many pages from `first` on, of `count`, are not there.
@@ -294,7 +349,7 @@ impl Region {
     }
 
     /// Maps a page for writing, or lifts its protection. It becomes dirty by that.
-    pub(crate) fn map_for_writing(&self, _: &Claim<'_>, page: PageIndex, stopped: Stopped) -> Mapped {
+    pub(crate) fn map_for_writing(&self, claim: &Claim<'_>, page: PageIndex, stopped: Stopped) -> Mapped {
         let platform = self.vmo.platform();
         let guard = platform.pin();
         let held = match self.vmo.hold(&guard, page) {
@@ -314,22 +369,25 @@ impl Region {
         }
         #[cfg(test)]
         tests::instant(tests::Instant::BeforeMapping);
-        // Protected still: who takes the page away meanwhile may have looked for mappings already.
-        let mut mapped = if stopped == Stopped::Protected { Ok(()) } else { self.map(page, 1, Wake::No) };
-        #[cfg(test)]
-        tests::instant(tests::Instant::AfterMapping);
-        fence(SeqCst); // as in `map_for_reading`
-        if self.vmo.lookup(&guard, page) != Some(frame) {
-            self.unmap(page, PageCount(1));
-        } else if mapped.is_ok() {
-            // Who takes it away from here on finds the mapping, and nobody but us maps it again. So
-            // either this comes first, and the stores before it is taken away; or it finds no page.
-            mapped = self.lift(page);
-        }
+        let mapping = claim.mapping();
+        let mapped = if self.vmo.lookup(&guard, page) == Some(frame) {
+            #[cfg(test)]
+            tests::instant(tests::Instant::Mapping);
+            let mapped = if stopped == Stopped::Protected { Ok(()) } else { self.map(page, 1, Wake::No) };
+            let lifted = mapped.and_then(|()| self.lift(page));
+            #[cfg(test)]
+            tests::instant(tests::Instant::AfterMapping);
+            lifted
+        } else {
+            Err(Mapped::Busy)
+        };
+        drop(mapping);
         record.end_write();
         // Only now the thread goes on: a writeback that it begins after its store is not to find the page held.
         drop(held);
-        self.wake(page, 1);
+        if mapped != Err(Mapped::Busy) {
+            self.wake(page, 1);
+        }
         mapped.map_or_else(|why| why, |()| Mapped::Pages(1))
     }
 
@@ -450,14 +508,16 @@ mod tests {
     use upager::{ByteOffset, ByteRange, OwnedFrame, PAGE_SIZE, Pager, Port, VmoOptions, block_on};
 
     use super::*;
-    use crate::{Mapper, Protection};
+    use crate::{Mapper, Mapping, Protection};
 
     /// Where a thread that maps a page may be stopped.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     pub(super) enum Instant {
         /// It has found the page's frame.
         BeforeMapping,
-        /// The page is mapped, and it has not looked again.
+        /// It has said that it may map the page, and the page still has the frame.
+        Mapping,
+        /// The page is mapped, and it still says so.
         AfterMapping,
     }
 
@@ -471,48 +531,98 @@ mod tests {
         HOOK.with_borrow_mut(|hook| hook.iter_mut().for_each(|hook| hook(at)));
     }
 
-    #[test]
-    fn a_store_to_a_page_that_is_being_replaced_by_zeros_is_not_lost() {
-        let Ok(mapper) = Mapper::new() else { return println!("skipped: no userfaultfd here") };
-        let platform = Arc::new(LinuxPlatform::new());
-        let (pager, port) = (Pager::new(platform.clone()), Port::new(platform.clone()));
-        let vmo = Arc::new(pager.create_vmo(&port, 1, VmoOptions::NONE, PAGE_SIZE).unwrap());
-        let page = ByteRange::new(0, PAGE_SIZE);
-        let frame = OwnedFrame::new(&*platform).unwrap();
-        frame.write(0, &[9; PAGE]).unwrap();
-        pager.supply_frames(&vmo, page, [frame]).unwrap();
-        let mapping = Arc::new(mapper.map(&vmo, page, Protection::ReadWrite).unwrap());
-        let region = mapper.shared().regions.load()[0].clone();
+    /// A page of nines that is not mapped yet, and the mapping that it is to be in.
+    struct Nines {
+        mapper: Mapper,
+        vmo: Arc<Vmo<LinuxPlatform>>,
+        mapping: Arc<Mapping>,
+        _pager: Pager<LinuxPlatform>,
+    }
 
-        let (stored, thread) = (Arc::new(AtomicBool::new(false)), Arc::new(std::sync::Mutex::new(None)));
-        let (of, handle) = (vmo.clone(), thread.clone());
-        let hook: Hook = Box::new(move |at| match at {
-            Instant::BeforeMapping => block_on(of.zero(page)).unwrap(),
-            Instant::AfterMapping => {
-                let (mapping, stored, done) = (mapping.clone(), stored.clone(), stored.clone());
-                *handle.lock().unwrap() = Some(thread::spawn(move || {
-                    // SAFETY: a word within the mapping, which lives.
-                    unsafe { mapping.as_ptr().add(64).write_volatile(77) };
-                    stored.store(true, SeqCst);
-                }));
-                // It either goes through now, or waits for us to be done.
-                for _ in 0..50 {
-                    if done.load(SeqCst) {
-                        break;
-                    }
-                    thread::sleep(Duration::from_millis(1));
+    const ALL: ByteRange = ByteRange::new(0, PAGE_SIZE);
+
+    impl Nines {
+        /// `None`: there is no userfaultfd here.
+        fn new() -> Option<Self> {
+            let Ok(mapper) = Mapper::new() else {
+                println!("skipped: no userfaultfd here");
+                return None;
+            };
+            let platform = Arc::new(LinuxPlatform::new());
+            let (pager, port) = (Pager::new(platform.clone()), Port::new(platform.clone()));
+            let vmo = Arc::new(pager.create_vmo(&port, 1, VmoOptions::NONE, PAGE_SIZE).unwrap());
+            let frame = OwnedFrame::new(&*platform).unwrap();
+            frame.write(0, &[9; PAGE]).unwrap();
+            pager.supply_frames(&vmo, ALL, [frame]).unwrap();
+            let mapping = Arc::new(mapper.map(&vmo, ALL, Protection::ReadWrite).unwrap());
+            Some(Self { mapper, vmo, mapping, _pager: pager })
+        }
+
+        /// Maps it, for one whose access has stopped so. The `hook` is called at each instant.
+        fn map(&self, stopped: Stopped, hook: impl FnMut(Instant) + 'static) -> Mapped {
+            let region = self.mapper.shared().regions.load()[0].clone();
+            HOOK.set(Some(Box::new(hook)));
+            let claim = region.claim(PageIndex(0), 1).unwrap();
+            let became = match stopped {
+                Stopped::Reading => region.map_for_reading(&claim, PageIndex(0), 1),
+                stopped => region.map_for_writing(&claim, PageIndex(0), stopped),
+            };
+            HOOK.set(None);
+            became
+        }
+    }
+
+    fn load(mapping: &Mapping, at: usize) -> u8 {
+        // SAFETY: a byte within the mapping, which lives.
+        unsafe { mapping.as_ptr().add(at).read_volatile() }
+    }
+
+    #[test]
+    fn a_page_that_has_left_is_not_mapped() {
+        for stopped in [Stopped::Reading, Stopped::Writing, Stopped::Protected] {
+            let Some(nines) = Nines::new() else { return };
+            let vmo = nines.vmo.clone();
+            let became = nines.map(stopped, move |at| match at {
+                Instant::BeforeMapping => block_on(vmo.zero(ALL)).unwrap(),
+                Instant::Mapping | Instant::AfterMapping => panic!("{at:?}, {stopped:?}"),
+            });
+            assert_eq!(became, Mapped::Busy, "{stopped:?}");
+            assert_eq!(load(&nines.mapping, 64), 0, "{stopped:?}");
+        }
+    }
+
+    /// If it were not waited for, the load would find nines, and the store would be lost.
+    #[test]
+    fn zeros_wait_for_a_loop_that_maps_what_they_replace() {
+        for stopped in [Stopped::Reading, Stopped::Writing] {
+            let Some(nines) = Nines::new() else { return };
+            let (zeroed, mut thread) = (Arc::new(AtomicBool::new(false)), None);
+            let (send, threads) = std::sync::mpsc::channel();
+            let (vmo, mapping) = (nines.vmo.clone(), nines.mapping.clone());
+            let became = nines.map(stopped, move |at| match at {
+                Instant::BeforeMapping => {}
+                Instant::Mapping => {
+                    let (vmo, mapping, zeroed) = (vmo.clone(), mapping.clone(), zeroed.clone());
+                    thread = Some(thread::spawn(move || {
+                        block_on(vmo.zero(ALL)).unwrap();
+                        zeroed.store(true, SeqCst);
+                        let loaded = load(&mapping, 64);
+                        // SAFETY: as in `load`.
+                        unsafe { mapping.as_ptr().add(64).write_volatile(77) };
+                        loaded
+                    }));
                 }
-            }
-        });
-        HOOK.set(Some(hook));
-        let claim = region.claim(PageIndex(0), 1).unwrap();
-        let became = region.map_for_writing(&claim, PageIndex(0), Stopped::Writing);
-        HOOK.set(None);
-        drop(claim);
-        assert_eq!(became, Mapped::Pages(1));
-        thread.lock().unwrap().take().unwrap().join().unwrap();
-        let mut bytes = [1; PAGE];
-        block_on(vmo.read(ByteOffset(0), &mut bytes)).unwrap();
-        assert_eq!((bytes[63], bytes[64], bytes[65]), (0, 77, 0));
+                Instant::AfterMapping => {
+                    thread::sleep(Duration::from_millis(20)); // it would be done by now
+                    assert!(!zeroed.load(SeqCst), "{stopped:?}");
+                    send.send(thread.take().unwrap()).unwrap();
+                }
+            });
+            assert_eq!(became, Mapped::Pages(1), "{stopped:?}");
+            assert_eq!(threads.recv().unwrap().join().unwrap(), 0, "{stopped:?}");
+            let mut bytes = [1; PAGE];
+            block_on(nines.vmo.read(ByteOffset(0), &mut bytes)).unwrap();
+            assert_eq!((bytes[63], bytes[64], bytes[65]), (0, 77, 0), "{stopped:?}");
+        }
     }
 }

@@ -41,7 +41,7 @@
 //! at once, and the frame gets into the page's word after that, or not, if that has another content by then. Until this is
 //! known the frame counts as *arriving*, and is not deposed: rule 2 does not hold for it.
 //!
-//! Nobody waits here. A claim that meets another thread's claim, or its punching, is refused and tried again by
+//! Nobody waits for a place. A claim that meets another thread's claim, or its punching, is refused and tried again by
 //! whoever needs the page mapped; bytes are read and written through the pager all the while.
 
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -249,10 +249,10 @@ impl Space {
 
     /// Takes pages out of every mapping. Their bytes stay.
     pub(crate) fn unmap(&self, first: PageIndex, count: PageCount) {
-        // Pairs with the fence in `Region::map_for_reading`: either we see its region, or it sees that the page has moved.
+        // Pairs with the fence in `Claim::mapping`: either we see its region, and it in there, or it sees that the page has left.
         fence(SeqCst);
         for region in self.regions.load().iter() {
-            region.unmap(first, count);
+            region.take_away(first, count);
         }
     }
 
