@@ -158,6 +158,18 @@ impl Scheduler {
     }
 }
 
+impl Drop for Scheduler {
+    /// Ends the idle threads. One that is dropped while it waits ends by a panic, which is printed if
+    /// another ends in the same way at that moment.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            for thread in &mut self.idle {
+                thread.resume();
+            }
+        }
+    }
+}
+
 fn spawn_thread(f: Box<dyn FnOnce()>, stack_size: Option<usize>) -> Thread {
     let body = move || {
         loop {
