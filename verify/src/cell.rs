@@ -484,7 +484,14 @@ impl Cell {
 
     /// In how many steps an operation is done.
     fn steps(&self, op: Op) -> usize {
-        self.parts(op) + usize::from(self.looks_first(op))
+        self.parts(op) + usize::from(self.looks_first(op)) + usize::from(self.drops_first(op))
+    }
+
+    /// Whether the operation is a detach of which the cell can tell that it dropped the clean page before what still
+    /// comes before it: the other two had looked whether there is a pager, one puts a page there again and the other makes that dirty.
+    /// To all others that is an eviction and then a detach.
+    fn drops_first(&self, op: Op) -> bool {
+        op == Op::Detach && matches!(self.ops, Ops::Three(_)) && self.has(Op::Supply) && self.has(Op::Dirty)
     }
 
     /// Whether the operation is one that looks at the size before all else, and the cell can tell: a shrink comes
@@ -705,8 +712,16 @@ impl SpecRun {
     }
 
     fn step(&mut self, side: usize, step: usize) {
-        let Some(step) = self.after_the_look(side, step) else { return };
+        let Some(mut step) = self.after_the_look(side, step) else { return };
         let op = self.cell.ops[side];
+        if self.cell.drops_first(op) {
+            if step == 0 {
+                self.spec.evict(0);
+                self.spec.reclaim(0);
+                return;
+            }
+            step -= 1;
+        }
         if self.part(side, step) {
             return;
         }
