@@ -325,11 +325,11 @@ impl Region {
         }
         #[cfg(test)]
         tests::instant(tests::Instant::Mapping);
-        let mapped = self.map(first, stay, Wake::Yes);
+        let mapped = self.map(first, stay, Stores::Fault, Wake::Yes);
         #[cfg(test)]
         tests::instant(tests::Instant::AfterMapping);
         drop(mapping);
-        mapped.map_or_else(|why| why, |()| Mapped::Pages(stay))
+        mapped.map_or_else(|why| why, |_| Mapped::Pages(stay))
     }
 
     /// How many pages from `first` on, of `count`, are not there.
@@ -373,11 +373,10 @@ impl Region {
         let mapped = if self.vmo.lookup(&guard, page) == Some(frame) {
             #[cfg(test)]
             tests::instant(tests::Instant::Mapping);
-            let mapped = if stopped == Stopped::Protected { Ok(()) } else { self.map(page, 1, Wake::No) };
-            let lifted = mapped.and_then(|()| self.lift(page));
+            let mapped = self.let_stores_through(page, stopped);
             #[cfg(test)]
             tests::instant(tests::Instant::AfterMapping);
-            lifted
+            mapped
         } else {
             Err(Mapped::Busy)
         };
@@ -417,17 +416,27 @@ impl Region {
         self.space.bring_home(self.vmo.platform().frames(), guard, &self.vmo, first, found)
     }
 
-    /// Maps pages that are home, write-protected. Those that are mapped already stay as they are.
-    fn map(&self, first: PageIndex, count: u64, wake: Wake) -> Result<(), Mapped> {
+    /// Maps a page that is home for writing, or lifts its protection if it is mapped. Wakes nobody.
+    fn let_stores_through(&self, page: PageIndex, stopped: Stopped) -> Result<(), Mapped> {
+        if stopped != Stopped::Protected && self.map(page, 1, Stores::GoThrough, Wake::No)? {
+            return Ok(());
+        }
+        self.lift(page)
+    }
+
+    /// Maps pages that are home. Those that are mapped already stay as they are. False: some were.
+    fn map(&self, first: PageIndex, count: u64, stores: Stores, wake: Wake) -> Result<bool, Mapped> {
+        let mut all_new = true;
         let mut at = self.address_of(first);
         let end = at + count as usize * PAGE;
         let mut together = end - at;
         while at < end {
-            match self.uffd.map(&(at..end.min(at + together)), Stores::Fault, wake) {
+            match self.uffd.map(&(at..end.min(at + together)), stores, wake) {
                 Ok(bytes) => at += bytes,
                 // The kernel maps no pages together of which some are protected otherwise.
                 Err(Errno::NOENT) if together > PAGE && !self.is_closed() => together = PAGE,
                 Err(Errno::EXIST) => {
+                    all_new = false;
                     if wake == Wake::Yes {
                         self.uffd.wake(&page_at(at));
                     }
@@ -440,7 +449,7 @@ impl Region {
                 }
             }
         }
-        Ok(())
+        Ok(all_new)
     }
 
     /// Gives write access back to a page that may be mapped. Wakes nobody.
