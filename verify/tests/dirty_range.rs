@@ -223,7 +223,6 @@ fn dirty_of_an_evicting_page_and_an_absent_one_against_detach() {
 
 /// Who waits for a permit that a shrink refuses is woken by that: its opener does not know of him.
 #[test]
-#[cfg_attr(crossbeam_loom, ignore = "47,120 executions without a preemption")]
 fn dirty_range_against_a_writer_and_a_shrink() {
     explore_trapping_resizable("dirty range against a writer and a shrink", Depth::Bounded, 2, |world: World| {
         two_clean_pages(&world);
