@@ -383,15 +383,13 @@ impl<T: Numeric> Atomic<T> {
 
             trace!(state = ?self.state, ?success, ?failure, "Atomic::rmw");
 
-            state
-                .rmw(
-                    &mut execution.threads,
-                    index,
-                    location,
-                    success,
-                    failure,
-                    |num| f(T::from_u64(num)).map(T::into_u64),
-                )
+            let prev = state.stores[index].value;
+            let next = f(T::from_u64(prev)).map(T::into_u64);
+            execution.settle(next.is_err());
+
+            self.state
+                .get_mut(&mut execution.objects)
+                .rmw(&mut execution.threads, index, location, success, failure, next)
                 .map(T::from_u64)
         })
     }
@@ -574,7 +572,7 @@ impl State {
         location: Location,
         success: Ordering,
         failure: Ordering,
-        f: impl FnOnce(u64) -> Result<u64, E>,
+        next: Result<u64, E>,
     ) -> Result<u64, E> {
         self.loaded_locations.track(location, threads);
 
@@ -589,7 +587,7 @@ impl State {
 
         let prev = self.stores[index].value;
 
-        match f(prev) {
+        match next {
             Ok(next) => {
                 self.stored_locations.track(location, threads);
                 // Track a store operation happened

@@ -1,5 +1,6 @@
 use crate::rt::alloc::Allocation;
-use crate::rt::{atomic, lazy_static, object, thread, Path, MAX_THREADS};
+use crate::rt::object::Operation;
+use crate::rt::{atomic, lazy_static, object, thread, Access, Path, MAX_THREADS};
 
 use std::collections::HashMap;
 use std::fmt;
@@ -155,7 +156,9 @@ impl Execution {
         for (th_id, th) in self.threads.iter() {
             let operation = match th.operation {
                 Some(operation)
-                    if !self.path.is_double() && self.objects.may_race(operation) =>
+                    if !self.path.is_double()
+                        && self.objects.may_race(operation)
+                        && !self.is_settled_later(operation) =>
                 {
                     operation
                 }
@@ -252,20 +255,13 @@ impl Execution {
         }
 
         // TODO: refactor
-        if let Some(operation) = self.threads.active().operation {
-            let threads = &mut self.threads;
-            let th_id = threads.active_id();
+        let operation = self.threads.active().operation;
+        self.threads.active_mut().dpor_before = self.threads.active().dpor_vv;
 
-            threads.active_mut().dpor_before = threads.active().dpor_vv;
-
-            self.objects.each_dependent_access(operation, |access| {
-                threads.active_mut().dpor_vv.join(access.version());
-            });
-
-            threads.active_mut().dpor_vv[th_id] += 1;
-
-            self.objects
-                .set_last_access(operation, th_id, path_id, &threads.active().dpor_vv);
+        if operation.map_or(false, |operation| operation.may_fail()) {
+            self.threads.active_mut().unsettled = operation.map(|operation| (operation, path_id));
+        } else {
+            self.settle_active(operation, path_id, false);
         }
 
         // Reactivate yielded threads, but only if the current active thread is
@@ -281,6 +277,70 @@ impl Execution {
         }
 
         curr_thread != self.threads.active_id()
+    }
+
+    /// Whether the races of an operation are looked for when it is done, and not while it is to come.
+    ///
+    /// With a bound that is too late: an order may be within it from here on only. What blocks
+    /// is done when nothing is in its way any more.
+    fn is_settled_later(&self, operation: Operation) -> bool {
+        !self.path.is_bounded() && !self.objects.may_block(operation)
+    }
+
+    /// Settles the active thread's operation that has just been done, if only that shows what it
+    /// was. One that has failed was a load.
+    pub(super) fn settle(&mut self, has_failed: bool) {
+        if let Some((operation, path_id)) = self.threads.active_mut().unsettled.take() {
+            let is_load = has_failed && !self.path.is_bounded();
+            let operation = if is_load { operation.failed() } else { operation };
+
+            self.settle_active(Some(operation), path_id, is_load);
+        }
+    }
+
+    /// Notes that the active thread's operation comes after those that it depends on, and has the
+    /// orders be explored in which it comes before one of them.
+    fn settle_active(&mut self, operation: Option<Operation>, path_id: usize, has_failed: bool) {
+        let th_id = self.threads.active_id();
+        let before = self.threads.active().dpor_before;
+        let mut version = before;
+
+        if let Some(operation) = operation {
+            self.objects
+                .each_dependent_access(operation, |access| version.join(access.version()));
+        }
+
+        version[th_id] += 1;
+        self.threads.active_mut().dpor_vv = version;
+        self.path.settle(path_id, operation, has_failed, &version);
+
+        let operation = match operation {
+            Some(operation) => operation,
+            None => return,
+        };
+
+        if self.is_settled_later(operation) && !self.path.is_double() && !self.path.is_repeated(path_id) {
+            let mut accesses = Vec::new();
+
+            self.objects.each_dependent_access(operation, |access| {
+                if !access.happens_before(&before) {
+                    accesses.push(access);
+                }
+            });
+
+            for access in &accesses {
+                // One that comes before another of them could not come after it only
+                let is_last = |other: &&Access| {
+                    other.path_id() == access.path_id() || !access.happens_before(other.version())
+                };
+
+                if accesses.iter().all(is_last) {
+                    self.path.reverse(access.path_id(), path_id, th_id, &version);
+                }
+            }
+        }
+
+        self.objects.set_last_access(operation, th_id, path_id, &version);
     }
 
     /// Panics if any leaks were detected

@@ -219,7 +219,11 @@ impl<T> Store<T> {
 impl Store {
     /// Calls `f` with the last accesses that the operation depends on. All that it depends on
     /// happened before them, or was by the same thread.
-    pub(super) fn each_dependent_access(&self, operation: Operation, mut f: impl FnMut(&Access)) {
+    pub(super) fn each_dependent_access<'a>(
+        &'a self,
+        operation: Operation,
+        mut f: impl FnMut(&'a Access),
+    ) {
         match &self.entries[operation.obj.index] {
             Entry::Arc(entry) => entry
                 .dependent_accesses(operation.action.into())
@@ -245,6 +249,14 @@ impl Store {
                 obj, operation.obj
             ),
         }
+    }
+
+    /// Whether an operation may have to wait for others.
+    pub(super) fn may_block(&self, operation: Operation) -> bool {
+        !matches!(
+            &self.entries[operation.obj.index],
+            Entry::Arc(_) | Entry::Atomic(_) | Entry::Grace(_) | Entry::Fences(_)
+        )
     }
 
     /// Whether an operation may race with those that it depends on. The end of a thread and its
@@ -463,6 +475,19 @@ impl Operation {
 
     pub(super) fn location(&self) -> Location {
         self.location
+    }
+
+    /// Whether it changes something only if that is as it expects.
+    pub(super) fn may_fail(&self) -> bool {
+        self.action == Action::Atomic(rt::atomic::Action::Rmw)
+    }
+
+    /// What it was if it has failed.
+    pub(super) fn failed(self) -> Operation {
+        Operation {
+            action: Action::Atomic(rt::atomic::Action::Load),
+            ..self
+        }
     }
 }
 

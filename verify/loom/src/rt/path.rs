@@ -1,5 +1,5 @@
 use crate::rt::object::Operation;
-use crate::rt::{execution, object, thread, MAX_ATOMIC_HISTORY, MAX_THREADS};
+use crate::rt::{execution, object, thread, VersionVec, MAX_ATOMIC_HISTORY, MAX_THREADS};
 
 #[cfg(feature = "checkpoint")]
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,9 @@ pub(crate) struct Path {
     /// In order to perform an exhaustive search, the execution is seeded with a
     /// set of branches.
     pos: usize,
+
+    /// How many branches there were when the execution started.
+    seeded: usize,
 
     /// List of all branches in the execution.
     ///
@@ -59,6 +62,16 @@ pub(crate) struct Schedule {
     /// What each thread does next
     #[cfg_attr(feature = "checkpoint", serde(skip))]
     operations: [Option<Operation>; MAX_THREADS],
+
+    /// What it was when it was done last, if only that showed it
+    #[cfg_attr(feature = "checkpoint", serde(skip))]
+    done: [Option<Operation>; MAX_THREADS],
+
+    /// Whether it has changed anything, by any of the values that it could find
+    changes: [bool; MAX_THREADS],
+
+    /// What comes before what the active thread does, and that itself, for the DPOR algorithm
+    version: VersionVec,
 
     /// The threads whose next operation was explored before, and nothing has happened since that
     /// it depends on: whatever begins with it is another order of what has been explored.
@@ -148,6 +161,7 @@ impl Path {
         Path {
             preemption_bound,
             pos: 0,
+            seeded: 0,
             branches: object::Store::with_capacity(max_branches),
             exploring,
             skipping: false,
@@ -193,6 +207,39 @@ impl Path {
 
     pub(super) fn pos(&self) -> usize {
         self.pos
+    }
+
+    /// Returns `true` if there is a bound of preemptions.
+    pub(super) fn is_bounded(&self) -> bool {
+        self.preemption_bound.is_some()
+    }
+
+    /// Says what the operation came to that was done after a schedule branch, and what comes
+    /// before it and is it.
+    pub(super) fn settle(
+        &mut self,
+        point: usize,
+        operation: Option<Operation>,
+        has_failed: bool,
+        version: &VersionVec,
+    ) {
+        if let Some(schedule) = object::Ref::from_usize(point).downcast::<Schedule>(&self.branches) {
+            let schedule = schedule.get_mut(&mut self.branches);
+
+            if let Some(active) = schedule.active_thread_index() {
+                let active = active as usize;
+
+                schedule.version = *version;
+                schedule.done[active] = operation;
+                schedule.changes[active] |= !has_failed;
+            }
+        }
+    }
+
+    /// Returns `true` if what is done after a schedule branch has been done so in an execution before.
+    pub(super) fn is_repeated(&self, point: usize) -> bool {
+        // The last branch is another one now: the schedule, or what is read after it
+        point + 2 < self.seeded
     }
 
     /// Returns `true` if other orders of the operations are explored.
@@ -292,6 +339,9 @@ impl Path {
                 is_free: false,
                 threads: [Thread::Disabled; MAX_THREADS],
                 operations,
+                done: [None; MAX_THREADS],
+                changes: [false; MAX_THREADS],
+                version: VersionVec::new(),
                 asleep,
                 prev,
                 exploring: self.exploring,
@@ -438,11 +488,76 @@ impl Path {
         }
     }
 
+    /// Has an order be explored in which a thread's operation, with what comes before that, comes
+    /// before what was done after a schedule branch, and that after all that does not depend on it.
+    ///
+    /// Any thread may begin it whose next step there comes after no other of it. If one of them is
+    /// explored there, or is asleep, the order is had already.
+    ///
+    /// P. Abdulla, S. Aronis, B. Jonsson, K. Sagonas, "Optimal Dynamic Partial Order Reduction".
+    pub(super) fn reverse(&mut self, point: usize, end: usize, thread: thread::Id, version: &VersionVec) {
+        let thread = thread.as_usize();
+        let at = |point| object::Ref::from_usize(point).downcast::<Schedule>(&self.branches);
+
+        let schedule = match at(point) {
+            Some(schedule) => schedule.get(&self.branches),
+            None => return,
+        };
+
+        if !schedule.exploring || !schedule.threads.iter().any(Thread::is_skip) {
+            return;
+        }
+
+        let is_had = |i: usize| schedule.asleep[i] || schedule.threads[i].is_explored();
+
+        // What was done since then, but for what comes after it by necessity
+        let steps = (point + 1..end)
+            .filter_map(|point| Some(at(point)?.get(&self.branches)))
+            .filter(|step| !(schedule.version <= step.version))
+            .filter_map(|step| Some((step.active_thread_index()? as usize, step.version)));
+
+        let mut seen = [false; MAX_THREADS];
+        let mut is_first = [false; MAX_THREADS];
+        let mut earlier: Vec<VersionVec> = Vec::new();
+
+        for (i, version) in steps.chain(std::iter::once((thread, *version))) {
+            if !seen[i] {
+                seen[i] = true;
+                is_first[i] = !earlier.iter().any(|earlier| *earlier <= version);
+            }
+
+            earlier.push(version);
+        }
+
+        if (0..MAX_THREADS).any(|i| is_first[i] && is_had(i)) {
+            return;
+        }
+
+        let can_go = |i: &usize| is_first[*i] && schedule.threads[*i].is_skip();
+        let chosen = std::iter::once(thread).chain(0..MAX_THREADS).find(can_go);
+
+        if let Some(schedule) = at(point) {
+            let schedule = schedule.get_mut(&mut self.branches);
+
+            for (i, th) in schedule.threads.iter_mut().enumerate() {
+                if chosen.map_or(!schedule.asleep[i], |chosen| chosen == i) {
+                    th.explore();
+                }
+            }
+        }
+    }
+
     /// Reset the path to prepare for the next exploration of the model.
     ///
     /// This function will also trim the object store, dropping any objects that
     /// are created in pruned sections of the path.
     pub(super) fn step(&mut self) -> bool {
+        let is_next = self.next();
+        self.seeded = self.branches.len();
+        is_next
+    }
+
+    fn next(&mut self) -> bool {
         // Reset the position to zero, the path will start traversing from the
         // beginning
         self.pos = 0;
@@ -537,14 +652,15 @@ impl Path {
         let active = prev.active_thread_index().map(usize::from);
 
         // Nothing is known of what a thread does as it begins, parks or yields.
-        let done = match active.and_then(|i| prev.operations[i]) {
+        let done = match active.and_then(|i| prev.done[i].or(prev.operations[i])) {
             Some(operation) => operation,
             None => return asleep,
         };
 
         for (i, asleep) in asleep.iter_mut().enumerate() {
             let explored = prev.asleep[i] || prev.threads[i] == Thread::Visited;
-            let next = prev.operations[i];
+            let is_settled = prev.threads[i] == Thread::Visited && !prev.changes[i];
+            let next = prev.done[i].filter(|_| is_settled).or(prev.operations[i]);
 
             *asleep = explored
                 && active != Some(i)
@@ -615,6 +731,10 @@ impl Thread {
         if *self == Thread::Skip {
             *self = Thread::Pending;
         }
+    }
+
+    fn is_explored(&self) -> bool {
+        matches!(self, Thread::Active | Thread::Visited | Thread::Pending)
     }
 
     fn is_skip(&self) -> bool {

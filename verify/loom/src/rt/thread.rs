@@ -30,6 +30,10 @@ pub(crate) struct Thread {
     /// operation, in whatever order the others are.
     pub dpor_before: VersionVec,
 
+    /// An operation that is being done, and the schedule branch before it, of which only the end
+    /// shows on what it depends
+    pub(super) unsettled: Option<(Operation, usize)>,
+
     /// Version at which the thread last yielded
     pub last_yield: Option<u16>,
 
@@ -104,6 +108,7 @@ impl Thread {
             released: VersionVec::new(),
             dpor_vv: VersionVec::new(),
             dpor_before: VersionVec::new(),
+            unsettled: None,
             last_yield: None,
             yield_count: 0,
             locals: HashMap::new(),
