@@ -1,19 +1,25 @@
 //! Memory for the pager's own tables that cannot be had: each allocation that a fault or a supply
 //! makes fails once, and the call must say so and change nothing.
 //!
-//! This file has an allocator of its own, which fails on demand in the thread that demands it.
+//! This file has an allocator of its own, which fails on demand in the thread that demands it, and counts what
+//! each thread has.
 //! Creating a VMO of a pager is not in it: that shares the VMO between pager and port, and the standard
 //! library's shared pointers end the program when there is no memory.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use upager::{Access, HeapPlatform, Packet, PageCount, PageIndex, Status, Vmo};
+use upager::{Access, Event, HeapPlatform, Packet, PageCount, PageIndex, Platform, Status, Vmo, Watch, WatchLimits};
 use upager_tests::{Task, World, at, pages, read_packet};
 
 thread_local! {
     /// How many more allocations of this thread succeed before one fails. None: all succeed.
     static LEFT: Cell<Option<u64>> = const { Cell::new(None) };
+    /// Bytes that this thread has allocated, without those that it has given back.
+    static HELD: Cell<isize> = const { Cell::new(0) };
 }
 
 struct Failing;
@@ -32,11 +38,13 @@ unsafe impl GlobalAlloc for Failing {
             Some(left) => LEFT.set(Some(left - 1)),
             None => {}
         }
+        HELD.set(HELD.get() + layout.size().cast_signed());
         // SAFETY: the caller's promise is the system's.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        HELD.set(HELD.get() - layout.size().cast_signed());
         // SAFETY: as above; what we hand out is the system's.
         unsafe { System.dealloc(memory, layout) };
     }
@@ -51,7 +59,7 @@ fn with_failure<T>(nth: u64, call: impl FnOnce() -> T) -> (T, bool) {
 
 /// Warms up what a thread allocates once: its place in the epoch.
 fn warm(world: &World) {
-    drop(upager::Platform::pin(&*world.platform));
+    drop(world.platform.pin());
 }
 
 #[test]
@@ -266,4 +274,58 @@ fn a_dirty_request_and_leave_for_a_range_whose_allocation_fails_say_so_and_dirty
         }
     }
     assert!(failures > 0, "the pool never had to grow");
+}
+
+#[test]
+fn a_watch_without_memory_leaves_a_request_to_its_next_look() {
+    let limits = WatchLimits { warn_after: Some(Duration::ZERO), time_out: Some(Duration::ZERO) };
+    let mut failures = 0;
+    for nth in 0.. {
+        let world = World::new();
+        warm(&world);
+        let vmo = world.vmo(1);
+        let waiter = Task::pending(vmo.fault(PageIndex(0), Access::Read));
+        let told = Arc::new(AtomicUsize::new(0));
+        let observer = {
+            let told = told.clone();
+            move |_: &Event| {
+                told.fetch_add(1, Ordering::SeqCst);
+            }
+        };
+        let mut watch = Watch::new(&world.pager, limits, Box::new(observer));
+        let ((), failed) = with_failure(nth, || watch.look(Duration::ZERO));
+        if failed {
+            failures += 1;
+            let seen = (watch.counts().in_flight, told.load(Ordering::SeqCst), waiter.wakes());
+            assert_eq!(seen, (1, 0, 0), "allocation {nth}");
+            watch.look(Duration::ZERO);
+        }
+        assert_eq!(told.load(Ordering::SeqCst), 2, "a warning and a time-out");
+        assert_eq!(waiter.woken_with(), Err(Status::TimedOut));
+        if !failed {
+            break;
+        }
+    }
+    assert_eq!(failures, 2, "for what it remembers, and for what it tells");
+}
+
+#[test]
+fn a_watch_remembers_no_request_that_is_over() {
+    let world = World::new();
+    let vmo = world.vmo(1);
+    let mut watch = Watch::new(&world.pager, WatchLimits::default(), Box::new(|_: &Event| {}));
+    let mut after = |rounds| {
+        for _ in 0..rounds {
+            let waiter = Task::pending(vmo.fault(PageIndex(0), Access::Read));
+            assert_eq!(world.packets().len(), 1);
+            watch.look(Duration::ZERO);
+            world.pager.fail_range(&vmo, pages(0, 1), Status::Io).unwrap();
+            assert_eq!(waiter.woken_with(), Err(Status::Io));
+            world.platform.pin().flush(); // what other tests have left, not to be taken for ours
+        }
+        HELD.get()
+    };
+    let before = after(200);
+    let more = after(2000) - before;
+    assert!(more < 8192, "{more} bytes more than before, after 2000 requests");
 }

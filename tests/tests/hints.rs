@@ -435,6 +435,16 @@ fn a_page_not_needed_that_is_used_again_has_its_second_chance() {
 }
 
 #[test]
+fn dont_need_of_no_page_leaves_the_next_one_to_evict_as_it_is() {
+    let world = World::new();
+    let vmo = world.vmo(2);
+    world.supply(&vmo, 0, 2).unwrap();
+    vmo.dont_need(pages(1, 0)).unwrap();
+    assert_eq!(vmo.evict(PageCount(1), Evict::Unused), PageCount(1));
+    assert_eq!(world.resident(&vmo, 2), [1]);
+}
+
+#[test]
 fn dont_need_of_what_is_not_there_costs_what_is_there() {
     let world = World::new();
     let vmo = world.vmo((1 << 40) / PAGE_SIZE);

@@ -60,6 +60,13 @@ fn every_run_of_frees_of_an_anonymous_vmo_has_its_end() {
     assert_eq!(world.platform.frames(), PageCount(0));
 }
 
+#[test]
+fn a_frame_that_is_given_up_is_a_run_of_its_own() {
+    let world = World::on(Hooked::default());
+    drop(world.frame());
+    assert_eq!((world.platform.open_runs(), world.platform.frames()), (Runs::default(), PageCount(0)));
+}
+
 /// So many frames go to the epoch at a time: the last page of them is the one in question.
 const BATCH: u64 = 30;
 

@@ -1,6 +1,7 @@
 //! A service that does not answer: warnings, time-outs, and who hears of them.
 
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -415,6 +416,18 @@ fn an_observer_may_act_on_the_vmo() {
     let waiter = Task::pending(vmo.fault(PageIndex(0), Access::Read));
     watch.look(s(0));
     assert_eq!(waiter.woken_with(), Err(Status::BadState));
+}
+
+#[test]
+fn an_observer_that_panics_was_told_and_is_not_told_again() {
+    let world = World::new();
+    let vmo = world.vmo(1);
+    let _waiter = Task::pending(vmo.fault(PageIndex(0), Access::Read));
+    let mut watch = Watch::new(&world.pager, limits(Some(0), None), Box::new(|_: &Event| resume_unwind(Box::new(()))));
+    assert!(catch_unwind(AssertUnwindSafe(|| watch.look(s(0)))).is_err());
+    assert_eq!(watch.counts().slow, 1);
+    watch.look(s(1));
+    assert_eq!((watch.counts().slow, watch.counts().in_flight), (1, 1));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Pages that the service gives, asked for or not.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
 use upager::{Access, OwnedFrame, PageCount, PageIndex, Platform, Status, Writeback};
 use upager_tests::{Task, World, at, dirty_ranges, now, pages, pattern, read_packet};
 
@@ -216,4 +218,17 @@ fn a_write_that_was_woken_by_supply_lands_in_the_supplied_frame() {
     assert_eq!(vmo.lookup(&world.platform.pin(), PageIndex(0)), Some(number));
     assert_eq!(world.contents(&vmo, 0)[0], 7);
     assert_eq!(now(vmo.fault(PageIndex(0), Access::Write)), Ok(()));
+}
+
+/// A leaf that nobody sees yet is filled from an iterator of the service's.
+#[test]
+fn frames_of_a_service_that_panics_while_it_gives_them_are_freed() {
+    let world = World::new();
+    let vmo = world.vmo(512);
+    let frames = (0..512).map(|page| if page < 3 { world.frame() } else { resume_unwind(Box::new(page)) });
+    let supplied = catch_unwind(AssertUnwindSafe(|| world.pager.supply_frames(&vmo, pages(0, 512), frames)));
+    assert!(supplied.is_err());
+    assert_eq!((world.platform.frames(), vmo.counts().resident), (PageCount(0), PageCount(0)));
+    world.supply(&vmo, 0, 512).unwrap();
+    assert_eq!(world.contents(&vmo, 511), pattern(511));
 }

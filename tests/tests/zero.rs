@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use upager::{
     Access, ByteOffset, ByteRange, DirtyRange, PAGE_SIZE, PageCount, PageIndex, Status, Vmo, VmoOptions, Writeback,
 };
-use upager_tests::{Task, World, at, pages, read_packet};
+use upager_tests::{Task, World, at, pages, pattern, read_packet};
 
 const PAGE: usize = 4096;
 
@@ -103,6 +103,18 @@ fn supply_leaves_zeros_as_they_are() {
     world.supply(&vmo, 0, 2).unwrap();
     assert_eq!(dirty(&world, &vmo), [zeros(0, 2)]);
     world.frames_become(0);
+}
+
+/// Zeros that share a word, and no slot has been made for any of them.
+#[test]
+fn a_supply_over_zeros_gives_every_other_page_its_own_frame() {
+    let world = World::new();
+    let vmo = world.vmo(1024);
+    zero(&vmo, pages(0, 512)).unwrap();
+    world.supply(&vmo, 510, 4).unwrap();
+    assert_eq!((world.contents(&vmo, 512), world.contents(&vmo, 513)), (pattern(512), pattern(513)));
+    assert_eq!(dirty(&world, &vmo), [zeros(0, 512)]);
+    assert_eq!(world.platform.frames(), PageCount(2));
 }
 
 #[test]

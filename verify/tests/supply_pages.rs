@@ -6,7 +6,7 @@
 //! Danger: a reader of the aux returns a byte that was written through the other VMO. A writer's byte
 //! lands in a page that the other VMO owns already, or is lost between the two. A frame comes into two
 //! pages, or is freed under a reader because the VMO did not want it. A page that comes after a detach
-//! keeps its frame.
+//! keeps its frame. A page is there that is not counted, so that whoever scans passes it over.
 //!
 //! Must hold: a reader gets the byte that was there, or zero once it has moved. A writer's byte moves with
 //! the page or is in the aux. Each frame is in one page, and all are freed in the end.
@@ -203,6 +203,24 @@ fn a_moved_page_has_its_bytes() {
         let read = reader.join().expect("the reader ends");
         assert_eq!(read.now(), Some(Ok(1)));
         drop((read, aux));
+        world.end_of_the_world();
+    });
+}
+
+/// Who looks it up by its word, and then at the count that leads a scan to it.
+#[test]
+fn a_moved_page_is_counted_before_it_is_there() {
+    explore("supply of pages against counts", Depth::Whole, |world: World| {
+        let aux = world.aux(1);
+        aux.write(0, 1).expect("memory");
+        let asker = world.spawn(|world| {
+            if world.look_up(0).is_some() {
+                assert_eq!(world.vmo.counts().resident.0, 1, "the page is there and not counted");
+            }
+        });
+        world.supply_pages(0, 1, &aux, 0).expect("nobody holds it");
+        asker.join().expect("who asks ends");
+        drop(aux);
         world.end_of_the_world();
     });
 }

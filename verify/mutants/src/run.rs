@@ -231,7 +231,7 @@ impl Trial<'_> {
         if !self.tree.build_tests()? {
             return Ok(None);
         }
-        for program in [self.tree.unit_tests()?, self.tree.tests()?] {
+        for program in [self.tree.unit_tests()?, self.tree.tests()?, self.tree.allocations()?] {
             let verdict = model::tests(self.tree, &program)?;
             if let Some(outcome) = self.heard(verdict) {
                 return Ok(Some(outcome));

@@ -12,8 +12,10 @@ use crate::failure::Failure;
 
 const RACES: &str = "all_races";
 const TESTS: &str = "all_tests";
-/// Of the behaviour tests, those that are left out: they take long, or have an allocator of their own.
-const SLOW: [&str; 3] = ["allocations", "linearizability", "real_threads"];
+/// The tests that have an allocator of their own, and so a binary.
+const ALLOCATIONS: &str = "allocations";
+/// Of the behaviour tests, those that are in no binary with the others. All but the first are left out: they take long.
+const APART: [&str; 3] = [ALLOCATIONS, "linearizability", "real_threads"];
 
 /// One copy.
 #[derive(Clone, Debug)]
@@ -42,7 +44,7 @@ impl Tree {
         copy(workspace, &root)?;
         let tree = Self { desk: root.clone(), root, target: home.join(format!("target-{number}")), chosen: None };
         tree.combine("verify/tests", RACES, "#![cfg(loom)]\n", &[])?;
-        tree.combine("tests/tests", TESTS, "", &SLOW)?;
+        tree.combine("tests/tests", TESTS, "", &APART)?;
         Ok(tree)
     }
 
@@ -161,7 +163,8 @@ impl Tree {
     fn build_tests_anew(&self) -> Result<bool, Failure> {
         let target = self.target.join("tests");
         let build = |what: &[&str]| self.cargo_with(&["test", "--no-run"], what, "--cap-lints allow", &target);
-        Ok(build(&["-p", "upager-tests", "--test", TESTS])? && build(&["-p", "upager", "--lib"])?)
+        let behaviour = ["-p", "upager-tests", "--test", TESTS, "--test", ALLOCATIONS];
+        Ok(build(&behaviour)? && build(&["-p", "upager", "--lib"])?)
     }
 
     fn cargo(&self, what: &[&str], flags: &str, target: &Path) -> Result<bool, Failure> {
@@ -209,6 +212,11 @@ impl Tree {
     /// The program of the behaviour tests.
     pub(crate) fn tests(&self) -> Result<PathBuf, Failure> {
         newest(&self.target.join("tests"), TESTS)
+    }
+
+    /// The program of those tests that have an allocator of their own.
+    pub(crate) fn allocations(&self) -> Result<PathBuf, Failure> {
+        newest(&self.target.join("tests"), ALLOCATIONS)
     }
 
     /// The program of the tests of the core's own modules.
