@@ -250,13 +250,15 @@ impl Request {
 
     #[inline]
     fn pages(&self) -> PageRange {
-        let span = self.span.load(Relaxed); // Relaxed: ordered by `fate`, or by the queue's links
+        // Acquire: pairs with `set_pages`. Who was late, and reads the pages of the entry's next request, sees that
+        // the last one is over.
+        let span = self.span.load(Acquire);
         let start = span >> SPAN_START;
         PageRange { start, end: start + (span & MAX_RUN) }
     }
 
     fn set_pages(&self, start: u64, run: u64) {
-        self.span.store((start << SPAN_START) | run, Relaxed); // Relaxed: published by `fate` or the queue
+        self.span.store((start << SPAN_START) | run, Release); // Release: pairs with `pages`
     }
 
     /// Leaves at most so many pages. Two threads may do it at once, and the shorter one counts.

@@ -696,11 +696,17 @@ impl SpecRun {
         }
     }
 
-    /// The number of a step without the look that comes before all else. `None`: it was that look, or what comes of
-    /// the call is clear by it.
-    fn after_the_look(&mut self, side: usize, step: usize) -> Option<usize> {
-        if !self.cell.looks_first(self.cell.ops[side]) {
-            return Some(step);
+    /// The number of a step without what comes before all else. `None`: it was that, or what comes of the call is clear
+    /// by it.
+    fn after_the_first(&mut self, side: usize, step: usize) -> Option<usize> {
+        let op = self.cell.ops[side];
+        if self.cell.drops_first(op) && step == 0 {
+            self.spec.evict(0);
+            self.spec.reclaim(0);
+            return None;
+        }
+        if !self.cell.looks_first(op) {
+            return Some(step - usize::from(self.cell.drops_first(op)));
         }
         if step < 2
             && self.came[side].is_none()
@@ -712,16 +718,8 @@ impl SpecRun {
     }
 
     fn step(&mut self, side: usize, step: usize) {
-        let Some(mut step) = self.after_the_look(side, step) else { return };
+        let Some(step) = self.after_the_first(side, step) else { return };
         let op = self.cell.ops[side];
-        if self.cell.drops_first(op) {
-            if step == 0 {
-                self.spec.evict(0);
-                self.spec.reclaim(0);
-                return;
-            }
-            step -= 1;
-        }
         if self.part(side, step) {
             return;
         }
