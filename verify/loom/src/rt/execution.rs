@@ -279,22 +279,19 @@ impl Execution {
         curr_thread != self.threads.active_id()
     }
 
-    /// Whether the races of an operation are looked for when it is done, and not while it is to come.
-    ///
-    /// With a bound that is too late: an order may be within it from here on only. What blocks
-    /// is done when nothing is in its way any more.
+    /// Whether the races of an operation are looked for when it is done, and not while it is to come:
+    /// what blocks is done when nothing is in its way any more.
     fn is_settled_later(&self, operation: Operation) -> bool {
-        !self.path.is_bounded() && !self.objects.may_block(operation)
+        !self.objects.may_block(operation)
     }
 
     /// Settles the active thread's operation that has just been done, if only that shows what it
     /// was. One that has failed was a load.
     pub(super) fn settle(&mut self, has_failed: bool) {
         if let Some((operation, path_id)) = self.threads.active_mut().unsettled.take() {
-            let is_load = has_failed && !self.path.is_bounded();
-            let operation = if is_load { operation.failed() } else { operation };
+            let operation = if has_failed { operation.failed() } else { operation };
 
-            self.settle_active(Some(operation), path_id, is_load);
+            self.settle_active(Some(operation), path_id, has_failed);
         }
     }
 
@@ -334,7 +331,9 @@ impl Execution {
                     other.path_id() == access.path_id() || !access.happens_before(other.version())
                 };
 
-                if accesses.iter().all(is_last) {
+                if self.path.is_bounded() {
+                    self.path.backtrack(access.path_id(), th_id);
+                } else if accesses.iter().all(is_last) {
                     self.path.reverse(access.path_id(), path_id, th_id, &version);
                 }
             }
