@@ -12,8 +12,8 @@ use crate::failure::Failure;
 
 const RACES: &str = "all_races";
 const TESTS: &str = "all_tests";
-/// Of the behaviour tests, those that are left out: they take long, or have an allocator of their own.
-const SLOW: [&str; 3] = ["allocations", "linearizability", "real_threads"];
+/// Of the behaviour tests, those that are left out: they take long.
+const SLOW: [&str; 2] = ["linearizability", "real_threads"];
 
 /// One copy.
 #[derive(Clone, Debug)]
