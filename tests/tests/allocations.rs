@@ -1,25 +1,48 @@
 //! Memory for the pager's own tables that cannot be had: each allocation that a fault or a supply
-//! makes fails once, and the call must say so and change nothing.
+//! makes fails once, and the call must say so and change nothing. And memory that must be given back.
 //!
-//! This file has an allocator of its own, which fails on demand in the thread that demands it, and counts what
-//! each thread has.
+//! This file has an allocator of its own, which on demand fails, or does something else first, in the thread that
+//! demands it, and counts what each thread has.
 //! Creating a VMO of a pager is not in it: that shares the VMO between pager and port, and the standard
 //! library's shared pointers end the program when there is no memory.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use upager::{Access, Event, HeapPlatform, Packet, PageCount, PageIndex, Platform, Status, Vmo, Watch, WatchLimits};
-use upager_tests::{Task, World, at, pages, read_packet};
+use upager::{
+    Access, Collector, Event, Frame, Guard, HeapPlatform, PAGE_SIZE, Packet, PageCount, PageIndex, Pager, Platform,
+    Port, Result, Status, Vmo, VmoOptions, Watch, WatchLimits,
+};
+use upager_tests::{KEY, Task, World, at, pages, read_packet};
+
+type Interlude = Box<dyn FnOnce()>;
 
 thread_local! {
     /// How many more allocations of this thread succeed before one fails. None: all succeed.
     static LEFT: Cell<Option<u64>> = const { Cell::new(None) };
-    /// Bytes that this thread has allocated, without those that it has given back.
-    static HELD: Cell<isize> = const { Cell::new(0) };
+    /// What comes in the middle of an allocation of this thread, and how many there are before that.
+    static MIDDLE: RefCell<Option<(u64, Interlude)>> = const { RefCell::new(None) };
+    /// How many allocations this thread has made, and how many bytes it has.
+    static MADE: Cell<u64> = const { Cell::new(0) };
+    static BYTES: Cell<isize> = const { Cell::new(0) };
+}
+
+/// What is to come in the middle of this allocation.
+fn interlude() -> Option<Interlude> {
+    let next = MIDDLE.try_with(|middle| {
+        let mut middle = middle.try_borrow_mut().ok()?;
+        let (left, _) = middle.as_mut()?;
+        if *left == 0 {
+            return middle.take().map(|(_, interlude)| interlude);
+        }
+        *left -= 1;
+        None
+    });
+    next.ok().flatten()
 }
 
 struct Failing;
@@ -30,6 +53,9 @@ static ALLOCATOR: Failing = Failing;
 // SAFETY: memory comes from the system's allocator or not at all.
 unsafe impl GlobalAlloc for Failing {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if let Some(interlude) = interlude() {
+            interlude();
+        }
         match LEFT.get() {
             Some(0) => {
                 LEFT.set(None);
@@ -38,13 +64,14 @@ unsafe impl GlobalAlloc for Failing {
             Some(left) => LEFT.set(Some(left - 1)),
             None => {}
         }
-        HELD.set(HELD.get() + layout.size().cast_signed());
+        MADE.set(MADE.get() + 1);
+        BYTES.set(BYTES.get() + layout.size().cast_signed());
         // SAFETY: the caller's promise is the system's.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        HELD.set(HELD.get() - layout.size().cast_signed());
+        BYTES.set(BYTES.get() - layout.size().cast_signed());
         // SAFETY: as above; what we hand out is the system's.
         unsafe { System.dealloc(memory, layout) };
     }
@@ -57,9 +84,72 @@ fn with_failure<T>(nth: u64, call: impl FnOnce() -> T) -> (T, bool) {
     (result, LEFT.replace(None).is_none())
 }
 
+/// Makes the call, and `other` in the middle of its allocation number `nth`, as another thread may. False: it made
+/// fewer. `other` must not panic, since an allocator must not.
+fn with_another<T>(nth: u64, other: impl FnOnce() + 'static, call: impl FnOnce() -> T) -> (T, bool) {
+    MIDDLE.set(Some((nth, Box::new(other))));
+    let result = call();
+    (result, MIDDLE.take().is_none())
+}
+
+/// The heap, with an epoch of its own: so what was deferred is done by the thread that tests, and is done in the end.
+#[derive(Default)]
+struct Alone {
+    heap: HeapPlatform,
+    collector: Collector,
+}
+
+impl Platform for Alone {
+    fn pin(&self) -> Guard {
+        self.collector.register().pin()
+    }
+
+    fn allocate(&self) -> Result<Frame> {
+        self.heap.allocate()
+    }
+
+    unsafe fn free(&self, frame: Frame) {
+        // SAFETY: the caller's promise is the heap's, which allocated the frame.
+        unsafe { self.heap.free(frame) };
+    }
+
+    unsafe fn copy_out(&self, frame: Frame, offset: usize, to: &mut [u8]) {
+        // SAFETY: as above.
+        unsafe { self.heap.copy_out(frame, offset, to) };
+    }
+
+    unsafe fn copy_in(&self, frame: Frame, offset: usize, from: &[u8]) {
+        // SAFETY: as above.
+        unsafe { self.heap.copy_in(frame, offset, from) };
+    }
+}
+
+/// Lets what was retired go, until nobody but these has the platform.
+fn settle(platform: &Arc<Alone>, holders: usize) {
+    for _ in 0..1000 {
+        if Arc::strong_count(platform) == holders {
+            return;
+        }
+        platform.pin().flush();
+    }
+    panic!("{} hold the platform, not {holders}", Arc::strong_count(platform));
+}
+
+/// Makes the calls on a new pager and port, closes both, and returns how many bytes are left.
+fn left_by(calls: impl FnOnce(&Arc<Alone>, &Pager<Alone>, &Rc<Port<Alone>>)) -> isize {
+    let before = BYTES.get();
+    let platform = Arc::new(Alone::default());
+    let (pager, port) = (Pager::new(platform.clone()), Rc::new(Port::new(platform.clone())));
+    calls(&platform, &pager, &port);
+    drop((pager, port));
+    settle(&platform, 1);
+    drop(platform);
+    BYTES.get() - before
+}
+
 /// Warms up what a thread allocates once: its place in the epoch.
 fn warm(world: &World) {
-    drop(world.platform.pin());
+    drop(upager::Platform::pin(&*world.platform));
 }
 
 #[test]
@@ -277,6 +367,113 @@ fn a_dirty_request_and_leave_for_a_range_whose_allocation_fails_say_so_and_dirty
 }
 
 #[test]
+fn what_ends_gives_its_memory_back() {
+    let left = left_by(|_, pager, port| {
+        let vmo = pager.create_vmo(port, KEY, VmoOptions::NONE, 100 * PAGE_SIZE).unwrap();
+        let mut packets = [Packet::default()];
+        drop(Task::pending(port.wait(&mut packets)));
+        let _waiters: Vec<_> =
+            (0..20).map(|page| Task::pending(vmo.fault(PageIndex(2 * page), Access::Read))).collect();
+        for key in 0..20 {
+            port.queue(&Packet::user(key, [7; 32])).unwrap();
+        }
+        assert_eq!(port.take(&mut packets), 1);
+    });
+    assert_eq!(left, 0);
+}
+
+#[test]
+fn who_comes_second_with_the_same_gives_his_memory_back() {
+    for nth in 0.. {
+        let mut came = false;
+        let left = left_by(|_, _, port| {
+            let other = port.clone();
+            let queue = move || {
+                let _: Result<()> = other.queue(&Packet::user(1, [7; 32]));
+            };
+            let (queued, has_come) = with_another(nth, queue, || port.queue(&Packet::user(2, [7; 32])));
+            assert_eq!(queued, Ok(()));
+            assert_eq!(port.take(&mut [Packet::default(); 3]), if has_come { 2 } else { 1 });
+            came = has_come;
+        });
+        assert_eq!(left, 0, "of two first packets, allocation {nth}");
+        if !came {
+            assert!(nth > 3, "the port's entry, and the queue of user packets");
+            break;
+        }
+    }
+    for nth in 0.. {
+        let mut came = false;
+        let left = left_by(|_, pager, port| {
+            let vmo = Rc::new(pager.create_vmo(port, KEY, VmoOptions::NONE, 100 * PAGE_SIZE).unwrap());
+            // As many as there is room for without another segment.
+            let _waiters: Vec<_> = (0..7).map(|page| Task::pending(vmo.fault(PageIndex(page), Access::Read))).collect();
+            let other = vmo.clone();
+            let fault = move || {
+                let _: Option<Result<()>> = Task::new(other.fault(PageIndex(50), Access::Read)).poll();
+            };
+            let mut task = Task::new(vmo.fault(PageIndex(40), Access::Read));
+            let (outcome, has_come) = with_another(nth, fault, || task.poll());
+            assert_eq!((outcome, vmo.counts().in_flight), (None, 8));
+            came = has_come;
+        });
+        assert_eq!(left, 0, "of two requests in a further segment, allocation {nth}");
+        if !came {
+            assert!(nth > 2, "a segment has two parts and a head");
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_first_packet_that_failed_gives_its_entry_back() {
+    let allocations_after = |failures| {
+        let world = World::new();
+        warm(&world);
+        let _vmo = world.vmo(1);
+        let packet = Packet::user(1, [7; 32]);
+        for _ in 0..failures {
+            assert_eq!(with_failure(0, || world.port.queue(&packet)), (Err(Status::NoMemory), true));
+        }
+        let before = MADE.get();
+        world.port.queue(&packet).unwrap();
+        MADE.get() - before
+    };
+    assert_eq!(allocations_after(20), allocations_after(0), "the port's registry did not have to grow");
+}
+
+#[test]
+fn a_packet_that_finds_room_allocates_nothing() {
+    let world = World::new();
+    for _ in 0..20 {
+        world.port.queue(&Packet::user(1, [7; 32])).unwrap();
+    }
+    assert_eq!(world.packets().len(), 20);
+    let before = MADE.get();
+    for _ in 0..20 {
+        world.port.queue(&Packet::user(2, [7; 32])).unwrap();
+    }
+    assert_eq!(MADE.get(), before);
+}
+
+#[test]
+fn vmos_that_come_and_go_take_no_more_room() {
+    let left = left_by(|platform, pager, port| {
+        let bytes_after = |vmos| {
+            for _ in 0..vmos {
+                drop(pager.create_vmo(port, KEY, VmoOptions::NONE, PAGE_SIZE).unwrap());
+                assert_eq!(port.take(&mut [Packet::default()]), 1, "COMPLETE");
+                settle(platform, 3); // ours, the pager's and the port's
+            }
+            BYTES.get()
+        };
+        let few = bytes_after(5);
+        assert!(bytes_after(200) - few < 1000, "entries of a registry pile up");
+    });
+    assert_eq!(left, 0);
+}
+
+#[test]
 fn a_watch_without_memory_leaves_a_request_to_its_next_look() {
     let limits = WatchLimits { warn_after: Some(Duration::ZERO), time_out: Some(Duration::ZERO) };
     let mut failures = 0;
@@ -323,7 +520,7 @@ fn a_watch_remembers_no_request_that_is_over() {
             assert_eq!(waiter.woken_with(), Err(Status::Io));
             world.platform.pin().flush(); // what other tests have left, not to be taken for ours
         }
-        HELD.get()
+        BYTES.get()
     };
     let before = after(200);
     let more = after(2000) - before;

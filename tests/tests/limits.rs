@@ -185,29 +185,37 @@ fn a_tebibyte_with_three_pages_costs_three_pages() {
 #[test]
 fn a_vmo_has_room_for_so_many_waiters_and_says_so_at_the_next() {
     let world = World::new();
-    let vmo = world.vmo(2);
-    let mut waiters = Vec::new();
-    let refused = loop {
-        let mut task = Task::new(vmo.fault(PageIndex(0), Access::Read));
-        match task.poll() {
-            None => waiters.push(task),
-            Some(outcome) => break outcome,
-        }
-        assert!(waiters.len() <= 1 << 17);
+    let vmo = world.vmo(4);
+    let fill = |page| {
+        let mut waiters = Vec::new();
+        let refused = loop {
+            let mut task = Task::new(vmo.fault(PageIndex(page), Access::Read));
+            match task.poll() {
+                None => waiters.push(task),
+                Some(outcome) => break outcome,
+            }
+            assert!(waiters.len() <= 1 << 17);
+        };
+        assert_eq!(refused, Err(Status::NoResources));
+        assert_eq!(now(vmo.fault(PageIndex(3), Access::Read)), Err(Status::NoResources));
+        waiters
     };
-    assert_eq!(refused, Err(Status::NoResources));
-    assert!(waiters.len() > 100_000, "{}", waiters.len());
-    assert_eq!(now(vmo.fault(PageIndex(1), Access::Read)), Err(Status::NoResources));
-    // Whoever was admitted is served, and then there is room again.
-    assert_eq!(world.packets(), [read_packet(0, 1)]);
-    world.supply(&vmo, 0, 1).unwrap();
-    for waiter in waiters {
-        assert_eq!(waiter.woken_with(), Ok(()));
-    }
-    let mut other = Task::new(vmo.fault(PageIndex(1), Access::Read));
-    assert_eq!(other.poll(), None);
-    world.supply(&vmo, 1, 1).unwrap();
-    assert_eq!(other.woken_with(), Ok(()));
+    let serve = |page, waiters: Vec<Task<'_, _>>| {
+        assert_eq!(world.packets(), [read_packet(page, 1)]);
+        world.supply(&vmo, page, 1).unwrap();
+        for waiter in waiters {
+            assert_eq!(waiter.woken_with(), Ok(()));
+        }
+    };
+    let waiters = fill(0);
+    let admitted = waiters.len();
+    assert!(admitted > 100_000, "{admitted}");
+    // Whoever was admitted is served, and then there is room again: for as many, when the next packet has been taken.
+    serve(0, waiters);
+    serve(1, vec![Task::pending(vmo.fault(PageIndex(1), Access::Read))]);
+    let waiters = fill(2);
+    assert_eq!(waiters.len(), admitted);
+    serve(2, waiters);
 }
 
 #[test]

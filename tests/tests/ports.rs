@@ -1,6 +1,7 @@
 //! The port: who gets which packets, in which order, and who is woken for them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -307,6 +308,37 @@ fn a_wait_that_is_dropped_unnotified_is_not_woken() {
     let _waiter = Task::pending(vmo.fault(PageIndex(0), Access::Read));
     assert_eq!(gone.count(), 0);
     assert_eq!(world.packets(), [read_packet(0, 1)]);
+}
+
+#[test]
+fn the_waker_of_a_wait_that_is_over_is_dropped() {
+    let world = World::new();
+    let gone = Wakes::new();
+    let mut packets = [Packet::default()];
+    let mut service = Task::new(world.port.wait(&mut packets));
+    assert_eq!(service.poll_with(&gone.waker()), None);
+    drop(service);
+    let deadline = soon();
+    while Arc::strong_count(&gone) > 1 {
+        upager::Platform::pin(&*world.platform).flush();
+        assert!(Instant::now() < deadline, "the port has it still");
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn a_taker_that_leaves_nothing_wakes_nobody() {
+    let world = World::new();
+    let vmo = world.vmo(1);
+    let mut buffers = [[Packet::default()]; 2];
+    let [first, second] = &mut buffers;
+    let services = [Task::pending(world.port.wait(first)), Task::pending(world.port.wait(second))];
+    let _waiter = Task::pending(vmo.fault(PageIndex(0), Access::Read));
+    let (woken, asleep): (Vec<_>, Vec<_>) = services.into_iter().partition(|service| service.wakes() > 0);
+    for service in woken {
+        assert_eq!(service.woken_with(), 1);
+    }
+    assert_eq!(asleep.iter().map(Task::wakes).collect::<Vec<_>>(), [0]);
 }
 
 #[test]

@@ -136,6 +136,20 @@ fn withdrawn_packets_take_no_room_behind_one_that_waits() {
 }
 
 #[test]
+fn withdrawn_packets_take_no_room_at_a_port_that_nobody_serves() {
+    let world = World::new();
+    // More than there are entries in a pool: none of them may stay behind.
+    for _ in 0..(1 << 17) / MAX_USER_PACKETS + 1 {
+        for n in 0..u64::from(MAX_USER_PACKETS) {
+            world.port.queue(&numbered(2, n)).unwrap();
+        }
+        world.port.cancel(2).unwrap();
+    }
+    world.port.queue(&numbered(3, 3)).unwrap();
+    assert_eq!(world.packets(), [numbered(3, 3)]);
+}
+
+#[test]
 fn page_requests_do_not_count_as_user_packets() {
     let world = World::new();
     let vmo = world.vmo(10_000);
@@ -222,6 +236,21 @@ fn cancel_withdraws_complete_and_it_does_not_come_again() {
     drop(vmo);
     assert_eq!(world.packets(), []);
     world.end();
+}
+
+#[test]
+fn a_vmo_whose_complete_was_withdrawn_is_forgotten() {
+    let world = World::new();
+    let before = Arc::strong_count(&world.platform);
+    drop(world.vmo(2));
+    assert!(Arc::strong_count(&world.platform) > before, "it is kept for its COMPLETE");
+    world.port.cancel(KEY).unwrap();
+    let deadline = soon();
+    while Arc::strong_count(&world.platform) > before {
+        upager::Platform::pin(&*world.platform).flush();
+        assert!(Instant::now() < deadline, "it is there still");
+        thread::yield_now();
+    }
 }
 
 #[test]
@@ -356,6 +385,24 @@ fn requests_of_a_closed_port_come_and_go_without_end() {
     world.supply(&vmo, 0, 1).unwrap();
     assert_eq!(waiter.woken_with(), Ok(()));
     assert_eq!(now(vmo.fault(PageIndex(0), Access::Read)), Ok(()));
+}
+
+#[test]
+fn what_is_queued_at_a_port_that_closes_gives_its_entries_back() {
+    let world = World::new();
+    let closed = Port::new(world.platform.clone());
+    let vmo = world.pager.create_vmo(&closed, KEY, upager::VmoOptions::NONE, PAGE_SIZE).unwrap();
+    // Nobody takes what comes and goes, until there is no room for more.
+    let refused = loop {
+        if let Some(outcome) = Task::new(vmo.fault(PageIndex(0), Access::Read)).poll() {
+            break outcome;
+        }
+    };
+    assert_eq!(refused, Err(Status::NoResources));
+    drop(closed);
+    let waiter = Task::pending(vmo.fault(PageIndex(0), Access::Read));
+    world.supply(&vmo, 0, 1).unwrap();
+    assert_eq!(waiter.woken_with(), Ok(()));
 }
 
 #[test]

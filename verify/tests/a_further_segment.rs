@@ -1,15 +1,17 @@
 //! Faults that need an entry when a pool's first segment is full.
 //!
-//! Threads: two fault on a page each, and both make the second segment; or one faults, and the VMO is detached.
+//! Threads: two fault on a page each, and both make the second segment; or one faults, and the VMO is detached, or
+//! shrinks so that the page is gone.
 //!
 //! Danger: each makes a segment of its own, and two requests share an entry; one uses the other's segment before what
-//! is in it; the detach sees no second segment, and the faulter, who makes it, does not see the detach.
+//! is in it; the detach, or the shrink, sees no second segment, and the faulter, who makes it, does not see what it did
+//! before.
 //!
-//! Must hold: the detach brings everybody home.
+//! Must hold: the detach brings everybody home, and the shrink the one whose page is gone.
 #![cfg(loom)]
 
-use upager::Status;
-use upager_verify::race::{Depth, explore_pages, settled};
+use upager::{PAGE_SIZE, Status};
+use upager_verify::race::{Depth, explore_pages, explore_resizable, settled};
 use upager_verify::world::{Waiting, World};
 
 /// In the models a first segment has four entries, and one is the queue's.
@@ -51,8 +53,23 @@ fn a_fault_makes_a_segment_against_detach() {
         let waiting = fill(&world);
         let reader = world.spawn(|world| settled(world.read(FULL)));
         world.pager.detach_vmo(&world.vmo).expect("the pager's own VMO");
+        assert_eq!(world.read(FULL).poll(), Some(Err(Status::BadState)), "told at once, wherever the other is");
         let read = reader.join().expect("a reader ends");
         assert_eq!(read.now(), Some(Err(Status::BadState)));
+        all_are_home(waiting);
+        world.end_of_the_world();
+    });
+}
+
+#[test]
+fn a_fault_makes_a_segment_against_shrink() {
+    explore_resizable("a fault makes a segment against shrink", Depth::Bounded, FULL + 1, |world: World| {
+        let waiting = fill(&world);
+        let reader = world.spawn(|world| settled(world.read(FULL)));
+        world.vmo.set_size(FULL * PAGE_SIZE).expect("nobody else resizes");
+        let read = reader.join().expect("a reader ends");
+        assert_eq!(read.now(), Some(Err(Status::OutOfRange)));
+        world.pager.detach_vmo(&world.vmo).expect("the pager's own VMO");
         all_are_home(waiting);
         world.end_of_the_world();
     });

@@ -1,9 +1,10 @@
 //! A cancel against a take.
 //!
 //! Threads: one withdraws what is queued under a key, the other takes. What is queued is user packets
-//! of two keys, or a READ, or COMPLETE; and besides, a new packet of the same key comes meanwhile.
+//! of two keys, or a READ, or COMPLETE; and besides, a new packet of the same key comes meanwhile, or one of another
+//! key in the entry of the first.
 //!
-//! Danger: a packet is both withdrawn and delivered, or neither; one of another key goes with it; an
+//! Danger: a packet is both withdrawn and delivered, or neither; one of another key goes with it, or for it; an
 //! entry is freed while somebody copies it; a request is lost together with its packet.
 //!
 //! Must hold: a packet is delivered once, or the cancel says that it withdrew it, and never both. A
@@ -47,6 +48,29 @@ fn cancel_against_take_and_queue() {
         // The entries are as good as new.
         world.queue(3).expect("there is room");
         assert_eq!(world.take_all(), [user_packet(3)]);
+        world.end_of_the_world();
+    });
+}
+
+/// Who takes goes on, until another packet has the entry: then the key that was read may be that of the first.
+#[test]
+fn cancel_against_the_next_life_of_a_packet() {
+    explore("cancel against a packet's next life", Depth::Bounded, |world: World| {
+        world.queue(1).expect("there is room");
+        let taker = world.spawn(|world| {
+            let mut packets = world.take();
+            world.queue(3).expect("there is room");
+            packets.extend(world.take()); // with it the queue lets go of the first one's entry
+            world.queue(2).expect("there is room");
+            packets
+        });
+        let withdrawn = world.port.cancel(1);
+        let mut packets = taker.join().expect("the taker ends");
+        packets.extend(world.take_all());
+        match withdrawn {
+            Ok(()) => assert_eq!(packets, [3, 2].map(user_packet)),
+            Err(status) => assert_eq!((status, packets), (Status::NotFound, [1, 3, 2].map(user_packet).to_vec())),
+        }
         world.end_of_the_world();
     });
 }

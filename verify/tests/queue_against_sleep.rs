@@ -1,19 +1,21 @@
 //! A user packet being queued, against a service that goes to sleep.
 //!
 //! Threads: one queues a packet; the other begins to wait for one, or, of two that wait already, one
-//! gives up. Or two begin to wait at once.
+//! gives up, or the other queues too. Or two begin to wait at once, or one begins as another gives up.
 //!
 //! Danger: the sleeper does not see the packet and the queuer does not see the sleeper; the wake-up
-//! goes to the one who leaves, and is lost with it.
+//! goes to the one who leaves, and is lost with it; the one who is woken takes what the other queuer was going to wake
+//! somebody for, and nobody comes for the rest.
 //!
-//! Or one of two who come and go at once is not counted any more, and no later packet wakes him.
+//! Or one of two who come and go at once is not counted any more, and no later packet wakes him; or who leaves takes the
+//! waker of the one that has his place.
 //!
 //! Must hold: who still waits is woken, and finds the packet. In the end no sleeper is counted and no place is left
 //! (`sleep` checks that).
 #![cfg(loom)]
 
 use upager_verify::race::{Depth, explore, settled};
-use upager_verify::world::World;
+use upager_verify::world::{World, user_packet};
 
 #[test]
 fn queue_against_sleep() {
@@ -84,6 +86,49 @@ fn sleep_against_wake_up() {
         };
         assert_eq!(second, Some(Ok(2)), "the next one wakes the other");
         drop((service, other));
+        world.end_of_the_world();
+    });
+}
+
+/// The place of one who gives up, and the next one who sleeps in it.
+#[test]
+fn sleep_against_leave() {
+    explore("sleep against leave", Depth::Whole, |world: World| {
+        let mut leaves = world.packet();
+        assert_eq!(leaves.poll(), None);
+        let service = world.spawn(|world| settled(world.packet()));
+        assert_eq!(leaves.leave(), 0, "there was nothing");
+        let service = service.join().expect("the service ends");
+        assert_eq!(service.now(), None);
+        world.queue(1).expect("there is room");
+        let service = service.again();
+        assert_eq!(service.now(), Some(Ok(1)));
+        drop(service);
+        world.end_of_the_world();
+    });
+}
+
+/// One who queues is stopped on his way, before anybody has been woken for his packet. Who is woken for the next one
+/// takes it, and has the other woken.
+#[test]
+fn queue_against_queue_and_two_who_sleep() {
+    explore("queue against queue and two who sleep", Depth::Bounded, |world: World| {
+        world.queue(3).expect("there is room");
+        assert_eq!(world.take_all(), [user_packet(3)]);
+        let mut services = [world.packet(), world.packet()];
+        for service in &mut services {
+            assert_eq!(service.poll(), None);
+        }
+        let queuer = world.spawn(|world| world.queue(1));
+        world.queue(2).expect("there is room");
+        let mut got = services.each_mut().map(|service| service.settle());
+        assert!(got.contains(&Some(Ok(2))), "wherever the other is: {got:?}");
+        queuer.join().expect("the queuer ends").expect("there is room");
+        for (got, service) in got.iter_mut().zip(&mut services) {
+            *got = got.or_else(|| service.settle());
+        }
+        assert!(got.contains(&Some(Ok(1))) && got.contains(&Some(Ok(2))), "{got:?}");
+        drop(services);
         world.end_of_the_world();
     });
 }
