@@ -1,8 +1,8 @@
 //! Memory for the pager's own tables that cannot be had: each allocation that a fault or a supply
 //! makes fails once, and the call must say so and change nothing. And memory that must be given back.
 //!
-//! This file has an allocator of its own, which on demand fails, or does something else first, in the thread that
-//! demands it, and counts what each thread has.
+//! This file has an allocator of its own, which on demand fails, or does something else first, as another thread would
+//! that came by at that moment, in the thread that demands it; and it counts what each thread has.
 //! Creating a VMO of a pager is not in it: that shares the VMO between pager and port, and the standard
 //! library's shared pointers end the program when there is no memory.
 
@@ -24,6 +24,8 @@ type Interlude = Box<dyn FnOnce()>;
 thread_local! {
     /// How many more allocations of this thread succeed before one fails. None: all succeed.
     static LEFT: Cell<Option<u64>> = const { Cell::new(None) };
+    /// What to do first then. False: it fails; so it does if there is nothing to do.
+    static HOOK: Cell<Option<*const (dyn Fn() -> bool + 'static)>> = const { Cell::new(None) };
     /// What comes in the middle of an allocation of this thread, and how many there are before that.
     static MIDDLE: RefCell<Option<(u64, Interlude)>> = const { RefCell::new(None) };
     /// How many allocations this thread has made, and how many bytes it has.
@@ -59,7 +61,10 @@ unsafe impl GlobalAlloc for Failing {
         match LEFT.get() {
             Some(0) => {
                 LEFT.set(None);
-                return std::ptr::null_mut();
+                // SAFETY: `with_hook` has lent it, and has not returned.
+                if !HOOK.take().is_some_and(|hook| unsafe { (*hook)() }) {
+                    return std::ptr::null_mut();
+                }
             }
             Some(left) => LEFT.set(Some(left - 1)),
             None => {}
@@ -82,6 +87,18 @@ fn with_failure<T>(nth: u64, call: impl FnOnce() -> T) -> (T, bool) {
     LEFT.set(Some(nth));
     let result = call();
     (result, LEFT.replace(None).is_none())
+}
+
+/// Makes the call, and has its first allocation call `hook` first, which says whether there is memory. It must make one.
+fn with_hook<T>(hook: &dyn Fn() -> bool, call: impl FnOnce() -> T) -> T {
+    // SAFETY: only its lifetime changes, and it is taken back before this returns.
+    let lent =
+        unsafe { std::mem::transmute::<*const (dyn Fn() -> bool + '_), *const (dyn Fn() -> bool + 'static)>(hook) };
+    HOOK.set(Some(lent));
+    let (result, met) = with_failure(0, call);
+    HOOK.set(None);
+    assert!(met, "it made none");
+    result
 }
 
 /// Makes the call, and `other` in the middle of its allocation number `nth`, as another thread may. False: it made
@@ -209,6 +226,57 @@ fn a_join_whose_allocation_fails_says_so_and_harms_nobody() {
         }
     }
     assert!(failures > 0, "the pool never had to grow");
+}
+
+#[test]
+fn a_join_whose_allocation_fails_as_the_others_leave_ends_the_request() {
+    let world = World::new();
+    warm(&world);
+    let vmo = world.vmo(100);
+    let fault = |page| vmo.fault(PageIndex(page), Access::Read);
+    // The pool's first eight entries: the queue has one.
+    let opener = RefCell::new(Some(Task::pending(fault(0))));
+    let _others: Vec<_> = (1..7).map(|n| Task::pending(fault(2 * n))).collect();
+    let mut joiner = Task::new(fault(0));
+    let waker = upager_tests::Wakes::new().waker();
+    let leaves = || {
+        drop(opener.take());
+        false
+    };
+    assert_eq!(with_hook(&leaves, || joiner.poll_with(&waker)), Some(Err(Status::NoMemory)));
+    assert_eq!(vmo.counts().in_flight, 6);
+    assert_eq!(world.packets().len(), 6, "and the queue keeps the entry of the last");
+    let mut room = Vec::new();
+    loop {
+        let mut task = Task::new(fault(51 + 2 * room.len() as u64));
+        let (outcome, failed) = with_failure(0, || task.poll_with(&waker));
+        if failed {
+            assert_eq!(outcome, Some(Err(Status::NoMemory)));
+            break;
+        }
+        room.push(task);
+    }
+    assert_eq!(room.len(), 2, "the entry of the request, and the one that the queue had at first");
+}
+
+#[test]
+fn a_fault_that_a_detach_overtakes_gives_its_entry_back() {
+    let world = World::new();
+    warm(&world);
+    let vmo = world.vmo(1 << 30);
+    let page = PageIndex(1 << 29);
+    // All but one of the pool's first eight entries, and the queue keeps them.
+    let others: Vec<_> = (0..6).map(|n| Task::pending(vmo.fault(PageIndex(2 * n), Access::Read))).collect();
+    let mut task = Task::new(vmo.fault(page, Access::Read));
+    let waker = upager_tests::Wakes::new().waker();
+    let detaches = || world.pager.detach_vmo(&vmo).is_ok();
+    assert_eq!(with_hook(&detaches, || task.poll_with(&waker)), Some(Err(Status::BadState)));
+    let mut next = Task::new(vmo.fault(page, Access::Read));
+    let (outcome, failed) = with_failure(0, || next.poll_with(&waker));
+    assert_eq!((outcome, failed), (Some(Err(Status::BadState)), false), "there is room for it");
+    for other in others {
+        assert_eq!(other.woken_with(), Err(Status::BadState));
+    }
 }
 
 #[test]

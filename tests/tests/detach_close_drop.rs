@@ -4,12 +4,16 @@
 //! says what reads and writes of resident pages do, what an access that needs the pager does, what
 //! the service's calls do, and which packets come.
 
+use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
+
 use upager::{
-    Access, Evict, HeapPlatform, PAGE_SIZE, Packet, PageCount, PageIndex, Pager, Port, Status, Vmo, VmoOptions,
-    Writeback,
+    Access, Evict, HeapPlatform, PAGE_SIZE, Packet, PageCount, PageIndex, Pager, Platform, Port, Status, Vmo,
+    VmoOptions, Writeback,
 };
 use upager_tests::{
-    Hooked, KEY, Task, Wakes, World, at, complete_packet, dirty_ranges, now, pages, pattern, read_packet,
+    Hooked, KEY, Task, Wakes, World, at, complete_packet, dirty_ranges, now, pages, pattern, read_packet, soon,
 };
 
 /// A pager that can be closed apart from the rest of its world.
@@ -336,6 +340,22 @@ fn closed_clean_pages_may_be_evicted_and_are_then_lost() {
 }
 
 #[test]
+fn closed_the_port_forgets_the_vmo_at_the_next_take() {
+    let World { platform, pager, port } = World::new();
+    let vmo = pager.create_vmo(&port, KEY, VmoOptions::NONE, PAGE_SIZE).unwrap();
+    drop(pager);
+    assert_eq!(port.take(&mut [Packet::default()]), 0);
+    drop(vmo);
+    // Ours, and the port's. The VMO's and its pager's go after a grace period.
+    let deadline = soon();
+    while Arc::strong_count(&platform) > 2 {
+        platform.pin().flush();
+        assert!(Instant::now() < deadline, "the port keeps the VMO");
+        thread::yield_now();
+    }
+}
+
+#[test]
 fn closed_other_pagers_on_the_port_go_on() {
     let world = World::new();
     let vmo = world.vmo(1);
@@ -511,7 +531,7 @@ fn port_closed_packets_are_dropped_and_nothing_leaks() {
     world.pager.detach_vmo(&vmos[0]).unwrap();
     drop(vmos);
     assert_eq!(wakes.count(), 0);
-    assert_eq!(std::sync::Arc::strong_count(&wakes), 2, "ours, and the one in `counting`");
+    assert_eq!(Arc::strong_count(&wakes), 2, "ours, and the one in `counting`");
     assert_eq!(world.packets(), [], "none of them strays to another port");
     world.frames_become(0);
     world.end();

@@ -234,6 +234,16 @@ fn waiters_that_left_make_room_for_others() {
 }
 
 #[test]
+fn accesses_that_fail_take_no_room() {
+    let world = World::new();
+    let vmo = world.vmo(1);
+    world.pager.detach_vmo(&vmo).unwrap();
+    for n in 0..=1 << 17 {
+        assert_eq!(now(vmo.fault(PageIndex(0), Access::Read)), Err(Status::BadState), "number {n}");
+    }
+}
+
+#[test]
 fn a_long_run_is_one_request() {
     let world = World::new();
     let run = 1 << 18; // 1 GiB

@@ -512,3 +512,30 @@ fn a_future_that_is_never_dropped_holds_up_nobody() {
     assert_eq!(world.packets().last(), Some(&upager_tests::complete_packet()));
     world.frames_become(0);
 }
+
+#[test]
+fn a_waiter_takes_no_place_in_another_request() {
+    let world = World::new();
+    let vmo = world.vmo(4);
+    let fault = |page| Task::pending(vmo.fault(PageIndex(page), Access::Read));
+    // Two entries, the second in the wait list of the first; then each of them is a request.
+    let earlier = [fault(0), fault(0)];
+    world.supply(&vmo, 0, 1).unwrap();
+    for waiter in earlier {
+        assert_eq!(waiter.woken_with(), Ok(()));
+    }
+    assert_eq!(world.packets(), []);
+    let next = fault(1);
+    assert_eq!(world.packets(), [read_packet(1, 1)], "and the queue has let go of what was before");
+    let (leaver, opener) = (fault(2), fault(3));
+    let stays = fault(2);
+    drop(leaver);
+    // There is a place that was left, but not in the request for this page.
+    let joiner = fault(3);
+    for (page, waiters) in [(3, vec![opener, joiner]), (2, vec![stays]), (1, vec![next])] {
+        world.supply(&vmo, page, 1).unwrap();
+        for waiter in waiters {
+            assert_eq!(waiter.woken_with(), Ok(()), "page {page}");
+        }
+    }
+}

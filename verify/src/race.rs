@@ -44,6 +44,12 @@ impl Settled {
         self.result
     }
 
+    /// Whether nobody keeps its waker.
+    #[must_use]
+    pub fn is_forgotten(&self) -> bool {
+        self.waiting.is_forgotten()
+    }
+
     /// Polls it once more, if it has been woken meanwhile.
     #[must_use]
     pub fn again(self) -> Self {

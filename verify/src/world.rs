@@ -353,6 +353,12 @@ impl Waiting {
         Watched { wakes: self.wakes.clone(), pending: self.pending }
     }
 
+    /// Whether nobody keeps its waker.
+    #[must_use]
+    pub fn is_forgotten(&self) -> bool {
+        StdArc::strong_count(&self.wakes) == 1
+    }
+
     fn check_wakes(&self) {
         assert!(self.looks || self.wakes() <= self.pending, "woken twice");
     }

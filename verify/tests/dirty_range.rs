@@ -12,8 +12,13 @@
 //! Must hold: all or none, as the result says, and every writer goes on.
 #![cfg(loom)]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use loom::thread;
+use upager::sync::stopped::{Steps, over, resume, stop_before};
 use upager::{PAGE_SIZE, Platform, Status};
-use upager_verify::race::{Depth, explore_trapping, explore_trapping_resizable, settled};
+use upager_verify::race::{Depth, explore_trapping, explore_trapping_resizable, leave, settled};
 use upager_verify::world::{Waiting, World};
 
 fn two_clean_pages(world: &World) {
@@ -311,6 +316,117 @@ fn a_page_does_not_name_a_request_that_ended_before_its_claim() {
         assert_eq!(late.poll(), None, "nobody has allowed it");
         assert_eq!(dirty_pages(&world), 2);
         drop((guard, late, other));
+        world.end_of_the_world();
+    });
+}
+
+/// Leave for two pages of one request, given by two: whoever comes last tells the writer, and one of them must know that
+/// he is.
+#[test]
+fn dirty_of_one_page_against_dirty_of_the_next() {
+    explore_trapping("dirty of one page against dirty of the next", Depth::Bounded, 2, |world: World| {
+        two_clean_pages(&world);
+        let mut writer = Waiting::dirty_run(world.vmo.clone(), 0, 2);
+        assert_eq!(writer.poll(), None);
+        let other = world.spawn(|world| world.dirty(1, 1));
+        assert_eq!(world.dirty(0, 1), Ok(()));
+        assert_eq!(other.join().expect("the other ends"), Ok(()));
+        assert_eq!(writer.settle(), Some(Ok(0)), "both have been let");
+        assert_eq!((dirty_pages(&world), world.vmo.counts().in_flight), (2, 0));
+        drop(writer);
+        world.end_of_the_world();
+    });
+}
+
+/// The request that is about the page ends, and its entry is that of another page's, before the failure looks at it.
+#[test]
+fn fail_of_a_page_against_the_next_life_of_its_request() {
+    explore_trapping("fail against a request's next life", Depth::Bounded, 4, |world: World| {
+        for page in 0..3 {
+            world.supply(page, 1).expect("attached");
+        }
+        let (mut first, mut other) = (world.write(0, 2), world.write(2, 2));
+        assert_eq!((first.poll(), other.poll()), (None, None));
+        assert_eq!(world.take_all().len(), 2); // the queue keeps the entry of the second
+        let writer = world.spawn(move |world| {
+            let _: usize = first.leave();
+            settled(world.write(1, 3))
+        });
+        world.fail(0, Status::Io).expect("a page of the VMO");
+        let write = writer.join().expect("the writer ends");
+        assert_eq!(write.now(), None, "nobody has failed his page");
+        assert_eq!(world.dirty(1, 1), Ok(()));
+        let write = write.again();
+        assert_eq!(write.now(), Some(Ok(3)));
+        drop((write, other));
+        world.end_of_the_world();
+    });
+}
+
+/// The page has named a request that the end of the pager failed. Then its entry is another's for a moment, who finds
+/// that he cannot ask: whoever still took the page for asked would wait for him.
+#[test]
+fn a_write_after_the_end_of_the_pager_against_another() {
+    explore_trapping("two writes after the end of the pager", Depth::Bounded, 4, |world: World| {
+        for page in 0..3 {
+            world.supply(page, 1).expect("attached");
+        }
+        let (mut first, mut other) = (world.write(0, 2), world.write(1, 2));
+        assert_eq!((first.poll(), other.poll()), (None, None));
+        assert_eq!(world.take_all().len(), 1, "of two pages"); // the queue keeps the entry of the second
+        let World { platform, pager, port, vmo } = world;
+        drop(pager);
+        assert_eq!((first.settle(), other.settle()), (Some(Err(Status::BadState)), Some(Err(Status::BadState))));
+        drop((first, other));
+        let asks = Waiting::write(vmo.clone(), 2, 3);
+        let asker = thread::spawn(move || {
+            let write = settled(asks);
+            leave();
+            write
+        });
+        let write = settled(Waiting::write(vmo.clone(), 0, 3));
+        let asked = asker.join().expect("the asker ends").again();
+        let write = write.again();
+        assert_eq!((write.now(), asked.now()), (Some(Err(Status::BadState)), Some(Err(Status::BadState))));
+        drop((write, asked, vmo, port));
+        platform.check_nothing_left();
+    });
+}
+
+/// A detacher has put his mark, and stands still. A write fails for it, and then another one, who had looked before the
+/// mark, puts the page under his request. Leave, which had looked before too, comes too late.
+#[test]
+fn dirty_of_a_page_that_awaits_clean_against_a_stopped_detach_and_two_writes() {
+    explore_trapping("dirty against a stopped detach and two writes", Depth::Bounded, 2, |world: World| {
+        two_clean_pages(&world);
+        assert_eq!(world.dirty(0, 1), Ok(()));
+        world.begin(0).expect("a page of the VMO");
+        let late = Arc::new(AtomicBool::new(false));
+        let is_late = late.clone();
+        let detacher = world.spawn(move |world| {
+            if !is_late.load(Ordering::Relaxed) {
+                stop_before(1, Steps::Changes);
+            }
+            let detached = world.pager.detach_vmo(&world.vmo).map(drop);
+            let _: bool = over();
+            detached
+        });
+        let writer = world.spawn(|world| settled(world.write(0, 4)));
+        let service = world.spawn(|world| world.dirty(0, 1));
+        // Who does not find a clean page has seen the mark.
+        let fails = world.spawn(|world| match world.look_up(1) {
+            None => settled(world.write(0, 3)).now(),
+            Some(_) => None,
+        });
+        let result = service.join().expect("the service ends");
+        if fails.join().expect("the other writer ends") == Some(Err(Status::BadState)) {
+            assert_eq!(result, Err(Status::BadState), "a write has failed on the page");
+        }
+        let other = writer.join().expect("the writer ends");
+        late.store(true, Ordering::Relaxed);
+        resume();
+        detacher.join().expect("the detacher ends").expect("the pager's own VMO");
+        drop(other.again());
         world.end_of_the_world();
     });
 }

@@ -1,6 +1,7 @@
 //! A supply against a supply, with somebody waiting.
 //!
-//! Threads: two service threads, which both supply the page; or each one page of a request for two.
+//! Threads: two service threads, which both supply the page; or each one page of a request for two. Or a third, who waits
+//! for the two, looks at them meanwhile.
 //!
 //! Danger: the frame of the loser is leaked, or the winner's is replaced under a reader. A request
 //! of two pages resolves with the first of them, or with neither.
@@ -54,6 +55,25 @@ fn supply_of_one_page_against_supply_of_the_next() {
         });
         assert_eq!(came, Some(Ok(0)), "both pages came");
         assert_eq!((world.read(0).poll(), world.read(1).poll()), (Some(Ok(5)), Some(Ok(6))));
+        drop(waiter);
+        world.end_of_the_world();
+    });
+}
+
+#[test]
+fn supply_of_one_page_against_supply_of_the_next_and_the_one_who_waits() {
+    explore_pages("supply of two pages by two against who waits", Depth::Bounded, 2, |world: World| {
+        let mut waiter = Waiting::commit(world.vmo.clone(), 0, 2);
+        assert_eq!(waiter.poll(), None);
+        let suppliers = [0, 1].map(|page| world.spawn(move |world| world.supply(page, 5)));
+        let early = waiter.poll();
+        if early.is_some() {
+            assert_eq!((world.look_up(0), world.look_up(1)), (Some(5), Some(5)), "both have come");
+        }
+        for supplier in suppliers {
+            supplier.join().expect("the supplier ends").expect("attached");
+        }
+        assert_eq!(early.or_else(|| waiter.poll()), Some(Ok(0)));
         drop(waiter);
         world.end_of_the_world();
     });
