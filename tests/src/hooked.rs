@@ -7,16 +7,18 @@ use upager::{Frame, Guard, HeapPlatform, PageCount, PageIndex, Platform, Result,
 
 type Hook = Box<dyn FnOnce() + Send>;
 
-/// The heap, watched. `copy_in`, `copy_out` and `unmap` call a hook once, before they act.
+/// The heap, watched. `allocate`, `copy_in`, `copy_out` and `unmap` call a hook once, before they act.
 #[derive(Default)]
 pub struct Hooked {
     heap: HeapPlatform,
+    before_allocate: Mutex<Option<Hook>>,
     before_copy_in: Mutex<Option<Hook>>,
     before_copy_out: Mutex<Option<Hook>>,
     before_unmap: Mutex<Option<Hook>>,
     at_each_unmapped: Mutex<Option<Box<dyn FnMut() + Send>>>,
     unmapped: Mutex<Vec<(VmoId, PageIndex)>>,
     write_protected: Mutex<Vec<(VmoId, PageIndex)>>,
+    protected_runs: Mutex<Vec<(PageIndex, PageCount)>>,
     runs: Mutex<Runs>,
 }
 
@@ -45,6 +47,11 @@ fn taken<T>(list: &Mutex<Vec<T>>) -> Vec<T> {
 }
 
 impl Hooked {
+    /// Has the next allocation of a frame call `hook` first.
+    pub fn before_allocate(&self, hook: impl FnOnce() + Send + 'static) {
+        *self.before_allocate.lock().expect("no test panics here") = Some(Box::new(hook));
+    }
+
     /// Has the next copy into a frame call `hook` first.
     pub fn before_copy_in(&self, hook: impl FnOnce() + Send + 'static) {
         *self.before_copy_in.lock().expect("no test panics here") = Some(Box::new(hook));
@@ -75,6 +82,11 @@ impl Hooked {
         taken(&self.write_protected)
     }
 
+    /// The runs of pages that were write-protected in one call since this was asked last.
+    pub fn protected_runs(&self) -> Vec<(PageIndex, PageCount)> {
+        taken(&self.protected_runs)
+    }
+
     /// The runs of `unmap` and of `free` that have no end yet.
     pub fn open_runs(&self) -> Runs {
         *self.runs.lock().expect("no test panics here")
@@ -103,6 +115,7 @@ impl Platform for Hooked {
     }
 
     fn allocate(&self) -> Result<Frame> {
+        call(&self.before_allocate);
         self.heap.allocate()
     }
 
@@ -143,5 +156,10 @@ impl Platform for Hooked {
 
     fn write_protect(&self, vmo: VmoId, page: PageIndex) {
         self.write_protected.lock().expect("no test panics here").push((vmo, page));
+    }
+
+    fn write_protect_run(&self, vmo: VmoId, first: PageIndex, count: PageCount) {
+        self.protected_runs.lock().expect("no test panics here").push((first, count));
+        (first.0..first.0 + count.0).for_each(|page| self.write_protect(vmo, PageIndex(page)));
     }
 }

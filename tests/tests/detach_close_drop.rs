@@ -4,9 +4,9 @@
 //! says what reads and writes of resident pages do, what an access that needs the pager does, what
 //! the service's calls do, and which packets come.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use upager::{
     Access, Evict, HeapPlatform, PAGE_SIZE, Packet, PageCount, PageIndex, Pager, Platform, Port, Status, Vmo,
@@ -425,6 +425,52 @@ fn dropped_every_frame_is_freed_whatever_state_its_page_was_in() {
     drop(vmo);
     drop(guard);
     world.frames_become(0);
+}
+
+/// What it deferred is not its thread's own.
+#[test]
+fn dropped_vmos_are_freed_though_the_thread_that_took_complete_does_nothing_more() {
+    let world = World::new();
+    let references = || Arc::strong_count(&world.platform);
+    let before = references();
+    let vmo = world.vmo(1);
+    assert!(references() > before, "the VMO has one");
+    let ((taken, has_taken), (over, is_over)) = (mpsc::channel(), mpsc::channel::<()>());
+    thread::scope(|scope| {
+        let over = over; // gone with this closure, whatever comes of it
+        let world = &world;
+        scope.spawn(move || {
+            drop(vmo);
+            assert_eq!(world.packets(), [complete_packet()]);
+            taken.send(()).unwrap();
+            let _ = is_over.recv();
+        });
+        has_taken.recv().unwrap();
+        let freed = (0..5000).any(|_| {
+            world.platform.pin().flush();
+            thread::sleep(Duration::from_millis(1));
+            references() == before
+        });
+        drop(over);
+        assert!(freed, "{} references to the platform, {before} before", references());
+    });
+}
+
+/// With COMPLETE the service, and whoever maps the VMO, may forget it.
+#[test]
+fn dropped_every_page_is_unmapped_before_complete_comes() {
+    let world = World::on(Hooked::default());
+    let port = Arc::new(Port::new(world.platform.clone()));
+    let vmo = world.pager.create_vmo(&port, KEY, VmoOptions::NONE, 2 * PAGE_SIZE).unwrap();
+    world.make_dirty(&vmo, 0, 1, 1);
+    world.supply(&vmo, 1, 1).unwrap();
+    let service = port.clone();
+    world.platform.at_each_unmapped(move || assert_eq!(service.take(&mut [Packet::default()]), 0, "not yet"));
+    drop(vmo);
+    assert_eq!(world.platform.unmapped().len(), 2);
+    world.platform.at_each_unmapped(|| ());
+    let mut packets = [Packet::default(); 2];
+    assert_eq!((port.take(&mut packets), packets[0]), (1, complete_packet()));
 }
 
 #[test]

@@ -293,6 +293,20 @@ fn begin_protects_pages_too_that_another_begin_has_taken() {
     assert_eq!(world.platform.write_protected(), []);
 }
 
+/// Each page is protected once, and neighbours in one call.
+#[test]
+fn begin_write_protects_every_run_of_pages_that_it_takes() {
+    let world = World::on(Hooked::default());
+    let vmo = world.vmo(200);
+    for (first, count) in [(0, 3), (5, 1), (62, 4), (130, 1)] {
+        world.make_dirty(&vmo, first, count, 1);
+    }
+    world.pager.writeback_begin(&vmo, pages(0, 200), Writeback::All).unwrap();
+    let runs = [(0, 3), (5, 1), (62, 4), (130, 1)].map(|(first, count)| (PageIndex(first), PageCount(count)));
+    assert_eq!(world.platform.protected_runs(), runs);
+    assert_eq!(world.platform.write_protected().len(), 9);
+}
+
 #[test]
 fn a_page_that_is_held_is_dirty_and_stays_so() {
     let world = World::new();

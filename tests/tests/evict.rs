@@ -1,6 +1,9 @@
 //! Eviction, its grace period, and rescue.
 
 use std::collections::BTreeSet;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use upager::{Access, Evict, PageCount, PageIndex, Platform, Writeback};
 use upager_tests::{Hooked, Task, World, at, dirty_ranges, now, pages, pattern, read_packet};
@@ -92,6 +95,18 @@ fn the_hand_goes_round_all_pages() {
     world.supply(&vmo, 0, 7).unwrap();
     assert_eq!(vmo.evict(PageCount(6), Evict::Any), PageCount(6));
     assert_eq!(vmo.evict(PageCount(6), Evict::Any), PageCount(1));
+}
+
+#[test]
+fn the_hand_goes_on_where_it_has_stopped() {
+    let world = World::new();
+    let vmo = world.vmo(4);
+    world.supply(&vmo, 0, 4).unwrap();
+    assert_eq!(vmo.evict(PageCount(2), Evict::Any), PageCount(2));
+    world.frames_become(2);
+    world.supply(&vmo, 0, 2).unwrap();
+    assert_eq!(vmo.evict(PageCount(2), Evict::Any), PageCount(2));
+    assert_eq!(world.resident(&vmo, 4), [0, 1], "those that are back are the last");
 }
 
 #[test]
@@ -229,6 +244,32 @@ fn evicted_pages_are_taken_out_of_the_mappings() {
     let mut told = world.platform.unmapped();
     told.sort_by_key(|(_, page)| *page);
     assert_eq!(told, [0, 1, 3].map(|page| (vmo.id(), PageIndex(page))));
+}
+
+/// What it deferred is not its thread's own.
+#[test]
+fn frames_go_though_the_thread_that_evicted_their_pages_does_nothing_more() {
+    let world = World::new();
+    let vmo = world.vmo(3);
+    world.supply(&vmo, 0, 3).unwrap();
+    let ((evicted, has_evicted), (over, is_over)) = (mpsc::channel(), mpsc::channel::<()>());
+    thread::scope(|scope| {
+        let over = over; // gone with this closure, whatever comes of it
+        let (world, vmo) = (&world, &vmo);
+        scope.spawn(move || {
+            assert_eq!(vmo.evict(PageCount(3), Evict::Any), PageCount(3));
+            evicted.send(()).unwrap();
+            let _ = is_over.recv();
+        });
+        has_evicted.recv().unwrap();
+        let freed = (0..5000).any(|_| {
+            world.platform.pin().flush();
+            thread::sleep(Duration::from_millis(1));
+            world.platform.frames() == PageCount(0)
+        });
+        drop(over);
+        assert!(freed, "{:?}", world.platform.frames());
+    });
 }
 
 #[test]

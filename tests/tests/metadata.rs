@@ -1,15 +1,22 @@
-//! How much memory the pager's own tables take. This file has an allocator of its own, which counts.
+//! How much memory the pager's own tables take, and that they give it back. This file has an allocator of its own,
+//! which counts, and lets a test act, or fail, where a leaf is allocated.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::Arc;
 
-use upager::{Access, ByteOffset, DirtyRange, PAGE_SIZE, PageIndex, VmoOptions};
+use upager::{Access, ByteOffset, DirtyRange, PAGE_SIZE, PageIndex, Status, VmoOptions};
 use upager_tests::{Task, World, at};
 
 thread_local! {
     /// Bytes that this thread has allocated and not freed, but for frames.
     static HELD: Cell<isize> = const { Cell::new(0) };
+    /// What comes before this thread's next allocation of a leaf. False: there is no memory for it.
+    static BEFORE_A_LEAF: Cell<Option<&'static dyn Fn() -> bool>> = const { Cell::new(None) };
 }
+
+/// The alignment of a leaf, and its least size.
+const LEAF: (usize, usize) = (64, 4096);
 
 /// The alignment of a frame, and of nothing else.
 const PAGE: usize = 4096;
@@ -29,6 +36,13 @@ fn count(layout: Layout, sign: isize) {
 // SAFETY: all of it is the system's allocator's.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if layout.align() == LEAF.0
+            && layout.size() >= LEAF.1
+            && let Some(act) = BEFORE_A_LEAF.take()
+            && !act()
+        {
+            return std::ptr::null_mut();
+        }
         count(layout, 1);
         // SAFETY: the caller's promise is the system's.
         unsafe { System.alloc(layout) }
@@ -97,4 +111,61 @@ fn growing_by_a_tebibyte_is_as_cheap_as_growing_by_a_mebibyte() {
     let (small, large) = (grown(1 << 20), grown(1 << 40));
     println!("grown by 1 MiB: {small} bytes, by 1 TiB: {large} bytes");
     assert!(large < 16 << 10, "{large} bytes");
+}
+
+/// An anonymous VMO is nobody else's, so its tables go with it and not after a grace period.
+#[test]
+fn tables_go_with_their_vmo() {
+    let world = World::new();
+    drop(upager::Platform::pin(&*world.platform));
+    for size in [1 << 10, 1 << 30] {
+        let before = HELD.get();
+        let aux = world.aux(size);
+        for page in [0, 700, size / 2, size - 1] {
+            aux.write(at(page, 0), b"x").unwrap(); // in the large one under two levels of nodes
+        }
+        let held = HELD.get() - before;
+        assert!(held > 2 * 4096, "{held} bytes");
+        drop(aux);
+        assert_eq!(HELD.get(), before, "a VMO of {size} pages");
+    }
+}
+
+/// What two writes of pages that share a leaf hold, the second after the first, or as the first is about to have its leaf.
+fn held_by_two_writes(beside: bool) -> isize {
+    let world = World::new();
+    drop(upager::Platform::pin(&*world.platform));
+    let aux = Arc::new(world.aux(1 << 30));
+    let other = aux.clone();
+    let write: &'static dyn Fn() -> bool = Box::leak(Box::new(move || other.write(at(1, 0), b"y").is_ok()));
+    let before = HELD.get();
+    if beside {
+        BEFORE_A_LEAF.set(Some(write));
+    }
+    aux.write(at(0, 0), b"x").unwrap();
+    assert!(BEFORE_A_LEAF.get().is_none(), "it has a leaf");
+    assert!(beside || write());
+    let mut bytes = [[0]; 2];
+    bytes.iter_mut().zip(0..).for_each(|(byte, page)| aux.read(at(page, 0), byte).unwrap());
+    assert_eq!((bytes, aux.committed().0), ([*b"x", *b"y"], 2));
+    HELD.get() - before
+}
+
+#[test]
+fn a_leaf_that_was_made_in_vain_is_freed() {
+    assert_eq!(held_by_two_writes(true), held_by_two_writes(false));
+}
+
+#[test]
+fn a_vmo_that_cannot_grow_for_want_of_memory_stays_as_it_is() {
+    let world = World::new();
+    let vmo = world.vmo_with(VmoOptions::RESIZABLE, 1);
+    let before = vmo.counts();
+    BEFORE_A_LEAF.set(Some(&|| false));
+    assert_eq!(vmo.set_size(700 * PAGE_SIZE), Err(Status::NoMemory));
+    assert!(BEFORE_A_LEAF.get().is_none());
+    assert_eq!((vmo.size(), vmo.counts()), (PAGE_SIZE, before));
+    assert_eq!(Task::new(vmo.read(at(1, 0), &mut [0])).poll(), Some(Err(Status::OutOfRange)));
+    vmo.set_size(700 * PAGE_SIZE).unwrap();
+    assert_eq!((vmo.size(), vmo.counts().zero.0), (700 * PAGE_SIZE, 699));
 }

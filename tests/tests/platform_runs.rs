@@ -1,9 +1,10 @@
 //! What the platform is told after a run of pages: that it may finish what it has left over.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use upager::{Evict, PAGE_SIZE, PageCount, Vmo, VmoOptions};
-use upager_tests::{Hooked, Runs, World, now, pages};
+use upager::{Access, Evict, PAGE_SIZE, PageCount, PageIndex, Platform, Vmo, VmoOptions};
+use upager_tests::{Hooked, Runs, Task, World, at, now, pages};
 
 fn all(world: &World<Hooked>, pages: u64) -> Vmo<Hooked> {
     let vmo = world.vmo_with(VmoOptions::RESIZABLE, pages);
@@ -85,4 +86,87 @@ fn no_frame_goes_before_the_end_of_the_run_that_unmaps_its_page() {
     world.platform.at_each_unmapped(|| ());
     world.platform.turn_epoch();
     assert_eq!(world.platform.frames(), PageCount(0));
+}
+
+#[test]
+fn a_page_that_a_writer_waits_for_goes_in_a_run_that_has_its_end() {
+    let world = World::on(Hooked::default());
+    let vmo = world.trapping(1);
+    let writer = Task::pending(vmo.fault(PageIndex(0), Access::Write));
+    assert_eq!(vmo.evict(PageCount(1), Evict::Any), PageCount(1));
+    assert!(!world.platform.open_runs().unmaps);
+    assert_eq!(writer.wakes(), 1);
+}
+
+/// So many pages, and so many runs of them, wait for one grace period: the last of them is the one in question.
+#[test]
+fn a_batch_that_is_full_leaves_no_run_of_unmaps_open() {
+    for (size, every) in [(128, 1), (60, 2)] {
+        let world = World::on(Hooked::default());
+        let vmo = world.vmo(size);
+        for page in (0..size).step_by(every) {
+            world.supply(&vmo, page, 1).unwrap();
+        }
+        let there = vmo.counts().resident;
+        assert_eq!(vmo.evict(PageCount(size), Evict::Any), there);
+        assert_eq!(world.platform.unmapped().len() as u64, there.0);
+        assert!(!world.platform.open_runs().unmaps, "{there:?}");
+        assert_eq!(at_rest(&world), Runs::default());
+    }
+}
+
+#[test]
+fn pages_apart_and_pages_in_a_row_go_as_many_as_there_are() {
+    for (size, every) in [(80, 2), (300, 1)] {
+        let world = World::on(Hooked::default());
+        let vmo = world.vmo(size);
+        for page in (0..size).step_by(every) {
+            world.supply(&vmo, page, 1).unwrap();
+        }
+        vmo.evict(PageCount(size), Evict::Any);
+        assert_eq!(at_rest(&world), Runs::default());
+        assert_eq!(world.platform.frames(), PageCount(0), "every {every}");
+    }
+}
+
+/// Who takes pages away is pinned for so many of them at most.
+const AT_ONCE: usize = 129;
+
+/// Pages that are there after they were evicted: that a reclaim is on its way for each already ends no run before its time.
+#[test]
+fn who_takes_many_pages_away_does_not_stay_pinned() {
+    const PAGES: u64 = 300;
+    let removals: [Removal; 3] = [
+        |_, vmo| assert_eq!(vmo.evict(PageCount(PAGES), Evict::Any), PageCount(PAGES)),
+        |world, vmo| assert_eq!(world.pager.detach_vmo(&vmo).unwrap().dropped_pages, PageCount(PAGES)),
+        |_, vmo| {
+            for page in 0..PAGES {
+                now(vmo.write(at(page, 0), &[7])).unwrap();
+            }
+            drop(vmo);
+        },
+    ];
+    for (number, remove) in removals.into_iter().enumerate() {
+        let world = World::on(Hooked::default());
+        let vmo = world.vmo(PAGES);
+        world.supply(&vmo, 0, PAGES).unwrap();
+        let guard = world.platform.pin();
+        assert_eq!(vmo.evict(PageCount(PAGES), Evict::Any), PageCount(PAGES));
+        for page in 0..PAGES {
+            now(vmo.read(at(page, 0), &mut [0])).unwrap();
+        }
+        assert_eq!(world.platform.unmapped().len() as u64, PAGES);
+        let longest = Arc::new(AtomicUsize::new(0));
+        let (platform, run) = (Arc::downgrade(&world.platform), longest.clone());
+        world.platform.at_each_unmapped(move || {
+            run.fetch_max(platform.upgrade().expect("it tells us").unmapped().len(), Ordering::Relaxed);
+        });
+        remove(&world, vmo);
+        let longest = longest.load(Ordering::Relaxed);
+        assert!((1..=AT_ONCE).contains(&longest), "removal {number}: {longest}");
+        drop(guard);
+        world.platform.at_each_unmapped(|| ());
+        assert_eq!(at_rest(&world), Runs::default());
+        assert_eq!(world.platform.frames(), PageCount(0), "removal {number}");
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use upager::{
     Access, ByteRange, Command, DirtyRange, MAX_VMO_SIZE, OwnedFrame, PAGE_SIZE, Packet, PageCount, PageIndex, Status,
-    Vmo, VmoOptions, VmoStatsOptions,
+    Vmo, VmoOptions, VmoStatsOptions, Writeback,
 };
 use upager_tests::{Hooked, KEY, Task, World, at, now, pages, read_packet};
 
@@ -316,4 +316,52 @@ fn a_zeroing_that_is_late_leaves_nothing_past_the_end_that_is_counted() {
     assert_eq!((found.available, runs[0].range(), runs[0].options), (1, pages(3, 1), DirtyRange::ZERO));
     let counts = vmo.counts();
     assert_eq!((counts.resident.0, counts.dirty.0, counts.zero.0), (3, 0, 1));
+}
+
+/// A supply of a page under a permit, with leave for it half given and a shrink half done: all that takes pages back past the end
+/// refuses the permit, and goes on.
+#[test]
+fn a_supply_that_takes_its_page_back_does_not_wait_for_leave_that_is_being_given() {
+    let world = World::on(Hooked::default());
+    let pager = upager::Pager::new(world.platform.clone());
+    let options = VmoOptions::RESIZABLE | VmoOptions::TRAP_DIRTY;
+    let vmo = pager.create_vmo(&world.port, KEY, options, 4 * PAGE_SIZE).unwrap();
+    let shared = Arc::new((pager, vmo));
+    let (pager, vmo) = &*shared;
+    // Page 1 is dirty. For page 3, zeros that await clean, the leave needs a frame.
+    pager.supply_frames(vmo, pages(0, 3), world.frames(0, 3)).unwrap();
+    pager.dirty_range(vmo, pages(1, 1)).unwrap();
+    now(vmo.zero(pages(3, 1))).unwrap();
+    pager.writeback_begin(vmo, pages(3, 1), Writeback::ZeroRanges).unwrap();
+    let frames = world.frames(2, 1);
+    let stop = || {
+        let ((stopped, has_stopped), (goes_on, go_on)) = (mpsc::channel(), mpsc::channel());
+        let stop = move || {
+            stopped.send(()).unwrap();
+            go_on.recv_timeout(Duration::from_secs(10)).is_ok()
+        };
+        (stop, has_stopped, goes_on)
+    };
+    let (stop_leave, leave_has_stopped, leave_goes_on) = stop();
+    let (stop_shrink, shrink_has_stopped, shrink_goes_on) = stop();
+    let (told, leave_was_let_go) = mpsc::channel();
+    world.platform.before_allocate(move || told.send(stop_leave()).unwrap());
+    world.platform.before_unmap(move || assert!(stop_shrink(), "let go")); // of page 1
+    let mut threads = None;
+    let before = |_| {
+        let [ours, theirs] = [(); 2].map(|()| shared.clone());
+        let leave = thread::spawn(move || ours.0.dirty_range(&ours.1, pages(0, 4)));
+        leave_has_stopped.recv().unwrap();
+        let shrink = thread::spawn(move || theirs.1.set_size(PAGE_SIZE));
+        shrink_has_stopped.recv().unwrap();
+        threads = Some((leave, shrink));
+    };
+    let supplied = pager.supply_frames(vmo, pages(2, 1), Slowly { frames: frames.into_iter(), taken: 0, before });
+    let let_go = [leave_goes_on.send(()), shrink_goes_on.send(())];
+    assert!(leave_was_let_go.recv().unwrap(), "the supply waits for it");
+    assert_eq!(let_go, [Ok(()); 2]);
+    let (leave, shrink) = threads.unwrap();
+    assert_eq!((supplied, leave.join().unwrap()), (Ok(()), Err(Status::OutOfRange)));
+    assert_eq!((shrink.join().unwrap(), vmo.size()), (Ok(()), PAGE_SIZE));
+    assert_eq!((vmo.counts().resident, vmo.counts().dirty), (PageCount(1), PageCount(0)));
 }

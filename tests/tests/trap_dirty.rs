@@ -879,6 +879,22 @@ fn a_page_that_traps_is_taken_from_the_mappings_when_it_goes_and_write_protected
     assert_eq!(writer.wakes(), 1);
 }
 
+/// An earlier BEGIN may not have come to it yet.
+#[test]
+fn begin_write_protects_a_page_that_awaits_clean_and_is_asked_for() {
+    let world = World::on(Hooked::default());
+    let vmo = world.trapping(1);
+    world.let_dirty(&vmo, 0, 1).unwrap();
+    for _ in 0..2 {
+        world.pager.writeback_begin(&vmo, pages(0, 1), Writeback::All).unwrap();
+        assert_eq!(world.platform.write_protected(), [(vmo.id(), PageIndex(0))]);
+    }
+    let writer = Task::pending(vmo.fault(PageIndex(0), Access::Write));
+    world.pager.writeback_begin(&vmo, pages(0, 1), Writeback::All).unwrap();
+    assert_eq!(world.platform.write_protected(), [(vmo.id(), PageIndex(0))]);
+    assert_eq!(writer.wakes(), 0);
+}
+
 #[test]
 fn commands_of_a_trapping_vmo_end_with_one_complete() {
     let world = World::new();

@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 use upager::{
-    Access, ByteOffset, ByteRange, DirtyRange, PAGE_SIZE, PageCount, PageIndex, Status, Vmo, VmoOptions, Writeback,
+    Access, ByteOffset, ByteRange, DirtyRange, HeapPlatform, PAGE_SIZE, PageCount, PageIndex, Status, Vmo, VmoOptions,
+    Writeback,
 };
 use upager_tests::{Task, World, at, pages, pattern, read_packet};
 
@@ -166,6 +167,20 @@ fn a_range_that_ends_within_a_page_writes_there() {
     assert_eq!(now[4000..], [0; 96]);
     assert_eq!(Task::new(vmo.zero(ByteRange::new(2 * PAGE_SIZE + 4000, 10))).poll(), Some(Ok(())), "within one page");
     assert_eq!(world.contents(&vmo, 2)[4000..4010], [0; 10]);
+}
+
+#[test]
+fn zeros_for_which_there_is_no_frame_stay_as_they_are() {
+    let world = World::on(HeapPlatform::new().with_limit(PageCount(0)));
+    let vmo = world.vmo(2);
+    zero(&vmo, pages(0, 2)).unwrap();
+    assert_eq!(Task::new(vmo.read(at(0, 0), &mut [0])).poll(), Some(Ok(())));
+    let before = vmo.counts();
+    for _ in 0..2 {
+        assert_eq!(Task::new(vmo.write(at(0, 0), b"x")).poll(), Some(Err(Status::NoMemory)));
+        assert_eq!(vmo.counts(), before);
+    }
+    assert_eq!(dirty(&world, &vmo), [zeros(0, 2)]);
 }
 
 #[test]

@@ -135,6 +135,14 @@ impl ModelPlatform {
         self.allocated()[frame.number() as usize]
     }
 
+    /// Accesses the frame through the mapping, if there still is one.
+    ///
+    /// # Panics
+    /// If the frame is not allocated.
+    pub fn access_mapped(&self, frame: Frame) {
+        let _: bool = self.store(frame, 0); // false: it faults
+    }
+
     /// Lets the epoch move on as far as it can. The modelled one needs no help.
     #[cfg_attr(not(crossbeam_loom), allow(clippy::unused_self))]
     pub fn turn_epoch(&self) {
@@ -649,12 +657,12 @@ impl World {
         self.platform.turn_epoch();
     }
 
-    /// Accesses the frame through the mapping, if there still is one.
+    /// See [`ModelPlatform::access_mapped`].
     ///
     /// # Panics
     /// If the frame is not allocated.
     pub fn access_mapped(&self, frame: Frame) {
-        let _: bool = self.platform.store(frame, 0); // false: it faults
+        self.platform.access_mapped(frame);
     }
 
     /// Looks a page up, and unpins.

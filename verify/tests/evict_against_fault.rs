@@ -11,7 +11,7 @@
 #![cfg(loom)]
 
 use upager::{PageIndex, Platform, Status};
-use upager_verify::race::{Depth, explore, explore_trapping, settled};
+use upager_verify::race::{Depth, explore, explore_trapping, leave, settled};
 use upager_verify::world::{Waiting, World};
 
 #[test]
@@ -63,6 +63,51 @@ fn evict_again_after_a_rescue_while_mapped() {
         world.access_mapped(frame);
         evictor.join().expect("the evictor ends");
         world.end_of_the_world();
+    });
+}
+
+/// The same, of a page that a writer has asked leave for.
+#[test]
+fn evict_what_is_asked_for_after_a_rescue_while_mapped() {
+    explore_trapping("evict what is asked for, after a rescue, while mapped", Depth::Bounded, 1, |world: World| {
+        world.supply(0, 5).expect("attached");
+        let guard = world.platform.pin();
+        let frame = world.vmo.lookup(&guard, PageIndex(0)).expect("it is resident");
+        assert_eq!(world.evict(), 1);
+        let mut write = world.write(0, 7);
+        assert_eq!(write.poll(), None);
+        world.map();
+        let evictor = world.spawn(|world| usize::from(world.evict() > 0));
+        drop(guard); // here the first eviction's grace period ends
+        world.turn_epoch();
+        world.access_mapped(frame);
+        assert_eq!(evictor.join().expect("the evictor ends"), 1);
+        drop(write);
+        world.end_of_the_world();
+    });
+}
+
+/// The same, of a dirty page that goes with its VMO.
+#[test]
+fn drop_after_a_rescue_while_mapped() {
+    explore("drop after a rescue, while mapped", Depth::Whole, |world: World| {
+        world.supply(0, 5).expect("attached");
+        let guard = world.platform.pin();
+        let frame = world.vmo.lookup(&guard, PageIndex(0)).expect("it is resident");
+        assert_eq!(world.evict(), 1);
+        assert_eq!(world.write(0, 7).poll(), Some(Ok(7)));
+        world.map();
+        let World { platform, pager, port, vmo } = world;
+        let dropper = loom::thread::spawn(move || {
+            drop(vmo);
+            leave();
+        });
+        drop(guard); // here the first eviction's grace period ends
+        platform.turn_epoch();
+        platform.access_mapped(frame);
+        dropper.join().expect("the dropper ends");
+        drop((pager, port));
+        platform.check_nothing_left();
     });
 }
 

@@ -11,9 +11,9 @@
 //! only one size is set at a time.
 #![cfg(loom)]
 
-use upager::{PAGE_SIZE, Status};
+use upager::{OwnedFrame, PAGE_SIZE, Status};
 use upager_verify::race::{Depth, explore_resizable, explore_trapping_resizable, settled};
-use upager_verify::world::{Waiting, World};
+use upager_verify::world::{Waiting, World, page};
 
 #[test]
 fn shrink_against_a_fault_that_straddles_the_end() {
@@ -126,6 +126,55 @@ fn shrink_against_zero() {
         assert_eq!((counts.resident.0, counts.dirty.0, counts.zero.0), (1, 0, 0), "nothing past the end is counted");
         world.vmo.set_size(2 * PAGE_SIZE).expect("nobody else resizes");
         assert_eq!(world.vmo.counts().zero.0, 1, "what the VMO grows by, once");
+        world.end_of_the_world();
+    });
+}
+
+/// A page that was written to goes with a shrink, and a supply that began before puts it past the end, beside an access that
+/// began before too.
+fn against_a_late_supply(name: &'static str, byte: u8, access: fn(&World) -> Waiting) {
+    explore_resizable(name, Depth::Bounded, 2, move |world: World| {
+        world.supply(1, 5).expect("attached");
+        assert_eq!(world.write(1, 6).poll(), Some(Ok(6)));
+        let accessor = world.spawn(move |world| settled(access(&world)));
+        let late = std::iter::once_with(|| {
+            world.vmo.set_size(PAGE_SIZE).expect("nobody else resizes");
+            OwnedFrame::new(&*world.platform).expect("a frame")
+        });
+        world.pager.supply_frames(&world.vmo, page(1), late).expect("attached");
+        let came = accessor.join().expect("the accessor ends").now();
+        assert!(
+            came == Some(Ok(byte)) || came == Some(Err(Status::OutOfRange)),
+            "before the shrink or after: {came:?}"
+        );
+        world.turn_epoch();
+        world.turn_epoch();
+        assert_eq!(world.platform.frames(), 0, "a page past the end has a frame");
+        world.end_of_the_world();
+    });
+}
+
+#[test]
+fn shrink_and_a_late_supply_against_a_read() {
+    against_a_late_supply("shrink and a late supply against a read", 6, |world| world.read(1));
+}
+
+#[test]
+fn shrink_and_a_late_supply_against_a_write() {
+    against_a_late_supply("shrink and a late supply against a write", 7, |world| world.write(1, 7));
+}
+
+/// Who sees the size sees what the VMO has grown by.
+#[test]
+fn grow_against_figures() {
+    explore_resizable("grow against figures", Depth::Whole, 2, |world: World| {
+        let asker = world.spawn(|world| {
+            if world.vmo.size() == 4 * PAGE_SIZE {
+                assert_eq!(world.vmo.counts().zero.0, 2);
+            }
+        });
+        world.vmo.set_size(4 * PAGE_SIZE).expect("nobody else resizes");
+        asker.join().expect("who asks ends");
         world.end_of_the_world();
     });
 }
