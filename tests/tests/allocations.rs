@@ -91,6 +91,7 @@ fn with_failure<T>(nth: u64, call: impl FnOnce() -> T) -> (T, bool) {
 
 /// Makes the call, and has its first allocation call `hook` first, which says whether there is memory. It must make one.
 fn with_hook<T>(hook: &dyn Fn() -> bool, call: impl FnOnce() -> T) -> T {
+    #[allow(clippy::transmute_ptr_to_ptr)] // a cast may not lengthen a lifetime
     // SAFETY: only its lifetime changes, and it is taken back before this returns.
     let lent =
         unsafe { std::mem::transmute::<*const (dyn Fn() -> bool + '_), *const (dyn Fn() -> bool + 'static)>(hook) };

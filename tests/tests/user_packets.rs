@@ -139,7 +139,7 @@ fn withdrawn_packets_take_no_room_behind_one_that_waits() {
 fn withdrawn_packets_take_no_room_at_a_port_that_nobody_serves() {
     let world = World::new();
     // More than there are entries in a pool: none of them may stay behind.
-    for _ in 0..(1 << 17) / MAX_USER_PACKETS + 1 {
+    for _ in 0..=(1 << 17) / MAX_USER_PACKETS {
         for n in 0..u64::from(MAX_USER_PACKETS) {
             world.port.queue(&numbered(2, n)).unwrap();
         }

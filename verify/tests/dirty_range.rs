@@ -385,10 +385,10 @@ fn a_write_after_the_end_of_the_pager_against_another() {
             write
         });
         let write = settled(Waiting::write(vmo.clone(), 0, 3));
-        let asked = asker.join().expect("the asker ends").again();
+        let answer = asker.join().expect("the asker ends").again();
         let write = write.again();
-        assert_eq!((write.now(), asked.now()), (Some(Err(Status::BadState)), Some(Err(Status::BadState))));
-        drop((write, asked, vmo, port));
+        assert_eq!((write.now(), answer.now()), (Some(Err(Status::BadState)), Some(Err(Status::BadState))));
+        drop((write, answer, vmo, port));
         platform.check_nothing_left();
     });
 }
