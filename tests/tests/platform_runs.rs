@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use upager::{Access, Evict, PAGE_SIZE, PageCount, PageIndex, Platform, Vmo, VmoOptions};
 use upager_tests::{Hooked, Runs, Task, World, at, now, pages};
@@ -13,14 +15,28 @@ fn all(world: &World<Hooked>, pages: u64) -> Vmo<Hooked> {
     vmo
 }
 
-/// The runs that are open once what was deferred has run: maybe in the thread of another test, since all share one
-/// epoch, and that may be in the middle of it.
-fn at_rest(world: &World<Hooked>) -> Runs {
-    let runs = || {
+/// Turns the epoch until it is so, for some seconds at most. What was deferred may run in the thread of another test, since
+/// all share one epoch, and that may be in the middle of it, or keep it from running for a while.
+fn comes_to(world: &World<Hooked>, is_so: impl Fn() -> bool) -> bool {
+    (0..20_000).any(|turn| {
+        if turn > 0 {
+            thread::sleep(Duration::from_millis(1));
+        }
         world.platform.turn_epoch();
-        world.platform.open_runs()
-    };
-    (0..10_000).map(|_| runs()).find(|runs| *runs == Runs::default()).unwrap_or_else(runs)
+        is_so()
+    })
+}
+
+/// The runs that are open once what was deferred has run.
+fn at_rest(world: &World<Hooked>) -> Runs {
+    comes_to(world, || world.platform.open_runs() == Runs::default());
+    world.platform.open_runs()
+}
+
+/// Waits until so many frames are left, and checks that no run is open then.
+fn frames_become(world: &World<Hooked>, frames: u64) {
+    assert!(comes_to(world, || world.platform.frames() == PageCount(frames)), "{:?}", world.platform.frames());
+    assert_eq!(at_rest(world), Runs::default());
 }
 
 type Removal = fn(&World<Hooked>, Vmo<Hooked>);
@@ -54,8 +70,7 @@ fn every_run_of_frees_of_an_anonymous_vmo_has_its_end() {
     let aux = world.aux(40);
     aux.commit(pages(0, 40)).unwrap();
     aux.decommit(pages(0, 20)).unwrap();
-    assert_eq!(at_rest(&world), Runs::default());
-    assert_eq!(world.platform.frames(), PageCount(20));
+    frames_become(&world, 20);
     drop(aux);
     assert_eq!(world.platform.open_runs(), Runs::default());
     assert_eq!(world.platform.frames(), PageCount(0));
@@ -84,8 +99,7 @@ fn no_frame_goes_before_the_end_of_the_run_that_unmaps_its_page() {
     });
     now(vmo.zero(pages(0, BATCH))).unwrap();
     world.platform.at_each_unmapped(|| ());
-    world.platform.turn_epoch();
-    assert_eq!(world.platform.frames(), PageCount(0));
+    frames_become(&world, 0);
 }
 
 #[test]
@@ -111,7 +125,7 @@ fn a_batch_that_is_full_leaves_no_run_of_unmaps_open() {
         assert_eq!(vmo.evict(PageCount(size), Evict::Any), there);
         assert_eq!(world.platform.unmapped().len() as u64, there.0);
         assert!(!world.platform.open_runs().unmaps, "{there:?}");
-        assert_eq!(at_rest(&world), Runs::default());
+        frames_become(&world, 0);
     }
 }
 
@@ -124,8 +138,7 @@ fn pages_apart_and_pages_in_a_row_go_as_many_as_there_are() {
             world.supply(&vmo, page, 1).unwrap();
         }
         vmo.evict(PageCount(size), Evict::Any);
-        assert_eq!(at_rest(&world), Runs::default());
-        assert_eq!(world.platform.frames(), PageCount(0), "every {every}");
+        frames_become(&world, 0);
     }
 }
 
@@ -166,7 +179,6 @@ fn who_takes_many_pages_away_does_not_stay_pinned() {
         assert!((1..=AT_ONCE).contains(&longest), "removal {number}: {longest}");
         drop(guard);
         world.platform.at_each_unmapped(|| ());
-        assert_eq!(at_rest(&world), Runs::default());
-        assert_eq!(world.platform.frames(), PageCount(0), "removal {number}");
+        frames_become(&world, 0);
     }
 }
