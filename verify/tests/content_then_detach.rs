@@ -22,7 +22,7 @@ fn beside(access: Waiting) -> JoinHandle<Settled> {
     })
 }
 
-#[allow(clippy::needless_pass_by_value)] // as `close`, which needs it
+#[allow(clippy::needless_pass_by_value)] // as `close` has it
 fn detach(world: World, access: JoinHandle<Settled>) -> Settled {
     world.pager.detach_vmo(&world.vmo).expect("the pager's own VMO");
     access.join().expect("the access ends").again()

@@ -12,11 +12,7 @@
 //! Must hold: all or none, as the result says, and every writer goes on.
 #![cfg(loom)]
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use loom::thread;
-use upager::sync::stopped::{Steps, over, resume, stop_before};
 use upager::{PAGE_SIZE, Platform, Status};
 use upager_verify::race::{Depth, explore_trapping, explore_trapping_resizable, leave, settled};
 use upager_verify::world::{Waiting, World};
@@ -379,54 +375,16 @@ fn a_write_after_the_end_of_the_pager_against_another() {
         assert_eq!((first.settle(), other.settle()), (Some(Err(Status::BadState)), Some(Err(Status::BadState))));
         drop((first, other));
         let asks = Waiting::write(vmo.clone(), 2, 3);
-        let asker = thread::spawn(move || {
+        let spawned = thread::spawn(move || {
             let write = settled(asks);
             leave();
             write
         });
         let write = settled(Waiting::write(vmo.clone(), 0, 3));
-        let answer = asker.join().expect("the asker ends").again();
+        let asked = spawned.join().expect("the other writer ends").again();
         let write = write.again();
-        assert_eq!((write.now(), answer.now()), (Some(Err(Status::BadState)), Some(Err(Status::BadState))));
-        drop((write, answer, vmo, port));
+        assert_eq!((write.now(), asked.now()), (Some(Err(Status::BadState)), Some(Err(Status::BadState))));
+        drop((write, asked, vmo, port));
         platform.check_nothing_left();
-    });
-}
-
-/// A detacher has put his mark, and stands still. A write fails for it, and then another one, who had looked before the
-/// mark, puts the page under his request. Leave, which had looked before too, comes too late.
-#[test]
-fn dirty_of_a_page_that_awaits_clean_against_a_stopped_detach_and_two_writes() {
-    explore_trapping("dirty against a stopped detach and two writes", Depth::Bounded, 2, |world: World| {
-        two_clean_pages(&world);
-        assert_eq!(world.dirty(0, 1), Ok(()));
-        world.begin(0).expect("a page of the VMO");
-        let late = Arc::new(AtomicBool::new(false));
-        let is_late = late.clone();
-        let detacher = world.spawn(move |world| {
-            if !is_late.load(Ordering::Relaxed) {
-                stop_before(1, Steps::Changes);
-            }
-            let detached = world.pager.detach_vmo(&world.vmo).map(drop);
-            let _: bool = over();
-            detached
-        });
-        let writer = world.spawn(|world| settled(world.write(0, 4)));
-        let service = world.spawn(|world| world.dirty(0, 1));
-        // Who does not find a clean page has seen the mark.
-        let fails = world.spawn(|world| match world.look_up(1) {
-            None => settled(world.write(0, 3)).now(),
-            Some(_) => None,
-        });
-        let result = service.join().expect("the service ends");
-        if fails.join().expect("the other writer ends") == Some(Err(Status::BadState)) {
-            assert_eq!(result, Err(Status::BadState), "a write has failed on the page");
-        }
-        let other = writer.join().expect("the writer ends");
-        late.store(true, Ordering::Relaxed);
-        resume();
-        detacher.join().expect("the detacher ends").expect("the pager's own VMO");
-        drop(other.again());
-        world.end_of_the_world();
     });
 }

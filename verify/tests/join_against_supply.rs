@@ -32,16 +32,16 @@ fn a_join_that_comes_too_late_against_the_next_owner_of_its_entry() {
         let mut opener = world.read(0);
         assert_eq!(opener.poll(), None);
         let joiner = world.spawn(|world| settled(world.read(0)));
-        let asker = world.spawn(|world| settled(world.read(1)));
+        let other = world.spawn(|world| settled(world.read(1)));
         assert_eq!(world.supply(0, 5), Ok(()));
         let read = joiner.join().expect("the joiner ends");
-        let answer = asker.join().expect("the asker ends");
-        assert_eq!((read.now(), opener.settle(), answer.now()), (Some(Ok(5)), Some(Ok(5)), None));
+        let asked = other.join().expect("the other reader ends");
+        assert_eq!((read.now(), opener.settle(), asked.now()), (Some(Ok(5)), Some(Ok(5)), None));
         assert!(read.is_forgotten() && opener.is_forgotten(), "somebody keeps a waker");
         assert_eq!(world.supply(1, 6), Ok(()));
-        let answer = answer.again();
-        assert_eq!(answer.now(), Some(Ok(6)), "his own page has come");
-        drop((opener, read, answer));
+        let asked = asked.again();
+        assert_eq!(asked.now(), Some(Ok(6)), "his own page has come");
+        drop((opener, read, asked));
         world.end_of_the_world();
     });
 }

@@ -15,7 +15,7 @@
 #![cfg(loom)]
 
 use upager_verify::race::{Depth, explore, settled};
-use upager_verify::world::{World, user_packet};
+use upager_verify::world::{Waiting, World, user_packet};
 
 #[test]
 fn queue_against_sleep() {
@@ -121,7 +121,7 @@ fn queue_against_queue_and_two_who_sleep() {
         }
         let queuer = world.spawn(|world| world.queue(1));
         world.queue(2).expect("there is room");
-        let mut got = services.each_mut().map(upager_verify::world::Waiting::settle);
+        let mut got = services.each_mut().map(Waiting::settle);
         assert!(got.contains(&Some(Ok(2))), "wherever the other is: {got:?}");
         queuer.join().expect("the queuer ends").expect("there is room");
         for (got, service) in got.iter_mut().zip(&mut services) {
