@@ -307,7 +307,10 @@ impl<P: Platform> Source<P> {
             loop {
                 let claim = match at.slot().load() {
                     State::Clean(clean) => clean.request_dirty(at.slot(), index),
-                    State::AwaitingClean(awaiting) => awaiting.request_dirty(at.slot(), index),
+                    // One on which an access has failed is not asked for: the mark of that would be lost.
+                    State::AwaitingClean(awaiting) if !awaiting.is_refused() => {
+                        awaiting.request_dirty(at.slot(), index)
+                    }
                     State::DirtyRequested(_) if vmo.trapped(at).is_none() => continue,
                     _ => return claimed,
                 };

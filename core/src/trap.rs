@@ -175,7 +175,10 @@ impl<P: Platform> Inner<P> {
                     awaiting.mark_dirty(slot).is_ok()
                 }
                 (State::Clean(clean), To::Permit(permit)) => clean.request_dirty(slot, permit).is_ok(),
-                (State::AwaitingClean(awaiting), To::Permit(permit)) => awaiting.request_dirty(slot, permit).is_ok(),
+                (State::AwaitingClean(awaiting), To::Permit(permit)) => {
+                    self.source.attached()?; // as above
+                    awaiting.request_dirty(slot, permit).is_ok()
+                }
                 (State::DirtyRequested(_), _) => self.take_trapped(at, to, robbed)?,
                 (State::Evicting(evicting), To::Dirty) if !evicting.is_condemned() && page.0 < self.pages().0 => {
                     self.source.attached()?;

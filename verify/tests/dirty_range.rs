@@ -388,3 +388,29 @@ fn a_write_after_the_end_of_the_pager_against_another() {
         platform.check_nothing_left();
     });
 }
+
+/// A write has failed after the detach: the page is not made dirty by a leave that began before, though a writer who began
+/// before put it under his request meanwhile.
+#[test]
+fn dirty_of_a_page_that_awaits_clean_against_detach_then_a_write_and_a_writer() {
+    let name = "dirty of a page that awaits clean against detach, then write, and a writer";
+    explore_trapping(name, Depth::Bounded, 1, |world: World| {
+        world.supply(0, 1).expect("attached");
+        assert_eq!(world.dirty(0, 1), Ok(()));
+        world.begin(0).expect("a page of the VMO");
+        let detacher = world.spawn(|world| {
+            world.pager.detach_vmo(&world.vmo).expect("the pager's own VMO");
+            settled(world.write(0, 3))
+        });
+        let writer = world.spawn(|world| settled(world.write(0, 4)));
+        let result = world.dirty(0, 1);
+        let write = detacher.join().expect("the detacher ends");
+        let other = writer.join().expect("the writer ends");
+        match (result, write.now()) {
+            (Ok(()), Some(Ok(3))) | (Err(Status::BadState), Some(Err(Status::BadState))) => {}
+            other => panic!("{other:?}"),
+        }
+        drop((write, other));
+        world.end_of_the_world();
+    });
+}
