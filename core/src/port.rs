@@ -415,20 +415,26 @@ impl<P: Platform> Future for Wait<'_, P> {
         if taken == 0 {
             return Poll::Pending;
         }
-        if let Some(sleeper) = this.asleep.take() {
-            this.port.wake_up(sleeper);
-        }
+        this.get_up();
         Poll::Ready(taken)
     }
 }
 
 impl<P: Platform> Drop for Wait<'_, P> {
     fn drop(&mut self) {
+        self.get_up();
+    }
+}
+
+impl<P: Platform> Wait<'_, P> {
+    /// Ends the sleep of one who takes nothing any more. If he was woken meanwhile, that was meant for whoever takes
+    /// the packet.
+    fn get_up(&mut self) {
         if let Some(sleeper) = self.asleep.take()
             && self.port.wake_up(sleeper)
             && self.port.shared.is_any_ready()
         {
-            self.port.shared.notify(); // the wake-up was meant for whoever takes the packet
+            self.port.shared.notify();
         }
     }
 }

@@ -132,3 +132,23 @@ fn queue_against_queue_and_two_who_sleep() {
         world.end_of_the_world();
     });
 }
+
+/// One who goes to sleep finds a packet in his second look, and is woken for the next one before he gets up: he has the other
+/// woken, who sleeps meanwhile.
+#[test]
+fn queue_against_two_who_go_to_sleep() {
+    explore("queue against two who go to sleep", Depth::Bounded, |world: World| {
+        let first = world.spawn(|world| settled(world.packet()));
+        world.queue(1).expect("there is room");
+        let mut second = world.packet();
+        let got = second.poll();
+        world.queue(2).expect("there is room");
+        let first = first.join().expect("the first ends").again();
+        let got = got.or_else(|| second.settle());
+        let mut keys = [first.now(), got].map(|got| got.expect("each packet wakes one").expect("its key"));
+        keys.sort_unstable();
+        assert_eq!(keys, [1, 2]);
+        drop((first, second));
+        world.end_of_the_world();
+    });
+}
