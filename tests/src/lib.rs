@@ -99,6 +99,7 @@
 
 mod calls;
 mod hooked;
+mod own_epoch;
 mod random;
 mod task;
 mod threads;
@@ -106,6 +107,7 @@ mod world;
 
 pub use calls::{Call, SCENE, make_calls};
 pub use hooked::{Hooked, Runs};
+pub use own_epoch::OwnEpoch;
 pub use random::Random;
 pub use task::{Task, Wakes, now};
 pub use threads::{Threads, threads};

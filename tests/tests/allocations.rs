@@ -14,18 +14,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use upager::{
-    Access, Collector, Event, Frame, Guard, HeapPlatform, PAGE_SIZE, Packet, PageCount, PageIndex, Pager, Platform,
-    Port, Result, Status, Vmo, VmoOptions, Watch, WatchLimits,
+    Access, Collector, Event, HeapPlatform, PAGE_SIZE, Packet, PageCount, PageIndex, Pager, Platform, Port, Result,
+    Status, Vmo, VmoOptions, Watch, WatchLimits,
 };
-use upager_tests::{KEY, Task, World, at, pages, read_packet};
+use upager_tests::{KEY, OwnEpoch, Task, World, at, pages, read_packet};
 
 type Interlude = Box<dyn FnOnce()>;
 
 thread_local! {
     /// How many more allocations of this thread succeed before one fails. None: all succeed.
     static LEFT: Cell<Option<u64>> = const { Cell::new(None) };
-    /// What to do first then. False: it fails; so it does if there is nothing to do.
-    static HOOK: Cell<Option<*const (dyn Fn() -> bool + 'static)>> = const { Cell::new(None) };
     /// What comes in the middle of an allocation of this thread, and how many there are before that.
     static MIDDLE: RefCell<Option<(u64, Interlude)>> = const { RefCell::new(None) };
     /// How many allocations this thread has made, and how many bytes it has.
@@ -55,19 +53,14 @@ static ALLOCATOR: Failing = Failing;
 // SAFETY: memory comes from the system's allocator or not at all.
 unsafe impl GlobalAlloc for Failing {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // First, so that this is what fails, and nothing that the interlude allocates.
+        let left = LEFT.get();
+        LEFT.set(left.and_then(|left| left.checked_sub(1)));
         if let Some(interlude) = interlude() {
             interlude();
         }
-        match LEFT.get() {
-            Some(0) => {
-                LEFT.set(None);
-                // SAFETY: `with_hook` has lent it, and has not returned.
-                if !HOOK.take().is_some_and(|hook| unsafe { (*hook)() }) {
-                    return std::ptr::null_mut();
-                }
-            }
-            Some(left) => LEFT.set(Some(left - 1)),
-            None => {}
+        if left == Some(0) {
+            return std::ptr::null_mut();
         }
         MADE.set(MADE.get() + 1);
         BYTES.set(BYTES.get() + layout.size().cast_signed());
@@ -89,19 +82,6 @@ fn with_failure<T>(nth: u64, call: impl FnOnce() -> T) -> (T, bool) {
     (result, LEFT.replace(None).is_none())
 }
 
-/// Makes the call, and has its first allocation call `hook` first, which says whether there is memory. It must make one.
-fn with_hook<T>(hook: &dyn Fn() -> bool, call: impl FnOnce() -> T) -> T {
-    #[allow(clippy::transmute_ptr_to_ptr)] // a cast may not lengthen a lifetime
-    // SAFETY: only its lifetime changes, and it is taken back before this returns.
-    let lent =
-        unsafe { std::mem::transmute::<*const (dyn Fn() -> bool + '_), *const (dyn Fn() -> bool + 'static)>(hook) };
-    HOOK.set(Some(lent));
-    let (result, met) = with_failure(0, call);
-    HOOK.set(None);
-    assert!(met, "it made none");
-    result
-}
-
 /// Makes the call, and `other` in the middle of its allocation number `nth`, as another thread may. False: it made
 /// fewer. `other` must not panic, since an allocator must not.
 fn with_another<T>(nth: u64, other: impl FnOnce() + 'static, call: impl FnOnce() -> T) -> (T, bool) {
@@ -110,40 +90,8 @@ fn with_another<T>(nth: u64, other: impl FnOnce() + 'static, call: impl FnOnce()
     (result, MIDDLE.take().is_none())
 }
 
-/// The heap, with an epoch of its own: so what was deferred is done by the thread that tests, and is done in the end.
-#[derive(Default)]
-struct Alone {
-    heap: HeapPlatform,
-    collector: Collector,
-}
-
-impl Platform for Alone {
-    fn pin(&self) -> Guard {
-        self.collector.register().pin()
-    }
-
-    fn allocate(&self) -> Result<Frame> {
-        self.heap.allocate()
-    }
-
-    unsafe fn free(&self, frame: Frame) {
-        // SAFETY: the caller's promise is the heap's, which allocated the frame.
-        unsafe { self.heap.free(frame) };
-    }
-
-    unsafe fn copy_out(&self, frame: Frame, offset: usize, to: &mut [u8]) {
-        // SAFETY: as above.
-        unsafe { self.heap.copy_out(frame, offset, to) };
-    }
-
-    unsafe fn copy_in(&self, frame: Frame, offset: usize, from: &[u8]) {
-        // SAFETY: as above.
-        unsafe { self.heap.copy_in(frame, offset, from) };
-    }
-}
-
 /// Lets what was retired go, until nobody but these has the platform.
-fn settle(platform: &Arc<Alone>, holders: usize) {
+fn settle(platform: &Arc<OwnEpoch>, holders: usize) {
     for _ in 0..1000 {
         if Arc::strong_count(platform) == holders {
             return;
@@ -154,9 +102,10 @@ fn settle(platform: &Arc<Alone>, holders: usize) {
 }
 
 /// Makes the calls on a new pager and port, closes both, and returns how many bytes are left.
-fn left_by(calls: impl FnOnce(&Arc<Alone>, &Pager<Alone>, &Rc<Port<Alone>>)) -> isize {
+fn left_by(calls: impl FnOnce(&Arc<OwnEpoch>, &Pager<OwnEpoch>, &Rc<Port<OwnEpoch>>)) -> isize {
     let before = BYTES.get();
-    let platform = Arc::new(Alone::default());
+    let collector = Collector::new();
+    let platform = Arc::new(OwnEpoch::new(move || collector.register().pin()));
     let (pager, port) = (Pager::new(platform.clone()), Rc::new(Port::new(platform.clone())));
     calls(&platform, &pager, &port);
     drop((pager, port));
@@ -233,18 +182,18 @@ fn a_join_whose_allocation_fails_says_so_and_harms_nobody() {
 fn a_join_whose_allocation_fails_as_the_others_leave_ends_the_request() {
     let world = World::new();
     warm(&world);
-    let vmo = world.vmo(100);
-    let fault = |page| vmo.fault(PageIndex(page), Access::Read);
+    let vmo = Rc::new(world.vmo(100));
+    let fault = |page| {
+        let vmo = vmo.clone();
+        async move { vmo.fault(PageIndex(page), Access::Read).await }
+    };
     // The pool's first eight entries: the queue has one.
-    let opener = RefCell::new(Some(Task::pending(fault(0))));
+    let opener = Task::pending(fault(0));
     let _others: Vec<_> = (1..7).map(|n| Task::pending(fault(2 * n))).collect();
     let mut joiner = Task::new(fault(0));
     let waker = upager_tests::Wakes::new().waker();
-    let leaves = || {
-        drop(opener.take());
-        false
-    };
-    assert_eq!(with_hook(&leaves, || joiner.poll_with(&waker)), Some(Err(Status::NoMemory)));
+    let joins = || with_failure(0, || joiner.poll_with(&waker));
+    assert_eq!(with_another(0, || drop(opener), joins), ((Some(Err(Status::NoMemory)), true), true));
     assert_eq!(vmo.counts().in_flight, 6);
     assert_eq!(world.packets().len(), 6, "and the queue keeps the entry of the last");
     let mut room = Vec::new();
@@ -262,16 +211,19 @@ fn a_join_whose_allocation_fails_as_the_others_leave_ends_the_request() {
 
 #[test]
 fn a_fault_that_a_detach_overtakes_gives_its_entry_back() {
-    let world = World::new();
+    let world = Rc::new(World::new());
     warm(&world);
-    let vmo = world.vmo(1 << 30);
+    let vmo = Rc::new(world.vmo(1 << 30));
     let page = PageIndex(1 << 29);
     // All but one of the pool's first eight entries, and the queue keeps them.
     let others: Vec<_> = (0..6).map(|n| Task::pending(vmo.fault(PageIndex(2 * n), Access::Read))).collect();
     let mut task = Task::new(vmo.fault(page, Access::Read));
     let waker = upager_tests::Wakes::new().waker();
-    let detaches = || world.pager.detach_vmo(&vmo).is_ok();
-    assert_eq!(with_hook(&detaches, || task.poll_with(&waker)), Some(Err(Status::BadState)));
+    let (service, its) = (world.clone(), vmo.clone());
+    let detach = move || {
+        let _: Result<_> = service.pager.detach_vmo(&its); // the outcome tells
+    };
+    assert_eq!(with_another(0, detach, || task.poll_with(&waker)), (Some(Err(Status::BadState)), true));
     let mut next = Task::new(vmo.fault(page, Access::Read));
     let (outcome, failed) = with_failure(0, || next.poll_with(&waker));
     assert_eq!((outcome, failed), (Some(Err(Status::BadState)), false), "there is room for it");

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use upager::{
-    Access, AnonymousVmo, Collector, Event, Evict, Frame, Guard, HeapPlatform, LocalHandle, PAGE_SIZE, PageCount,
-    PageIndex, Platform, Result, Vmo, VmoOptions, Watch, WatchLimits,
+    Access, AnonymousVmo, Collector, Event, Evict, LocalHandle, PAGE_SIZE, PageCount, PageIndex, Platform, Vmo,
+    VmoOptions, Watch, WatchLimits,
 };
-use upager_tests::{Task, World, at, now, pages};
+use upager_tests::{OwnEpoch, Task, World, at, now, pages};
 
 thread_local! {
     static HANDLES: [LocalHandle; 2] = {
@@ -22,48 +22,22 @@ thread_local! {
     static HERE: Cell<usize> = const { Cell::new(0) };
 }
 
-/// The heap, with an epoch of its own.
-#[derive(Default)]
-struct Processors(HeapPlatform);
-
-impl Platform for Processors {
-    fn pin(&self) -> Guard {
-        HANDLES.with(|handles| handles[HERE.get()].pin())
-    }
-
-    fn allocate(&self) -> Result<Frame> {
-        self.0.allocate()
-    }
-
-    unsafe fn free(&self, frame: Frame) {
-        // SAFETY: the caller's promise is the heap's, which allocated the frame.
-        unsafe { self.0.free(frame) };
-    }
-
-    unsafe fn copy_out(&self, frame: Frame, offset: usize, to: &mut [u8]) {
-        // SAFETY: as above.
-        unsafe { self.0.copy_out(frame, offset, to) };
-    }
-
-    unsafe fn copy_in(&self, frame: Frame, offset: usize, from: &[u8]) {
-        // SAFETY: as above.
-        unsafe { self.0.copy_in(frame, offset, from) };
-    }
+/// Two processors, on one of which this thread runs.
+fn processors() -> World<OwnEpoch> {
+    World::on(OwnEpoch::new(|| HANDLES.with(|handles| handles[HERE.get()].pin())))
 }
 
-impl Processors {
-    /// How many frames are left when the other processor has gone on, and this one has not.
-    fn left_beside(&self) -> u64 {
-        let here = HERE.replace(1 - HERE.get());
-        for _ in 0..8 {
-            self.pin().flush();
-        }
-        HERE.set(here);
-        self.0.frames().0
+/// How many frames are left when the other processor has gone on, and this one has not.
+fn left_beside(platform: &OwnEpoch) -> u64 {
+    let here = HERE.replace(1 - HERE.get());
+    for _ in 0..8 {
+        platform.pin().flush();
     }
+    HERE.set(here);
+    platform.frames().0
 }
 
-type Removal = fn(&World<Processors>, &Vmo<Processors>, &AnonymousVmo<Processors>);
+type Removal = fn(&World<OwnEpoch>, &Vmo<OwnEpoch>, &AnonymousVmo<OwnEpoch>);
 
 /// Of a VMO of 20 dirty and 20 clean pages, and an anonymous one of 40; how many frames are left then.
 const REMOVALS: [(Removal, u64); 7] = [
@@ -79,37 +53,37 @@ const REMOVALS: [(Removal, u64); 7] = [
 #[test]
 fn frames_that_one_processor_gave_up_another_frees() {
     for (number, (remove, left)) in REMOVALS.into_iter().enumerate() {
-        let world = World::on(Processors::default());
+        let world = processors();
         let (vmo, aux) = (world.vmo_with(VmoOptions::RESIZABLE, 40), world.aux(40));
         world.make_dirty(&vmo, 0, 20, 1);
         world.supply(&vmo, 20, 20).unwrap();
         aux.commit(pages(0, 40)).unwrap();
         remove(&world, &vmo, &aux);
-        assert_eq!(world.platform.left_beside(), left, "removal {number}");
+        assert_eq!(left_beside(&world.platform), left, "removal {number}");
     }
 }
 
 #[test]
 fn a_vmo_that_one_processor_dropped_another_frees() {
-    let world = World::on(Processors::default());
+    let world = processors();
     let others = Arc::strong_count(&world.platform);
     let vmo = world.vmo(40);
     world.supply(&vmo, 0, 40).unwrap();
     drop(vmo);
     assert_eq!(world.packets().len(), 1, "COMPLETE");
-    assert_eq!((world.platform.left_beside(), Arc::strong_count(&world.platform)), (0, others));
+    assert_eq!((left_beside(&world.platform), Arc::strong_count(&world.platform)), (0, others));
 }
 
 #[test]
 fn an_observer_that_takes_its_time_keeps_no_frame() {
-    let world = World::on(Processors::default());
+    let world = processors();
     let vmo = Arc::new(world.vmo(2));
     world.supply(&vmo, 0, 1).unwrap();
     let _waiter = Task::pending(vmo.fault(PageIndex(1), Access::Read));
     let evicted = vmo.clone();
     let observer = move |_: &Event| {
         assert_eq!(evicted.evict(PageCount(1), Evict::Any), PageCount(1));
-        assert_eq!(evicted.platform().left_beside(), 0);
+        assert_eq!(left_beside(evicted.platform()), 0);
     };
     let limits = WatchLimits { warn_after: Some(Duration::ZERO), time_out: None };
     let mut watch = Watch::new(&world.pager, limits, Box::new(observer));

@@ -17,9 +17,10 @@ use upager::{PAGE_SIZE, Platform, Status};
 use upager_verify::race::{Depth, explore_trapping, explore_trapping_resizable, leave, settled};
 use upager_verify::world::{Waiting, World};
 
-fn two_clean_pages(world: &World) {
-    world.supply(0, 1).expect("attached");
-    world.supply(1, 1).expect("attached");
+fn clean_pages(world: &World, count: u64) {
+    for page in 0..count {
+        world.supply(page, 1).expect("attached");
+    }
 }
 
 fn dirty_pages(world: &World) -> u64 {
@@ -29,7 +30,7 @@ fn dirty_pages(world: &World) -> u64 {
 #[test]
 fn dirty_range_against_evict() {
     explore_trapping("dirty range against evict", Depth::Bounded, 2, |world: World| {
-        two_clean_pages(&world);
+        clean_pages(&world, 2);
         let evictor = world.spawn(|world| {
             world.evict();
         });
@@ -47,7 +48,7 @@ fn dirty_range_against_evict() {
 #[test]
 fn dirty_range_against_detach() {
     explore_trapping("dirty range against detach", Depth::Bounded, 2, |world: World| {
-        two_clean_pages(&world);
+        clean_pages(&world, 2);
         let detacher = world.spawn(|world| world.pager.detach_vmo(&world.vmo).map(drop));
         let result = world.dirty(0, 2);
         detacher.join().expect("the detacher ends").expect("the pager's own VMO");
@@ -65,7 +66,7 @@ fn dirty_range_against_detach() {
 #[test]
 fn dirty_range_against_a_read_in_a_detached_vmo() {
     explore_trapping("dirty range against detach and read", Depth::Bounded, 2, |world: World| {
-        two_clean_pages(&world);
+        clean_pages(&world, 2);
         let detacher = world.spawn(|world| world.pager.detach_vmo(&world.vmo).map(drop));
         let reader = world.spawn(|world| settled(world.read(1)));
         let result = world.dirty(0, 2);
@@ -87,7 +88,7 @@ fn dirty_range_against_a_read_in_a_detached_vmo() {
 #[test]
 fn dirty_range_against_dirty_range() {
     explore_trapping("dirty range against dirty range", Depth::Bounded, 2, |world: World| {
-        two_clean_pages(&world);
+        clean_pages(&world, 2);
         let other = world.spawn(|world| world.dirty(0, 2));
         assert_eq!(world.dirty(0, 2), Ok(()));
         assert_eq!(other.join().expect("the other ends"), Ok(()));
@@ -99,7 +100,7 @@ fn dirty_range_against_dirty_range() {
 #[test]
 fn dirty_range_against_a_writer() {
     explore_trapping("dirty range against a writer", Depth::Bounded, 2, |world: World| {
-        two_clean_pages(&world);
+        clean_pages(&world, 2);
         let writer = world.spawn(|world| settled(world.write(0, 3)));
         assert_eq!(world.dirty(0, 2), Ok(()));
         let write = writer.join().expect("the writer ends");
@@ -128,7 +129,7 @@ fn refused_range_against_a_writer() {
 #[test]
 fn dirty_range_against_the_end_of_a_writeback() {
     explore_trapping("dirty range against END", Depth::Bounded, 2, |world: World| {
-        two_clean_pages(&world);
+        clean_pages(&world, 2);
         assert_eq!(world.dirty(0, 1), Ok(()));
         world.begin(0).expect("a page of the VMO");
         let writeback = world.spawn(|world| world.end(0));
@@ -226,7 +227,7 @@ fn dirty_of_an_evicting_page_and_an_absent_one_against_detach() {
 #[test]
 fn dirty_range_against_a_writer_and_a_shrink() {
     explore_trapping_resizable("dirty range against a writer and a shrink", Depth::Bounded, 2, |world: World| {
-        two_clean_pages(&world);
+        clean_pages(&world, 2);
         let writer = world.spawn(|world| settled(world.write(1, 3)));
         let shrinker = world.spawn(|world| world.vmo.set_size(PAGE_SIZE));
         let result = world.dirty(0, 2);
@@ -247,7 +248,7 @@ fn dirty_range_against_a_writer_and_a_shrink() {
 #[test]
 fn dirty_of_a_page_against_the_next_life_of_the_request_that_it_names() {
     explore_trapping("dirty against a request's next life", Depth::Bounded, 2, |world: World| {
-        two_clean_pages(&world);
+        clean_pages(&world, 2);
         let (mut first, mut other) = (world.write(0, 2), world.write(1, 2));
         assert_eq!((first.poll(), other.poll()), (None, None));
         assert_eq!(world.take_all().len(), 1, "of two pages"); // the queue keeps the entry of the second
@@ -270,7 +271,7 @@ fn dirty_of_a_page_against_the_next_life_of_the_request_that_it_names() {
 #[test]
 fn a_permit_is_not_taken_for_an_earlier_one() {
     explore_trapping("a permit and its entry's earlier life", Depth::Bounded, 3, |world: World| {
-        two_clean_pages(&world);
+        clean_pages(&world, 2);
         let evictor = world.spawn(|world| {
             world.evict();
         });
@@ -321,7 +322,7 @@ fn a_page_does_not_name_a_request_that_ended_before_its_claim() {
 #[test]
 fn dirty_of_one_page_against_dirty_of_the_next() {
     explore_trapping("dirty of one page against dirty of the next", Depth::Bounded, 2, |world: World| {
-        two_clean_pages(&world);
+        clean_pages(&world, 2);
         let mut writer = Waiting::dirty_run(world.vmo.clone(), 0, 2);
         assert_eq!(writer.poll(), None);
         let other = world.spawn(|world| world.dirty(1, 1));
@@ -338,9 +339,7 @@ fn dirty_of_one_page_against_dirty_of_the_next() {
 #[test]
 fn fail_of_a_page_against_the_next_life_of_its_request() {
     explore_trapping("fail against a request's next life", Depth::Bounded, 4, |world: World| {
-        for page in 0..3 {
-            world.supply(page, 1).expect("attached");
-        }
+        clean_pages(&world, 3);
         let (mut first, mut other) = (world.write(0, 2), world.write(2, 2));
         assert_eq!((first.poll(), other.poll()), (None, None));
         assert_eq!(world.take_all().len(), 2); // the queue keeps the entry of the second
@@ -364,9 +363,7 @@ fn fail_of_a_page_against_the_next_life_of_its_request() {
 #[test]
 fn a_write_after_the_end_of_the_pager_against_another() {
     explore_trapping("two writes after the end of the pager", Depth::Bounded, 4, |world: World| {
-        for page in 0..3 {
-            world.supply(page, 1).expect("attached");
-        }
+        clean_pages(&world, 3);
         let (mut first, mut other) = (world.write(0, 2), world.write(1, 2));
         assert_eq!((first.poll(), other.poll()), (None, None));
         assert_eq!(world.take_all().len(), 1, "of two pages"); // the queue keeps the entry of the second
