@@ -302,44 +302,41 @@ impl Execution {
         let before = self.threads.active().dpor_before;
         let mut version = before;
 
+        let seeks_races = operation.map_or(false, |operation| self.is_settled_later(operation))
+            && !self.path.is_double()
+            && !self.path.is_repeated(path_id);
+        let mut racing = Vec::new();
+
         if let Some(operation) = operation {
-            self.objects
-                .each_dependent_access(operation, |access| version.join(access.version()));
+            self.objects.each_dependent_access(operation, |access| {
+                version.join(access.version());
+
+                if seeks_races && !access.happens_before(&before) {
+                    racing.push(access);
+                }
+            });
         }
 
         version[th_id] += 1;
         self.threads.active_mut().dpor_vv = version;
         self.path.settle(path_id, operation, has_failed, &version);
 
-        let operation = match operation {
-            Some(operation) => operation,
-            None => return,
-        };
+        for access in &racing {
+            // One that comes before another of them could not come after it only
+            let is_last = |other: &&Access| {
+                other.path_id() == access.path_id() || !access.happens_before(other.version())
+            };
 
-        if self.is_settled_later(operation) && !self.path.is_double() && !self.path.is_repeated(path_id) {
-            let mut accesses = Vec::new();
-
-            self.objects.each_dependent_access(operation, |access| {
-                if !access.happens_before(&before) {
-                    accesses.push(access);
-                }
-            });
-
-            for access in &accesses {
-                // One that comes before another of them could not come after it only
-                let is_last = |other: &&Access| {
-                    other.path_id() == access.path_id() || !access.happens_before(other.version())
-                };
-
-                if self.path.is_bounded() {
-                    self.path.backtrack(access.path_id(), th_id);
-                } else if accesses.iter().all(is_last) {
-                    self.path.reverse(access.path_id(), path_id, th_id, &version);
-                }
+            if self.path.is_bounded() {
+                self.path.backtrack(access.path_id(), th_id);
+            } else if racing.iter().all(is_last) {
+                self.path.reverse(access.path_id(), path_id, th_id, &version);
             }
         }
 
-        self.objects.set_last_access(operation, th_id, path_id, &version);
+        if let Some(operation) = operation {
+            self.objects.set_last_access(operation, th_id, path_id, &version);
+        }
     }
 
     /// Panics if any leaks were detected

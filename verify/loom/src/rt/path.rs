@@ -63,11 +63,11 @@ pub(crate) struct Schedule {
     #[cfg_attr(feature = "checkpoint", serde(skip))]
     operations: [Option<Operation>; MAX_THREADS],
 
-    /// What it was when it was done last, if only that showed it
+    /// What the active thread has done
     #[cfg_attr(feature = "checkpoint", serde(skip))]
-    done: [Option<Operation>; MAX_THREADS],
+    done: Option<Operation>,
 
-    /// Whether it has changed anything, by any of the values that it could find
+    /// Whether what each thread did changed anything, by any of the values that it could find
     changes: [bool; MAX_THREADS],
 
     /// What comes before what the active thread does, and that itself, for the DPOR algorithm
@@ -230,7 +230,7 @@ impl Path {
                 let active = active as usize;
 
                 schedule.version = *version;
-                schedule.done[active] = operation;
+                schedule.done = operation;
                 schedule.changes[active] |= !has_failed;
             }
         }
@@ -339,7 +339,7 @@ impl Path {
                 is_free: false,
                 threads: [Thread::Disabled; MAX_THREADS],
                 operations,
-                done: [None; MAX_THREADS],
+                done: None,
                 changes: [false; MAX_THREADS],
                 version: VersionVec::new(),
                 asleep,
@@ -652,15 +652,18 @@ impl Path {
         let active = prev.active_thread_index().map(usize::from);
 
         // Nothing is known of what a thread does as it begins, parks or yields.
-        let done = match active.and_then(|i| prev.done[i].or(prev.operations[i])) {
+        let done = match prev.done {
             Some(operation) => operation,
             None => return asleep,
         };
 
         for (i, asleep) in asleep.iter_mut().enumerate() {
             let explored = prev.asleep[i] || prev.threads[i] == Thread::Visited;
-            let is_settled = prev.threads[i] == Thread::Visited && !prev.changes[i];
-            let next = prev.done[i].filter(|_| is_settled).or(prev.operations[i]);
+            let only_failed = prev.threads[i] == Thread::Visited && !prev.changes[i];
+            let next = match prev.operations[i] {
+                Some(next) if only_failed => Some(next.failed()),
+                next => next,
+            };
 
             *asleep = explored
                 && active != Some(i)
