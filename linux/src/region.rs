@@ -258,8 +258,10 @@ impl Region {
 
     /// Takes pages that have left the pager's words out of this mapping. The caller's fence comes in between.
     pub(crate) fn take_away(&self, first: PageIndex, count: PageCount) {
-        self.wait_for_loops(bits(first, count.0));
-        self.unmap(first, count);
+        if self.range(first, count).is_some() {
+            self.wait_for_loops(bits(first, count.0));
+            self.unmap(first, count);
+        }
     }
 
     /// Waits until each of the pages was seen not to be mapped by a loop at that moment.
