@@ -7,7 +7,7 @@
 //! He would find out when he appends it; but he does not get there, and whoever joins the request waits for him.
 //!
 //! Must hold: who reads after the detach is told at once, wherever the other has stopped. When that one goes on, so is
-//! he.
+//! he. So it is too where the pool of requests has no entry for the one who stops, and he makes its second segment.
 #![cfg(loom)]
 
 use std::sync::Arc;
@@ -16,17 +16,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 use upager::sync::stopped::{Steps, over, resume, stop_before};
 use upager::{Result, Status};
-use upager_verify::race::{Depth, explore, leave, settled};
+use upager_verify::race::{Depth, explore_pages, leave, settled};
 use upager_verify::world::{Waiting, World};
 
 /// How the pager goes away.
 type Parting = fn(World) -> Result<()>;
 
-/// False: the fault never has so many steps.
-fn stops_before(step: usize, name: &'static str, parting: Parting) -> bool {
+/// In the models a first segment has four entries, and one is the queue's.
+const FULL: u64 = 3;
+
+/// `others`: so many have faulted already, on other pages. False: the fault never has so many steps.
+fn stops_before(step: usize, name: &'static str, others: u64, parting: Parting) -> bool {
     let has_stopped = Arc::new(AtomicBool::new(false));
     let stops = has_stopped.clone();
-    explore(name, Depth::Bounded, move |world: World| {
+    explore_pages(name, Depth::Bounded, others + 1, move |world: World| {
+        let mut waiting: Vec<Waiting> = (0..others).map(|page| world.read(page)).collect();
+        assert!(waiting.iter_mut().all(|read| read.poll().is_none()));
         let (stops, late) = (stops.clone(), Arc::new(AtomicBool::new(false)));
         let (is_late, vmo, port) = (late.clone(), world.vmo.clone(), world.port.clone());
         let platform = world.platform.clone();
@@ -35,7 +40,7 @@ fn stops_before(step: usize, name: &'static str, parting: Parting) -> bool {
             if !is_late.load(Ordering::Relaxed) {
                 stop_before(step, Steps::Changes);
             }
-            let read = settled(Waiting::read(faulted, 0));
+            let read = settled(Waiting::read(faulted, others));
             stops.fetch_or(over(), Ordering::Relaxed);
             leave();
             read
@@ -46,31 +51,43 @@ fn stops_before(step: usize, name: &'static str, parting: Parting) -> bool {
             parted
         });
         parts.join().expect("the pager goes").expect("the pager's own VMO");
-        assert_eq!(Waiting::read(vmo.clone(), 0).poll(), Some(Err(Status::BadState)), "told at once");
+        assert_eq!(Waiting::read(vmo.clone(), others).poll(), Some(Err(Status::BadState)), "told at once");
         late.store(true, Ordering::Relaxed);
         resume();
         let read = fault.join().expect("the fault ends").again();
         assert_eq!(read.now(), Some(Err(Status::BadState)));
-        drop((read, vmo, port));
+        for read in &mut waiting {
+            assert_eq!(read.settle(), Some(Err(Status::BadState)));
+        }
+        drop((read, waiting, vmo, port));
         platform.check_nothing_left();
     });
     has_stopped.load(Ordering::Relaxed)
 }
 
-fn at_every_step(name: &'static str, parting: Parting) {
-    let steps = (0..100).take_while(|step| stops_before(*step, name, parting)).count();
+fn at_every_step(name: &'static str, others: u64, parting: Parting) {
+    let steps = (0..100).take_while(|step| stops_before(*step, name, others, parting)).count();
     assert!(steps > 10, "it has {steps} steps");
 }
 
 #[test]
 fn detach_against_a_stopped_fault() {
-    at_every_step("detach against a stopped fault", |world| world.pager.detach_vmo(&world.vmo).map(drop));
+    at_every_step("detach against a stopped fault", 0, |world| world.pager.detach_vmo(&world.vmo).map(drop));
+}
+
+/// The pager goes.
+fn closes(world: World) -> Result<()> {
+    drop(world);
+    Ok(())
 }
 
 #[test]
 fn pager_close_against_a_stopped_fault() {
-    at_every_step("pager close against a stopped fault", |world| {
-        drop(world);
-        Ok(())
-    });
+    at_every_step("pager close against a stopped fault", 0, closes);
+}
+
+/// The walk finds no segment, and no fence comes before it.
+#[test]
+fn pager_close_against_a_stopped_fault_that_makes_a_segment() {
+    at_every_step("pager close against a stopped fault that makes a segment", FULL, closes);
 }
