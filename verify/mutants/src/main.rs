@@ -29,6 +29,7 @@ use serde_json::json;
 
 use failure::Failure;
 use make::Mutant;
+use model::Model;
 use record::{Outcome, Record, Run, Versions};
 use tree::Tree;
 
@@ -55,6 +56,9 @@ struct Args {
     /// what they do not notice is open, and a run without this goes on with it.
     #[arg(long)]
     quick: bool,
+    /// Instead show each model that has noticed nothing yet the mistakes that others have noticed, until it notices one.
+    #[arg(long)]
+    models: bool,
     /// Run none: report what is on record.
     #[arg(long)]
     recorded: bool,
@@ -119,18 +123,35 @@ fn mutants(args: &Args) -> Result<ExitCode, Failure> {
     if args.recorded {
         left.clear();
     }
+    if args.models {
+        let noticed = |mutant: &&Mutant| {
+            mutant.choice.is_some() && matches!(record.known(&mutant.id), Some(Run { outcome: Outcome::Killed(_), .. }))
+        };
+        left = chosen.iter().copied().filter(noticed).map(|mutant| (mutant, false)).collect();
+    }
+    let plan = home.join("plan.json");
     if !left.is_empty() {
         let trees = trees(&workspace, &home, args.jobs)?;
-        let plan = run::Plan::new(&trees[0], &home.join("plan.json"), &versions, args.jobs)?;
+        let plan = run::Plan::new(&trees[0], &plan, &versions, args.jobs)?;
         eprintln!("{}", plan.describe());
         let work = run::Work { sources: &sources, plan: &plan, record: &record, mutants: &left, quick: args.quick };
-        work.all(&trees)?;
+        if args.models { work.each_model(&trees)? } else { work.all(&trees)? }
     }
+    let models = run::Plan::recorded(&plan, &versions).map(|plan| plan.models()).unwrap_or_default();
+    let models = models.into_keys().map(|model| (record.noticed_by(&model), model)).collect();
     let runs: Vec<(&Mutant, Run)> =
         chosen.iter().filter_map(|mutant| Some((*mutant, record.known(&mutant.id)?))).collect();
     let seconds = begun.elapsed().as_secs_f64();
-    let report =
-        Report { runs: &runs, accepted: &accepted, chosen: chosen.len(), fresh: left.len(), seconds, versions };
+    let report = Report {
+        runs: &runs,
+        accepted: &accepted,
+        models,
+        chosen: chosen.len(),
+        fresh: left.len(),
+        is_of_models: args.models,
+        seconds,
+        versions,
+    };
     if let Some(file) = &args.json {
         std::fs::write(file, report.json().to_string()).map_err(|error| Failure::file(file, &error))?;
     }
@@ -205,10 +226,14 @@ impl Args {
 struct Report<'a> {
     runs: &'a [(&'a Mutant, Run)],
     accepted: &'a HashSet<String>,
+    /// Each model, with a mistake that it has noticed.
+    models: Vec<(Option<String>, Model)>,
     /// How many there are, run or not.
     chosen: usize,
-    /// How many were not on record.
+    /// How many were run.
     fresh: usize,
+    /// The run was for the models' sake: then one that notices nothing is wrong.
+    is_of_models: bool,
     seconds: f64,
     versions: Versions,
 }
@@ -220,7 +245,9 @@ impl Report<'_> {
             value["accepted"] = self.accepted.contains(&mutant.id).into();
             value
         });
+        let models = self.models.iter().map(|(notices, model)| json!({"model": model.to_string(), "notices": notices}));
         json!({
+            "models_that_notice": models.collect::<Vec<_>>(),
             "core": self.versions.core, "models": self.versions.models, "elapsed_s": self.seconds,
             "fresh": self.fresh, "processor_s": processor_time(),
             "mutants": mutants.collect::<Vec<_>>(),
@@ -266,6 +293,19 @@ impl Report<'_> {
         let left = self.chosen - self.runs.len();
         if left > 0 {
             println!("{left} have not been run on this version");
+        }
+        let mut notice: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+        for (noticed, model) in &self.models {
+            let (some, all) = notice.entry(model.kind()).or_default();
+            *some += usize::from(noticed.is_some());
+            *all += 1;
+            if noticed.is_none() && self.is_of_models {
+                println!("{model}: notices nothing");
+                wrong += 1;
+            }
+        }
+        for (kind, (some, all)) in notice {
+            println!("{some} of {all} {kind} are known to notice one");
         }
         println!(
             "{} of them run now, in {:.0} s, {:.0} s of processor time",

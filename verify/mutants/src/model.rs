@@ -35,6 +35,16 @@ impl fmt::Display for Model {
 }
 
 impl Model {
+    /// What it is one of.
+    pub(crate) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Cell(_) => "cells",
+            Self::Race(_) => "races",
+            Self::Stop(_) => "stops",
+            Self::Test(_) => "tests",
+        }
+    }
+
     /// What [`Display`](fmt::Display) has written.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (kind, name) = text.split_once(' ')?;
@@ -221,6 +231,16 @@ pub(crate) fn race(tree: &Tree, (name, usual): &Measured, bound: usize) -> Resul
             Verdict::Killed(Kill { by, bound, execution, why })
         }
     })
+}
+
+/// Explores one model, which has `usual` executions without a mistake, to this bound.
+pub(crate) fn one(tree: &Tree, model: &Model, (bound, usual): (usize, usize)) -> Result<Verdict, Failure> {
+    match model {
+        Model::Cell(name) => cells(tree, &[(name.clone(), usual)], bound),
+        Model::Race(name) => race(tree, &(name.clone(), usual), bound),
+        Model::Stop(name) => stops(tree, &[(name.clone(), usual)]),
+        Model::Test(_) => Ok(Verdict::Passed),
+    }
 }
 
 /// Runs the behaviour tests.

@@ -112,6 +112,8 @@ struct Inner {
     /// in whatever version.
     kills: HashMap<String, HashMap<(Model, usize), usize>>,
     last: HashMap<String, (Model, usize)>,
+    /// Which models have noticed something in this core, and what.
+    noticing: HashMap<Model, String>,
 }
 
 impl Record {
@@ -119,7 +121,13 @@ impl Record {
         let text = fs::read_to_string(path).unwrap_or_default();
         let file = OpenOptions::new().create(true).append(true).open(path);
         let file = file.map_err(|error| Failure::file(path, &error))?;
-        let mut inner = Inner { file, known: HashMap::new(), kills: HashMap::new(), last: HashMap::new() };
+        let mut inner = Inner {
+            file,
+            known: HashMap::new(),
+            kills: HashMap::new(),
+            last: HashMap::new(),
+            noticing: HashMap::new(),
+        };
         for line in text.lines() {
             // A line that was cut off by the end of a run is none.
             let Ok(value) = serde_json::from_str::<Value>(line) else { continue };
@@ -133,7 +141,7 @@ impl Record {
             let same_models = value["models"] == versions.models.as_str();
             let holds = same_models || matches!(run.outcome, Outcome::Killed(_) | Outcome::NotCompiled);
             if value["core"] == versions.core.as_str() && holds {
-                inner.known.insert(id.to_string(), run);
+                inner.know(id, run);
             }
         }
         Ok(Self { versions, inner: Mutex::new(inner) })
@@ -154,13 +162,18 @@ impl Record {
         value["models"] = self.versions.models.as_str().into();
         let mut inner = self.lock();
         inner.learn(&mutant.id, &mutant.file, &mutant.function, run);
-        inner.known.insert(mutant.id.clone(), run.clone());
+        inner.know(&mutant.id, run.clone());
         writeln!(inner.file, "{value}").map_err(|error| Failure::new(format!("cannot write the record: {error}")))
     }
 
     /// The model that noticed this very mutant in another version, alone: it will again, as a rule.
     pub(crate) fn noticed_before(&self, mutant: &Mutant) -> Option<(Model, usize)> {
         self.lock().last.get(&mutant.id).cloned()
+    }
+
+    /// A mistake in this core that the model has noticed.
+    pub(crate) fn noticed_by(&self, model: &Model) -> Option<String> {
+        self.lock().noticing.get(model).cloned()
     }
 
     /// The models that have noticed most in the same function, then those in the same file; with the
@@ -180,6 +193,14 @@ impl Record {
 }
 
 impl Inner {
+    /// What became of a mutant of this core.
+    fn know(&mut self, id: &str, run: Run) {
+        if let Outcome::Killed(kill) = &run.outcome {
+            self.noticing.insert(kill.by.clone(), id.to_string());
+        }
+        self.known.insert(id.to_string(), run);
+    }
+
     fn learn(&mut self, id: &str, file: &str, function: &str, run: &Run) {
         if let Outcome::Killed(kill) = &run.outcome {
             self.last.insert(id.to_string(), (kill.by.clone(), kill.bound));

@@ -1,10 +1,10 @@
 //! Builds mutants and shows them to the models, several at a time.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use serde_json::json;
@@ -29,6 +29,8 @@ const TOGETHER: usize = 4;
 const USUAL: usize = 100_000;
 /// So many models are tried first, because they noticed other mistakes in the same place.
 const LIKELY: usize = 12;
+/// To so many mistakes a model is shown to each bound, until it notices one.
+const MISTAKES: usize = 40;
 
 /// The models, with the executions that each has without a mistake.
 #[derive(Clone, Debug)]
@@ -72,12 +74,12 @@ impl Round {
 impl Plan {
     /// Has every model run once without a mistake, unless that is on record.
     pub(crate) fn new(tree: &Tree, file: &Path, versions: &Versions, jobs: usize) -> Result<Self, Failure> {
+        if let Some(plan) = Self::recorded(file, versions) {
+            return Ok(plan);
+        }
         let version = json!([versions.core, versions.models]);
         let last: serde_json::Value =
             fs::read_to_string(file).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-        if let Some(plan) = Self::read(&last, &version) {
-            return Ok(plan);
-        }
         // Which pairs of calls there are takes a minute to find, and only the models say it.
         let calls = json!(versions.calls);
         let before = if last["calls"] == calls { last["stops"].as_array().cloned() } else { None };
@@ -137,6 +139,26 @@ impl Plan {
         let mut stops: Vec<Measured> = of_calls.into_values().collect();
         stops.sort_by_cached_key(|(name, _)| scattered(name));
         Ok(stops)
+    }
+
+    /// What is on record of this version.
+    pub(crate) fn recorded(file: &Path, versions: &Versions) -> Option<Self> {
+        let value = serde_json::from_str(&fs::read_to_string(file).ok()?).ok()?;
+        Self::read(&value, &json!([versions.core, versions.models]))
+    }
+
+    /// Every model that takes part, with the bounds to which it does and its executions there.
+    pub(crate) fn models(&self) -> BTreeMap<Model, Vec<(usize, usize)>> {
+        let mut all: BTreeMap<Model, Vec<(usize, usize)>> = BTreeMap::new();
+        for Round { bound, cells, races } in &self.rounds {
+            let cells = cells.iter().map(|(name, usual)| (Model::Cell(name.clone()), *usual));
+            let races = races.iter().map(|(name, usual)| (Model::Race(name.clone()), *usual));
+            for (model, usual) in cells.chain(races) {
+                all.entry(model).or_default().push((*bound, usual));
+            }
+        }
+        all.extend(self.stops.iter().map(|(name, usual)| (Model::Stop(name.clone()), vec![(0, *usual)])));
+        all
     }
 
     /// How many models there are in each round, and how many executions they have.
@@ -351,7 +373,7 @@ impl Work<'_> {
             left.retain(|number| !built.made.contains(number) && !built.alone.contains(number));
             alone.extend(built.alone);
             eprintln!("{} in this build, {} in others, {} alone", built.made.len(), left.len(), alone.len());
-            let reached = self.reached(trees)?;
+            let reached = self.reached(trees, if self.quick { 1 } else { ROUNDS.len() }, !self.quick)?;
             Self::share(trees.len(), &built.made, |job, number| {
                 let (tree, begun) = (trees[0].choosing(number, job)?, Instant::now());
                 let (mutant, accepted) = self.mutant(number);
@@ -366,6 +388,55 @@ impl Work<'_> {
         Self::share(trees.len(), &alone, |job, number| {
             let (mutant, accepted) = self.mutant(number);
             self.add(&tally, mutant, &self.one(&trees[job], mutant, accepted)?)
+        })
+    }
+
+    /// Shows each model that has noticed nothing in this core the mistakes that it comes by, until it notices one.
+    pub(crate) fn each_model(&self, trees: &[Tree]) -> Result<(), Failure> {
+        let numbers: Vec<u32> = (1..).take(self.mutants.len()).collect();
+        let made = self.build(&trees[0], &numbers)?.made;
+        if !trees[0].build_stopped()? || !trees[0].build_races()? {
+            return Err(Failure::new(format!("the models do not build:\n{}", trees[0].build_log())));
+        }
+        // What a model comes by to its first bound it comes by to the others.
+        let reached = self.reached(trees, 1, true)?;
+        let models = self.plan.models();
+        let silent: Vec<_> = models.iter().filter(|(model, _)| self.record.noticed_by(model).is_none()).collect();
+        eprintln!("{} of {} models have noticed nothing yet", silent.len(), models.len());
+        // What one model notices another may. More: by how many models more each was noticed than not.
+        let more: Vec<AtomicIsize> = numbers.iter().map(|_| AtomicIsize::new(0)).collect();
+        let more = |number: u32| &more[number as usize - 1];
+        let done = AtomicUsize::new(0);
+        let all: Vec<u32> = (0..).take(silent.len()).collect();
+        Self::share(trees.len(), &all, |job, nth| {
+            let (model, bounds) = silent[nth as usize];
+            let first = bounds.first().map_or(1, |(bound, _)| *bound);
+            let mut likely: Vec<u32> =
+                made.iter().copied().filter(|number| reached.by(model, first, *number)).collect();
+            likely.sort_by_cached_key(|number| {
+                (-more(*number).load(Ordering::Relaxed), scattered(&self.mutant(*number).0.id))
+            });
+            likely.truncate(MISTAKES);
+            let trials = bounds.iter().flat_map(|measured| likely.iter().map(move |number| (measured, *number)));
+            let mut noticed = None;
+            for (measured, number) in trials {
+                let begun = Instant::now();
+                let verdict = model::one(&trees[0].choosing(number, job)?, model, *measured)?;
+                let Verdict::Killed(kill) = verdict else {
+                    more(number).fetch_sub(1, Ordering::Relaxed);
+                    continue;
+                };
+                more(number).fetch_add(1, Ordering::Relaxed);
+                let mutant = self.mutant(number).0;
+                let run = Run { outcome: Outcome::Killed(kill), seconds: begun.elapsed().as_secs_f64() };
+                self.record.add(mutant, &run)?;
+                noticed = Some(mutant);
+                break;
+            }
+            let what = noticed.map_or("nothing", |mutant| &mutant.id);
+            let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+            eprintln!("{done}/{}: {model} notices {what}", silent.len());
+            Ok(())
         })
     }
 
@@ -405,15 +476,16 @@ impl Work<'_> {
         }
     }
 
-    /// Has every model tell which mistakes it comes by, of those that were built together.
-    fn reached(&self, trees: &[Tree]) -> Result<Reached, Failure> {
+    /// Has the models of so many rounds tell which mistakes they come by, of those that were built together; and those
+    /// in which a thread stops.
+    fn reached(&self, trees: &[Tree], rounds: usize, stops: bool) -> Result<Reached, Failure> {
         type Tell<'a> = Box<dyn Fn(&Tree) -> Result<Reached, Failure> + Sync + 'a>;
         let plan = self.plan;
         let mut all: Vec<Tell<'_>> = Vec::new();
-        if !self.quick {
+        if stops {
             all.push(Box::new(|tree| model::reached_by_stops(tree, &plan.stops)));
         }
-        for round in plan.rounds.iter().take(if self.quick { 1 } else { ROUNDS.len() }) {
+        for round in plan.rounds.iter().take(rounds) {
             all.push(Box::new(|tree| model::reached_by_cells(tree, &round.cells, round.bound)));
             let races = round.races.iter();
             all.extend(
