@@ -12,7 +12,11 @@
 //! Must hold: all or none, as the result says, and every writer goes on.
 #![cfg(loom)]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use loom::thread;
+use upager::sync::stopped::{Steps, over, resume, stop_before};
 use upager::{PAGE_SIZE, Platform, Status};
 use upager_verify::race::{Depth, explore_trapping, explore_trapping_resizable, leave, settled};
 use upager_verify::world::{Waiting, World};
@@ -408,6 +412,54 @@ fn dirty_of_a_page_that_awaits_clean_against_detach_then_a_write_and_a_writer() 
             other => panic!("{other:?}"),
         }
         drop((write, other));
+        world.end_of_the_world();
+    });
+}
+
+/// The same with a detach that stops between its mark and its walk, and the end of the writeback after the write that
+/// failed: for a moment the page is clean, and a writer who began before the mark puts it under his request, which the walk
+/// has not met. The leave, which began before too, must not be given on that.
+#[test]
+fn dirty_of_a_page_that_awaits_clean_against_a_stopped_detach_write_and_end_and_a_writer() {
+    let name = "dirty of a page that awaits clean against a stopped detach, write and END, and a writer";
+    explore_trapping(name, Depth::Bounded, 2, |world: World| {
+        clean_pages(&world, 2);
+        assert_eq!(world.dirty(0, 1), Ok(()));
+        world.begin(0).expect("a page of the VMO");
+        let is_late = Arc::new(AtomicBool::new(false));
+        let late = is_late.clone();
+        let detacher = world.spawn(move |world| {
+            if !late.load(Ordering::Relaxed) {
+                stop_before(1, Steps::Changes); // its first change is the mark
+            }
+            let detached = world.pager.detach_vmo(&world.vmo).map(drop);
+            let _: bool = over();
+            detached
+        });
+        let early = world.spawn(|world| settled(world.write(0, 4)));
+        let write = world.spawn(|world| {
+            if world.look_up_unpinned(1).is_some() {
+                return None; // not after the mark
+            }
+            let write = world.write(0, 3).poll();
+            if write == Some(Err(Status::BadState)) {
+                world.end(0).expect("a page of the VMO");
+            }
+            write
+        });
+        let result = world.dirty(0, 1);
+        let write = write.join().expect("the writer ends");
+        let early = early.join().expect("the early writer ends");
+        is_late.store(true, Ordering::Relaxed);
+        resume();
+        detacher.join().expect("the detacher ends").expect("the pager's own VMO");
+        match (result, write) {
+            (Ok(()), None | Some(Ok(3))) | (Err(Status::BadState), None | Some(Err(Status::BadState))) => {}
+            other => panic!("{other:?}"),
+        }
+        let early = early.again();
+        assert!(early.now().is_some(), "the early writer is home");
+        drop(early);
         world.end_of_the_world();
     });
 }
