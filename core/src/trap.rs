@@ -126,7 +126,7 @@ impl<P: Platform> Inner<P> {
     }
 
     /// Ends, in a detached VMO, what a page's dirtying waits for, as the detach is about to: unless it is granted
-    /// the page is clean then, and is to be dropped.
+    /// the page is then as it was, clean and to be dropped, or awaiting clean.
     pub(crate) fn turn_back(&self, at: At<'_>) {
         match self.trapped(at) {
             None => {}

@@ -417,9 +417,7 @@ impl<P: Platform> Vmo<P> {
                     let _ = awaiting.refuse(slot); // failing: look again
                 }
                 State::Clean(_) | State::AwaitingClean(_) if self.inner.traps => return Ok(Writable::Trapped),
-                State::DirtyRequested(page) if !page.is_awaiting() && self.inner.source.is_detached() => {
-                    self.inner.turn_back(at);
-                }
+                State::DirtyRequested(_) if self.inner.source.is_detached() => self.inner.turn_back(at),
                 State::DirtyRequested(_) => {
                     if self.inner.trapped(at).is_some() {
                         return Ok(Writable::Trapped);

@@ -463,3 +463,55 @@ fn dirty_of_a_page_that_awaits_clean_against_a_stopped_detach_write_and_end_and_
         world.end_of_the_world();
     });
 }
+
+/// The detach stops before its change number `step`. False: it does not have so many.
+fn detach_stops_before(step: usize) -> bool {
+    let has_stopped = Arc::new(AtomicBool::new(false));
+    let stops = has_stopped.clone();
+    let name = "dirty of a page that awaits clean under a request against a stopped detach and a write";
+    explore_trapping(name, Depth::Bounded, 2, move |world: World| {
+        clean_pages(&world, 2);
+        assert_eq!(world.dirty(0, 1), Ok(()));
+        world.begin(0).expect("a page of the VMO");
+        let mut early = world.write(0, 4);
+        assert_eq!(early.poll(), None);
+        let is_late = Arc::new(AtomicBool::new(false));
+        let (stops, late) = (stops.clone(), is_late.clone());
+        let detacher = world.spawn(move |world| {
+            if !late.load(Ordering::Relaxed) {
+                stop_before(step, Steps::Changes);
+            }
+            let detached = world.pager.detach_vmo(&world.vmo).map(drop);
+            stops.fetch_or(over(), Ordering::Relaxed);
+            detached
+        });
+        let writer = world.spawn(|world| {
+            if world.look_up_unpinned(1).is_some() {
+                return None; // not after the mark
+            }
+            let mut write = world.write(0, 3);
+            write.poll().or_else(|| write.poll()) // woken or not
+        });
+        let result = world.dirty(0, 1);
+        let write = writer.join().expect("the writer ends");
+        is_late.store(true, Ordering::Relaxed);
+        resume();
+        detacher.join().expect("the detacher ends").expect("the pager's own VMO");
+        match (result, write) {
+            (Ok(()), None | Some(Ok(3))) | (Err(Status::BadState), None | Some(Err(Status::BadState))) => {}
+            other => panic!("{other:?}"),
+        }
+        assert!(early.settle().is_some(), "the early writer is home");
+        drop(early);
+        world.end_of_the_world();
+    });
+    has_stopped.load(Ordering::Relaxed)
+}
+
+/// A write that begins after the mark of a detach does not join the request that the detach is about to fail: it would be
+/// told so while the page is still under it, and the leave, which began before the mark, could be given after that.
+#[test]
+fn dirty_of_a_page_that_awaits_clean_under_a_request_against_a_stopped_detach_and_a_write() {
+    let steps = (0..100).take_while(|step| detach_stops_before(*step)).count();
+    assert!(steps > 5, "it has {steps} steps");
+}
