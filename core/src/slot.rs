@@ -286,6 +286,11 @@ impl Slot {
         decode(self.0.load(Acquire))
     }
 
+    /// What the page is, to one who uses nothing of it. Whoever changes the word after this takes over what he has seen.
+    pub(crate) fn load_last(&self) -> State {
+        decode(self.0.fetch_or(0, Release)) // Release: pairs with the Acquire half of the next `change`
+    }
+
     /// Calls `f` with the place and the state of those of the slots that are wanted, in order, until it
     /// breaks.
     #[inline]

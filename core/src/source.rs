@@ -184,14 +184,16 @@ impl<P: Platform> Source<P> {
         }
     }
 
-    /// Whether the page, in a VMO whose service cannot be asked any more, lacks what one would ask for.
+    /// Whether the page, in a VMO whose service cannot be asked any more, lacks what one would ask for. The access is about to
+    /// fail then, and the page must not come back: who brings it after this, and had seen the VMO attached, sees the mark when he
+    /// looks again, and so does who finds what he brings.
     #[cold]
     fn lacks(vmo: &Inner<P>, kind: Kind, page: PageIndex) -> bool {
-        let at = match vmo.table.look(page) {
+        let at = match vmo.table.look_last(page) {
             Look::At(at) => at,
             Look::Unstored(unstored) => return unstored == Unstored::Absent,
         };
-        match (kind, at.slot().load()) {
+        match (kind, at.slot().load_last()) {
             (_, State::Empty(_) | State::Requested(_)) => kind == Kind::Read,
             (_, State::Evicting(evicting)) => kind == Kind::Read && evicting.is_condemned(),
             (Kind::Dirty, State::Clean(_)) => true,

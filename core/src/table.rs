@@ -468,6 +468,27 @@ impl Table {
         }
     }
 
+    /// As [`look`](Self::look), and whoever makes the page's place, or makes zeros of it, after this takes over what the
+    /// caller has seen. Lock-free: it looks again only when another thread has changed the word.
+    pub(crate) fn look_last(&self, page: PageIndex) -> Look<'_> {
+        let mut node = self.top();
+        let mut child = (page.0 >> node.shift) as usize;
+        loop {
+            match node.child(child) {
+                // A swap that changes nothing. There is no word for a page past the table.
+                Word::All(all) if child >= node.children.len() || node.swap(child, all, shared_word(all)).is_ok() => {
+                    return Look::Unstored(all);
+                }
+                Word::All(_) => {}
+                Word::Leaf(leaf) => return Look::At(At { leaf, slot: page.0 as usize % LEAF }),
+                Word::Node(below) => {
+                    node = below;
+                    child = (page.0 >> node.shift) as usize % node.children.len();
+                }
+            }
+        }
+    }
+
     fn walk(&self, page: PageIndex) -> Look<'_> {
         self.walk_down(page).0
     }

@@ -12,7 +12,9 @@
 //! puts there later, drops it himself and fails like everyone else. A page on its way out is
 //! condemned the same way before an access fails on it. So the mark is the one instant at which all
 //! clean pages go, and no page that failed an access after it can come back: the access that failed
-//! has changed its word, and whoever saw the VMO attached before finds his compare-and-swap fail.
+//! has changed its word, and whoever saw the VMO attached before finds his compare-and-swap fail; or,
+//! where there was nothing to change, has written the word as it was, and whoever finds what is put
+//! there later sees the mark with it.
 
 use core::fmt;
 use core::ops::ControlFlow;
