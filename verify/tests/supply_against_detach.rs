@@ -11,8 +11,8 @@
 //! read finds.
 #![cfg(loom)]
 
-use upager::{PAGE_SIZE, Status};
-use upager_verify::race::{Depth, explore, explore_pages, settled};
+use upager::Status;
+use upager_verify::race::{Depth, explore, settled};
 use upager_verify::world::World;
 
 #[test]
@@ -30,11 +30,9 @@ fn supply_unasked_against_detach() {
     });
 }
 
-fn a_page_that_failed_a_read_stays_away(name: &'static str, pages: u64) {
-    explore_pages(name, Depth::Bounded, pages, |world: World| {
-        for page in 1..world.vmo.size() / PAGE_SIZE {
-            world.supply(page, 1).expect("attached");
-        }
+#[test]
+fn supply_and_write_against_detach_and_a_read() {
+    explore("supply and write against detach, then read", Depth::Bounded, |world: World| {
         let supplier = world.spawn(|world| world.supply(0, 5));
         let writer = world.spawn(|world| settled(world.write(0, 3)));
         world.pager.detach_vmo(&world.vmo).expect("it is the pager's");
@@ -48,15 +46,4 @@ fn a_page_that_failed_a_read_stays_away(name: &'static str, pages: u64) {
         }
         world.end_of_the_world();
     });
-}
-
-#[test]
-fn supply_and_write_against_detach_and_a_read() {
-    a_page_that_failed_a_read_stays_away("supply and write against detach, then read", 1);
-}
-
-/// As before, where the table has a word for the page already: a neighbour is there.
-#[test]
-fn supply_of_a_neighbour_and_write_against_detach_and_a_read() {
-    a_page_that_failed_a_read_stays_away("supply of a neighbour and write against detach, then read", 2);
 }
