@@ -193,6 +193,15 @@ struct Store {
     dpor_vv: VersionVec,
 }
 
+impl Store {
+    /// Whether it comes before the other one in the modification order. Of two of which as much is
+    /// known the one that was done first does.
+    fn is_older_than(&self, other: &Self) -> bool {
+        let (mo, of_other) = (self.modification_order, other.modification_order);
+        mo < of_other || (mo == of_other && self.number < other.number)
+    }
+}
+
 #[derive(Debug)]
 struct FirstSeen([u16; LANES]);
 
@@ -825,13 +834,7 @@ impl State {
                     continue;
                 }
 
-                let mo_i = store_i.modification_order;
-                let mo_j = store_j.modification_order;
-
-                // TODO: this sometimes fails
-                assert_ne!(mo_i, mo_j);
-
-                if mo_i < mo_j {
+                if store_i.is_older_than(store_j) {
                     if store_j.first_seen.is_seen_by_current(threads) {
                         // Store `j` is newer, so don't store the current one.
                         continue 'outer;
@@ -909,12 +912,7 @@ impl State {
                     continue;
                 }
 
-                let mo_i = store_i.modification_order;
-                let mo_j = store_j.modification_order;
-
-                assert_ne!(mo_i, mo_j);
-
-                if mo_i < mo_j {
+                if store_i.is_older_than(store_j) {
                     // There is a newer store.
                     continue 'outer;
                 }
