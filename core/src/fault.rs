@@ -222,14 +222,18 @@ impl<P: Platform> Fault<'_, P> {
                 Readable::Zeros if self.wants == Wants::Bytes => None,
                 Readable::Zeros => self.vmo.inner().store_page(self.page)?.then_some(Kind::Read),
             },
-            Wants::Dirty => match self.vmo.write_access(self.page, Hold::Mapped)? {
-                Writable::Dirty(..) => {
-                    self.vmo.inner().figures.mapped_write();
-                    None
+            Wants::Dirty => {
+                // For `write_access`, as in `dirty_range`: so that a word which is the same has been the same.
+                let _guard = self.vmo.inner().platform.pin();
+                match self.vmo.write_access(self.page, Hold::Mapped)? {
+                    Writable::Dirty(..) => {
+                        self.vmo.inner().figures.mapped_write();
+                        None
+                    }
+                    Writable::Absent => Some(Kind::Read),
+                    Writable::Trapped => Some(Kind::Dirty),
                 }
-                Writable::Absent => Some(Kind::Read),
-                Writable::Trapped => Some(Kind::Dirty),
-            },
+            }
         })
     }
 

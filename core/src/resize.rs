@@ -16,9 +16,10 @@
 //!   after it has seen the page. If the shrink dropped what was there before, the supply's swap read the
 //!   shrink's, so whoever sees the page sees the size. If the page was absent all the time, what the supply
 //!   brought is what it would have been before the shrink; should the access miss the size, it came before.
-//! - A page that such a supply put there may be made dirty before it is dropped, where dirtying is trapped, by a leave
-//!   that looked before the shrink too. The supply passes it over then: it is counted, and a lookup finds it, until the
-//!   next resize or the end of the VMO. No access and no query does.
+//! - A page that such a supply put there may be made dirty before it is dropped: where dirtying is trapped, by a leave
+//!   that looked before the shrink too; on a weak memory model, by a write that reads the size as it was. The supply passes
+//!   it over then: it is counted, and a lookup finds it, until the next resize or the end of the VMO. No access and no
+//!   query does.
 //! - A page that was on its way out could be brought back: so the shrink drops these too, by a swap, and
 //!   whoever read the word before fails.
 //! - Zeros may be put past the end. Nobody finds them there, and they are gone at the latest with the next

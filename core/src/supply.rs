@@ -258,8 +258,8 @@ fn come<P: Platform>(
         let change = match state {
             State::Empty(empty) => empty.supply(slot, frame()?),
             State::Requested(requested) => requested.supply(slot, frame()?),
-            // The page is still here: keeping it is as if the eviction had passed it over.
-            State::Evicting(evicting) => match evicting.rescue(slot) {
+            // The page is still here: keeping it is as if the eviction had passed it over. Not if an access has failed on it.
+            State::Evicting(evicting) if !evicting.is_condemned() => match evicting.rescue(slot) {
                 Ok(()) => {
                     arrivals.rescued += 1;
                     return Ok(Came::Rescued);

@@ -153,55 +153,19 @@ impl<P: Platform> Inner<P> {
         let slot = at.slot();
         loop {
             let state = slot.load();
-            let taken = match (state, to) {
-                (State::Dirty(_), _) => true,
-                (State::Zero(zeros), _) if !zeros.is_awaiting() => true,
-                (State::Zero(zeros), _) => {
+            let taken = match state {
+                State::Dirty(_) => true,
+                State::Zero(zeros) if !zeros.is_awaiting() => true,
+                State::Zero(zeros) => {
                     self.store_zeros(at, zeros)?; // the same to the service, and the page can be put under a permit
                     false
                 }
-                (State::Clean(clean), To::Dirty) => {
-                    // As in `write_access`: a detach that comes in between comes after.
+                State::DirtyRequested(_) => self.take_trapped(at, to, robbed)?,
+                _ => {
+                    // After the word was read: whoever changes it, or fails on the page, after the mark of a detach has the
+                    // swaps below fail, or shows us the mark.
                     self.source.attached()?;
-                    at.raise(Count::Dirty);
-                    let dirtied = clean.mark_dirty(slot).is_ok();
-                    if !dirtied {
-                        at.lower(Count::Dirty);
-                    }
-                    dirtied
-                }
-                (State::AwaitingClean(awaiting), To::Dirty) => {
-                    self.source.attached()?; // a detach after which a write fails changes the word: see `refuse`
-                    awaiting.mark_dirty(slot).is_ok()
-                }
-                (State::Clean(clean), To::Permit(permit)) => clean.request_dirty(slot, permit).is_ok(),
-                (State::AwaitingClean(awaiting), To::Permit(permit)) => {
-                    self.source.attached()?; // as above
-                    awaiting.request_dirty(slot, permit).is_ok()
-                }
-                (State::DirtyRequested(_), _) => self.take_trapped(at, to, robbed)?,
-                (State::Evicting(evicting), To::Dirty) if !evicting.is_condemned() && page.0 < self.pages().0 => {
-                    self.source.attached()?;
-                    at.raise(Count::Resident);
-                    at.raise(Count::Dirty);
-                    let dirtied = evicting.mark_dirty(slot).is_ok();
-                    if dirtied {
-                        self.figures.rescues.count();
-                    } else {
-                        at.lower(Count::Dirty);
-                        at.lower(Count::Resident);
-                    }
-                    dirtied
-                }
-                (State::Evicting(evicting), To::Permit(_)) if !evicting.is_condemned() && page.0 < self.pages().0 => {
-                    self.source.attached()?;
-                    self.rescue(at, evicting);
-                    false // look again: now it can be put under the permit
-                }
-                (State::Evicting(_) | State::Empty(_) | State::Requested(_), _) => {
-                    // Pages are dropped by a detach and by a shrink too.
-                    self.source.attached()?;
-                    return Err(if page.0 < self.pages().0 { Status::NotFound } else { Status::OutOfRange });
+                    self.take_untrapped(at, page, state, to)?
                 }
             };
             if taken {
@@ -210,12 +174,49 @@ impl<P: Platform> Inner<P> {
         }
     }
 
+    /// As [`take`](Self::take), of a page that nobody has asked to dirty. False: look again.
+    fn take_untrapped(&self, at: At<'_>, page: PageIndex, state: State, to: To) -> Result<bool> {
+        let slot = at.slot();
+        Ok(match (state, to) {
+            (State::Clean(clean), To::Dirty) => {
+                at.raise(Count::Dirty);
+                let dirtied = clean.mark_dirty(slot).is_ok();
+                if !dirtied {
+                    at.lower(Count::Dirty);
+                }
+                dirtied
+            }
+            (State::AwaitingClean(awaiting), To::Dirty) => awaiting.mark_dirty(slot).is_ok(),
+            (State::Clean(clean), To::Permit(permit)) => clean.request_dirty(slot, permit).is_ok(),
+            (State::AwaitingClean(awaiting), To::Permit(permit)) => awaiting.request_dirty(slot, permit).is_ok(),
+            (State::Evicting(evicting), To::Dirty) if !evicting.is_condemned() && page.0 < self.pages().0 => {
+                at.raise(Count::Resident);
+                at.raise(Count::Dirty);
+                let dirtied = evicting.mark_dirty(slot).is_ok();
+                if dirtied {
+                    self.figures.rescues.count();
+                } else {
+                    at.lower(Count::Dirty);
+                    at.lower(Count::Resident);
+                }
+                dirtied
+            }
+            (State::Evicting(evicting), To::Permit(_)) if !evicting.is_condemned() && page.0 < self.pages().0 => {
+                self.rescue(at, evicting);
+                false // look again: now it can be put under the permit
+            }
+            // Pages are dropped by a shrink too.
+            _ if page.0 < self.pages().0 => return Err(Status::NotFound),
+            _ => return Err(Status::OutOfRange),
+        })
+    }
+
     /// As [`take`](Self::take), of a page under a DIRTY request or another permit. False: look again.
     fn take_trapped(&self, at: At<'_>, to: To, robbed: &mut Robbed) -> Result<bool> {
         let Some(trapped) = self.trapped(at) else { return Ok(false) };
+        self.source.attached()?; // as in `take`
         match (trapped, to) {
             (Trapped::Asked(seen, _) | Trapped::Permitted(seen, _), To::Dirty) => {
-                self.source.attached()?;
                 let granted = Self::grant(at, seen);
                 if granted {
                     robbed.note(self, seen.index());
@@ -364,7 +365,9 @@ impl<P: Platform> Pager<P> {
         inner.source.attached()?;
         let mut robbed = Robbed::default();
         if pages.end - pages.start == 1 {
-            // All or nothing by itself.
+            // All or nothing by itself. Pinned, for what is looked at between a look at the page's word and its swap: that
+            // the word is the same then says that nothing has happened to the page, since no other page can have got its frame.
+            let _guard = inner.platform.pin();
             let dirtied = inner.take(PageIndex(pages.start), To::Dirty, &mut robbed);
             return dirtied.inspect(|()| robbed.tell(inner)).inspect_err(|status| not_dirtied(inner, pages, *status));
         }

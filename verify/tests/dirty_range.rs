@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 use upager::sync::stopped::{Steps, over, resume, stop_before};
 use upager::{PAGE_SIZE, Platform, Status};
-use upager_verify::race::{Depth, explore_trapping, explore_trapping_resizable, leave, settled};
+use upager_verify::race::{Depth, Settled, explore_trapping, explore_trapping_resizable, leave, settled};
 use upager_verify::world::{Waiting, World};
 
 fn clean_pages(world: &World, count: u64) {
@@ -419,10 +419,8 @@ fn dirty_of_a_page_that_awaits_clean_against_detach_then_a_write_and_a_writer() 
 /// The same with a detach that stops between its mark and its walk, and the end of the writeback after the write that
 /// failed: for a moment the page is clean, and a writer who began before the mark puts it under his request, which the walk
 /// has not met. The leave, which began before too, must not be given on that.
-#[test]
-fn dirty_of_a_page_that_awaits_clean_against_a_stopped_detach_write_and_end_and_a_writer() {
-    let name = "dirty of a page that awaits clean against a stopped detach, write and END, and a writer";
-    explore_trapping(name, Depth::Bounded, 2, |world: World| {
+fn against_a_stopped_detach_write_and_end(name: &'static str, pages: u64, writes_early: bool) {
+    explore_trapping(name, Depth::Bounded, 2, move |world: World| {
         clean_pages(&world, 2);
         assert_eq!(world.dirty(0, 1), Ok(()));
         world.begin(0).expect("a page of the VMO");
@@ -436,7 +434,7 @@ fn dirty_of_a_page_that_awaits_clean_against_a_stopped_detach_write_and_end_and_
             let _: bool = over();
             detached
         });
-        let early = world.spawn(|world| settled(world.write(0, 4)));
+        let early = writes_early.then(|| world.spawn(|world| settled(world.write(0, 4))));
         let write = world.spawn(|world| {
             if world.look_up_unpinned(1).is_some() {
                 return None; // not after the mark
@@ -447,9 +445,9 @@ fn dirty_of_a_page_that_awaits_clean_against_a_stopped_detach_write_and_end_and_
             }
             write
         });
-        let result = world.dirty(0, 1);
+        let result = world.dirty(0, pages);
         let write = write.join().expect("the writer ends");
-        let early = early.join().expect("the early writer ends");
+        let early = early.map(|early| early.join().expect("the early writer ends"));
         is_late.store(true, Ordering::Relaxed);
         resume();
         detacher.join().expect("the detacher ends").expect("the pager's own VMO");
@@ -457,11 +455,23 @@ fn dirty_of_a_page_that_awaits_clean_against_a_stopped_detach_write_and_end_and_
             (Ok(()), None | Some(Ok(3))) | (Err(Status::BadState), None | Some(Err(Status::BadState))) => {}
             other => panic!("{other:?}"),
         }
-        let early = early.again();
-        assert!(early.now().is_some(), "the early writer is home");
-        drop(early);
+        if let Some(early) = early.map(Settled::again) {
+            assert!(early.now().is_some(), "the early writer is home");
+        }
         world.end_of_the_world();
     });
+}
+
+#[test]
+fn dirty_of_a_page_that_awaits_clean_against_a_stopped_detach_write_and_end_and_a_writer() {
+    let name = "dirty of a page that awaits clean against a stopped detach, write and END, and a writer";
+    against_a_stopped_detach_write_and_end(name, 1, true);
+}
+
+/// A permit is put on the page while it is clean.
+#[test]
+fn dirty_of_two_pages_against_a_stopped_detach_write_and_end() {
+    against_a_stopped_detach_write_and_end("dirty of two pages against a stopped detach, write and END", 2, false);
 }
 
 /// The detach stops before its change number `step`. False: it does not have so many.

@@ -77,7 +77,7 @@ impl Plan {
         if let Some(plan) = Self::recorded(file, versions) {
             return Ok(plan);
         }
-        let version = json!([versions.core, versions.models]);
+        let version = Self::version(versions);
         let last: serde_json::Value =
             fs::read_to_string(file).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         // Which pairs of calls there are takes a minute to find, and only the models say it.
@@ -141,10 +141,14 @@ impl Plan {
         Ok(stops)
     }
 
+    fn version(versions: &Versions) -> serde_json::Value {
+        json!([versions.core, versions.models, ROUNDS])
+    }
+
     /// What is on record of this version.
     pub(crate) fn recorded(file: &Path, versions: &Versions) -> Option<Self> {
         let value = serde_json::from_str(&fs::read_to_string(file).ok()?).ok()?;
-        Self::read(&value, &json!([versions.core, versions.models]))
+        Self::read(&value, &Self::version(versions))
     }
 
     /// Every model that takes part, with the bounds to which it does and its executions there.
