@@ -14,6 +14,11 @@
 //! (`sleep` checks that).
 #![cfg(loom)]
 
+use std::future::Future as _;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use upager::Packet;
 use upager_verify::race::{Depth, explore, settled};
 use upager_verify::world::{Waiting, World, user_packet};
 
@@ -25,6 +30,28 @@ fn queue_against_sleep() {
         let service = service.join().expect("the service ends");
         assert_eq!(service.now(), Some(Ok(1)));
         drop(service);
+        world.end_of_the_world();
+    });
+}
+
+/// He was about to sleep and found a packet: his wait is over, though he keeps it.
+#[test]
+fn queue_against_one_who_keeps_a_wait_that_is_over() {
+    explore("queue against one who keeps a wait that is over", Depth::Whole, |world: World| {
+        let queuer = world.spawn(|world| world.queue(1));
+        let (port, mut packets) = (world.port.clone(), [Packet::default()]);
+        let mut over = port.wait(&mut packets);
+        let taken = Pin::new(&mut over).poll(&mut Context::from_waker(Waker::noop()));
+        queuer.join().expect("the queuer ends").expect("there is room");
+        if taken == Poll::Ready(1) {
+            let mut service = world.packet();
+            assert_eq!(service.poll(), None);
+            world.queue(2).expect("there is room");
+            assert_eq!(service.settle(), Some(Ok(2)), "woken {} times", service.wakes());
+            drop(service);
+        }
+        drop(over);
+        drop(port);
         world.end_of_the_world();
     });
 }
