@@ -179,3 +179,24 @@ fn queue_against_two_who_go_to_sleep() {
         world.end_of_the_world();
     });
 }
+
+/// One who begins to sleep is counted before he can be woken: else the count of sleepers falls below none for a moment when
+/// the only other one leaves, and the port looks closed to who brings something then.
+#[test]
+fn a_request_against_one_who_begins_to_sleep_and_one_who_leaves() {
+    explore("a request against one who begins to sleep and one who leaves", Depth::Bounded, |world: World| {
+        let mut leaves = world.packet();
+        assert_eq!(leaves.poll(), None);
+        let service = world.spawn(|world| settled(world.packet()));
+        let queuer = world.spawn(|world| world.queue(1));
+        let reader = world.spawn(|world| settled(world.read(0)));
+        let _ = leaves.leave();
+        queuer.join().expect("the queuer ends").expect("there is room");
+        let read = reader.join().expect("the reader ends");
+        let service = service.join().expect("the service ends");
+        let taken = usize::from(service.now().is_some()) + world.take_all().len();
+        assert_eq!(taken, 2, "the packet and the request");
+        drop((service, read));
+        world.end_of_the_world();
+    });
+}

@@ -197,3 +197,20 @@ fn two_changes_exclude_each_other() {
         world.end_of_the_world();
     });
 }
+
+/// What a growth adds begins where the VMO ends when it has kept others from resizing, not where it ended before.
+#[test]
+fn a_growth_begins_at_the_end_that_a_shrink_has_left() {
+    explore_resizable("a growth begins at the end that a shrink has left", Depth::Bounded, 2, |world: World| {
+        world.supply(1, 5).expect("attached");
+        let shrinks = world.spawn(|world| world.vmo.set_size(PAGE_SIZE));
+        let grown = world.vmo.set_size(3 * PAGE_SIZE);
+        let shrunk = shrinks.join().expect("the other ends");
+        if world.vmo.size() == 3 * PAGE_SIZE {
+            let second = if shrunk.is_ok() { 0 } else { 5 };
+            assert_eq!(world.read(1).poll(), Some(Ok(second)), "{shrunk:?}, {grown:?}");
+            assert_eq!(world.read(2).poll(), Some(Ok(0)));
+        }
+        world.end_of_the_world();
+    });
+}
