@@ -251,7 +251,10 @@ pub(crate) fn tests(tree: &Tree, program: &Path) -> Result<Verdict, Failure> {
     if ended == Ended::TimedOut && said.contains(NO_MEMORY) && program == tree.allocations()? {
         ended = Ended::Badly; // these refuse it, and the core must go on
     }
-    let failed = said.lines().find_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"));
+    // What it has said is told again in the end, by name, if it came to that.
+    let failed = said.lines().find_map(|line| line.strip_prefix("---- ")?.strip_suffix(" stdout ----"));
+    let failed =
+        failed.or_else(|| said.lines().find_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED")));
     if failed.is_some() {
         ended = Ended::Badly; // whatever became of those after it
     }
