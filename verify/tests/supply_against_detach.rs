@@ -53,11 +53,11 @@ fn supply_and_write_against_a_stopped_detach_and_a_read() {
         let writer = world.spawn(|world| world.mapped_write(0).poll());
         let read = world.look_up_unpinned(1).is_none().then(|| world.read(0).poll()).flatten();
         let write = writer.join().expect("the writer ends");
-        let supplied = supplier.join().expect("the supplier ends");
+        let answer = supplier.join().expect("the supplier ends");
         is_late.store(true, Ordering::Relaxed);
         resume();
         detacher.join().expect("the detacher ends").expect("it is the pager's");
-        assert!(matches!(supplied, Ok(()) | Err(Status::BadState)), "{supplied:?}");
+        assert!(matches!(answer, Ok(()) | Err(Status::BadState)), "{answer:?}");
         assert!(!(read == Some(Err(Status::BadState)) && write == Some(Ok(0))), "the page is back");
         world.end_of_the_world();
     });

@@ -66,7 +66,7 @@ fn stops_before(step: usize, dirties: Dirties) -> bool {
         }
         let is_late = Arc::new(AtomicBool::new(false));
         let (stops, late) = (stops.clone(), is_late.clone());
-        let dirtier = thread::spawn({
+        let writer = thread::spawn({
             let world = world.clone();
             move || {
                 if !late.load(Ordering::Relaxed) {
@@ -87,10 +87,10 @@ fn stops_before(step: usize, dirties: Dirties) -> bool {
         let read = world.read(0).poll();
         is_late.store(true, Ordering::Relaxed);
         resume();
-        let is_dirty = dirtier.join().expect("the dirtier ends");
-        let supplied = supplier.join().expect("the supplier ends");
+        let is_dirty = writer.join().expect("the writer ends");
+        let answer = supplier.join().expect("the supplier ends");
         drop(guard);
-        assert!(matches!(supplied, Ok(()) | Err(Status::BadState)), "{supplied:?}");
+        assert!(matches!(answer, Ok(()) | Err(Status::BadState)), "{answer:?}");
         assert!(!(is_dirty && read == Some(Err(Status::BadState))), "the page is back");
         world.end_of_the_world();
     };

@@ -37,8 +37,7 @@ pub(crate) fn section(record: &Record) -> Markup {
     }
     let mut killers: Vec<(&str, Vec<&Value>)> = killers.into_iter().collect();
     killers.sort_by_key(|(name, killed)| (usize::MAX - killed.len(), *name));
-    let open: Vec<&Value> =
-        mutants.iter().filter(|mutant| OUTCOMES[3..].contains(&outcome(mutant))).collect();
+    let open: Vec<&Value> = mutants.iter().filter(|mutant| OUTCOMES[3..].contains(&outcome(mutant))).collect();
     html! {
         p { (grouped(mutants.len() as u64)) " mutants. An accepted one is no mistake: verify/EQUIVALENT.md has the argument." }
         table {
