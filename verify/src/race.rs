@@ -6,9 +6,10 @@
 //! explores without one. `RACE_LIMIT=1000` gives a race up after so many executions.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
+use upager::sync::stopped::{Steps, over, resume, stop_before};
 use upager::{Result, VmoOptions};
 
 use crate::world::{Waiting, World, leave_epoch};
@@ -90,7 +91,7 @@ macro_rules! as_it_is {
         }
     )*};
 }
-as_it_is!(usize, u8, Option<Result<u8>>, Result<()>, Vec<upager::Packet>, ());
+as_it_is!(bool, usize, u8, Option<Result<u8>>, Result<()>, Vec<upager::Packet>, ());
 
 impl World {
     /// Runs a thread of the race.
@@ -101,6 +102,54 @@ impl World {
             leave_epoch();
             home
         }))
+    }
+}
+
+/// A thread of a race that stops before one of its changes, until it is told to go on.
+#[allow(missing_debug_implementations)] // as for `Waiting`
+pub struct Stopping<T> {
+    racer: Racer<(T, bool)>,
+    /// It has not begun by the time it is told to go on: it stops no more.
+    is_late: Arc<AtomicBool>,
+}
+
+impl<T: Home> Home for (T, bool) {
+    fn home(self) -> Self {
+        (self.0.home(), self.1)
+    }
+}
+
+impl World {
+    /// Runs a thread of the race that stops before its change number `step`.
+    pub fn spawn_stopping<T: Home + 'static>(&self, step: usize, f: impl FnOnce(&Self) -> T + 'static) -> Stopping<T> {
+        let is_late = Arc::new(AtomicBool::new(false));
+        let late = is_late.clone();
+        let racer = self.spawn(move |world| {
+            if !late.load(Ordering::Relaxed) {
+                stop_before(step, Steps::Changes);
+            }
+            let home = f(&world);
+            (home, over())
+        });
+        Stopping { racer, is_late }
+    }
+
+    /// Runs a detach that stops when it has made its mark, its first change.
+    #[must_use]
+    pub fn spawn_stopping_detach(&self) -> Stopping<Result<()>> {
+        self.spawn_stopping(1, |world| world.pager.detach_vmo(&world.vmo).map(drop))
+    }
+}
+
+impl<T: Home> Stopping<T> {
+    /// Lets it go on, and waits for its end: what it came to, and whether it had stopped.
+    ///
+    /// # Errors
+    /// The thread panicked.
+    pub fn go_on(self) -> std::thread::Result<(T, bool)> {
+        self.is_late.store(true, Ordering::Relaxed);
+        resume();
+        self.racer.join()
     }
 }
 

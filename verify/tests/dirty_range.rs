@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use loom::thread;
-use upager::sync::stopped::{Steps, over, resume, stop_before};
 use upager::{PAGE_SIZE, Platform, Status};
 use upager_verify::race::{Depth, Settled, explore_trapping, explore_trapping_resizable, leave, settled};
 use upager_verify::world::{Waiting, World};
@@ -424,16 +423,7 @@ fn against_a_stopped_detach_write_and_end(name: &'static str, pages: u64, writes
         clean_pages(&world, 2);
         assert_eq!(world.dirty(0, 1), Ok(()));
         world.begin(0).expect("a page of the VMO");
-        let is_late = Arc::new(AtomicBool::new(false));
-        let late = is_late.clone();
-        let detacher = world.spawn(move |world| {
-            if !late.load(Ordering::Relaxed) {
-                stop_before(1, Steps::Changes); // its first change is the mark
-            }
-            let detached = world.pager.detach_vmo(&world.vmo).map(drop);
-            let _: bool = over();
-            detached
-        });
+        let detacher = world.spawn_stopping_detach();
         let early = writes_early.then(|| world.spawn(|world| settled(world.write(0, 4))));
         let write = world.spawn(|world| {
             if world.look_up_unpinned(1).is_some() {
@@ -448,9 +438,7 @@ fn against_a_stopped_detach_write_and_end(name: &'static str, pages: u64, writes
         let result = world.dirty(0, pages);
         let write = write.join().expect("the writer ends");
         let early = early.map(|early| early.join().expect("the early writer ends"));
-        is_late.store(true, Ordering::Relaxed);
-        resume();
-        detacher.join().expect("the detacher ends").expect("the pager's own VMO");
+        detacher.go_on().expect("the detacher ends").0.expect("the pager's own VMO");
         match (result, write) {
             (Ok(()), None | Some(Ok(3))) | (Err(Status::BadState), None | Some(Err(Status::BadState))) => {}
             other => panic!("{other:?}"),
@@ -485,16 +473,7 @@ fn detach_stops_before(step: usize) -> bool {
         world.begin(0).expect("a page of the VMO");
         let mut early = world.write(0, 4);
         assert_eq!(early.poll(), None);
-        let is_late = Arc::new(AtomicBool::new(false));
-        let (stops, late) = (stops.clone(), is_late.clone());
-        let detacher = world.spawn(move |world| {
-            if !late.load(Ordering::Relaxed) {
-                stop_before(step, Steps::Changes);
-            }
-            let detached = world.pager.detach_vmo(&world.vmo).map(drop);
-            stops.fetch_or(over(), Ordering::Relaxed);
-            detached
-        });
+        let detacher = world.spawn_stopping(step, |world| world.pager.detach_vmo(&world.vmo).map(drop));
         let writer = world.spawn(|world| {
             if world.look_up_unpinned(1).is_some() {
                 return None; // not after the mark
@@ -504,9 +483,9 @@ fn detach_stops_before(step: usize) -> bool {
         });
         let result = world.dirty(0, 1);
         let write = writer.join().expect("the writer ends");
-        is_late.store(true, Ordering::Relaxed);
-        resume();
-        detacher.join().expect("the detacher ends").expect("the pager's own VMO");
+        let (answer, has_stopped) = detacher.go_on().expect("the detacher ends");
+        answer.expect("the pager's own VMO");
+        stops.fetch_or(has_stopped, Ordering::Relaxed);
         match (result, write) {
             (Ok(()), None | Some(Ok(3))) | (Err(Status::BadState), None | Some(Err(Status::BadState))) => {}
             other => panic!("{other:?}"),

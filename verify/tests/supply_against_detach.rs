@@ -11,11 +11,7 @@
 //! read finds.
 #![cfg(loom)]
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use upager::Status;
-use upager::sync::stopped::{Steps, over, resume, stop_before};
 use upager_verify::race::{Depth, explore, explore_pages};
 use upager_verify::world::World;
 
@@ -39,24 +35,13 @@ fn supply_unasked_against_detach() {
 fn supply_and_write_against_a_stopped_detach_and_a_read() {
     explore_pages("supply and write against a stopped detach and a read", Depth::Bounded, 2, |world: World| {
         world.supply(1, 1).expect("attached");
-        let is_late = Arc::new(AtomicBool::new(false));
-        let late = is_late.clone();
-        let detacher = world.spawn(move |world| {
-            if !late.load(Ordering::Relaxed) {
-                stop_before(1, Steps::Changes); // its first change is the mark
-            }
-            let detached = world.pager.detach_vmo(&world.vmo).map(drop);
-            let _: bool = over();
-            detached
-        });
+        let detacher = world.spawn_stopping_detach();
         let supplier = world.spawn(|world| world.supply(0, 5));
         let writer = world.spawn(|world| world.mapped_write(0).poll());
         let read = world.look_up_unpinned(1).is_none().then(|| world.read(0).poll()).flatten();
         let write = writer.join().expect("the writer ends");
         let answer = supplier.join().expect("the supplier ends");
-        is_late.store(true, Ordering::Relaxed);
-        resume();
-        detacher.join().expect("the detacher ends").expect("it is the pager's");
+        detacher.go_on().expect("the detacher ends").0.expect("it is the pager's");
         assert!(matches!(answer, Ok(()) | Err(Status::BadState)), "{answer:?}");
         assert!(!(read == Some(Err(Status::BadState)) && write == Some(Ok(0))), "the page is back");
         world.end_of_the_world();

@@ -12,10 +12,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use loom::thread;
-use upager::sync::stopped::{Steps, over, resume, stop_before};
 use upager::{ByteRange, OwnedFrame, PAGE_SIZE, Platform, Status};
-use upager_verify::race::{Depth, explore, explore_trapping, leave, settled};
+use upager_verify::race::{Depth, explore, explore_trapping, settled};
 use upager_verify::world::World;
 
 #[test]
@@ -64,20 +62,7 @@ fn stops_before(step: usize, dirties: Dirties) -> bool {
             world.evict();
             assert_eq!(world.read(0).poll(), Some(Ok(1)), "rescued, and its word says that an eviction has not ended");
         }
-        let is_late = Arc::new(AtomicBool::new(false));
-        let (stops, late) = (stops.clone(), is_late.clone());
-        let writer = thread::spawn({
-            let world = world.clone();
-            move || {
-                if !late.load(Ordering::Relaxed) {
-                    stop_before(step, Steps::Changes);
-                }
-                let is_dirty = (dirties.call)(&world);
-                stops.fetch_or(over(), Ordering::Relaxed);
-                leave();
-                is_dirty
-            }
-        });
+        let writer = world.spawn_stopping(step, dirties.call);
         let supplier = world.spawn(|world| {
             // The frame is allocated when the page is seen to be absent: then it may be the one that has gone.
             let frames = [()].into_iter().map(|()| OwnedFrame::new(&*world.platform).expect("no limit"));
@@ -85,9 +70,8 @@ fn stops_before(step: usize, dirties: Dirties) -> bool {
         });
         world.pager.detach_vmo(&world.vmo).expect("the pager's own VMO");
         let read = world.read(0).poll();
-        is_late.store(true, Ordering::Relaxed);
-        resume();
-        let is_dirty = writer.join().expect("the writer ends");
+        let (is_dirty, has_stopped) = writer.go_on().expect("the writer ends");
+        stops.fetch_or(has_stopped, Ordering::Relaxed);
         let answer = supplier.join().expect("the supplier ends");
         drop(guard);
         assert!(matches!(answer, Ok(()) | Err(Status::BadState)), "{answer:?}");
