@@ -471,20 +471,12 @@ impl Table {
     /// As [`look`](Self::look), and whoever makes the page's place, or makes zeros of it, after this takes over what the
     /// caller has seen. Lock-free: it looks again only when another thread has changed the word.
     pub(crate) fn look_last(&self, page: PageIndex) -> Look<'_> {
-        let mut node = self.top();
-        let mut child = (page.0 >> node.shift) as usize;
         loop {
-            match node.child(child) {
+            match self.walk_down(page) {
                 // A swap that changes nothing. There is no word for a page past the table.
-                Word::All(all) if child >= node.children.len() || node.swap(child, all, shared_word(all)).is_ok() => {
-                    return Look::Unstored(all);
-                }
-                Word::All(_) => {}
-                Word::Leaf(leaf) => return Look::At(At { leaf, slot: page.0 as usize % LEAF }),
-                Word::Node(below) => {
-                    node = below;
-                    child = (page.0 >> node.shift) as usize % node.children.len();
-                }
+                (Look::Unstored(all), node, child)
+                    if child < node.children.len() && node.swap(child, all, shared_word(all)).is_err() => {}
+                (look, ..) => return look,
             }
         }
     }
@@ -493,14 +485,14 @@ impl Table {
         self.walk_down(page).0
     }
 
-    /// Also: log2 of how many pages share the word.
-    fn walk_down(&self, page: PageIndex) -> (Look<'_>, u32) {
+    /// Also: the node and the child at which it ends.
+    fn walk_down(&self, page: PageIndex) -> (Look<'_>, &Node, usize) {
         let mut node = self.top();
         let mut child = (page.0 >> node.shift) as usize;
         loop {
             match node.child(child) {
-                Word::All(all) => return (Look::Unstored(all), node.shift),
-                Word::Leaf(leaf) => return (Look::At(At { leaf, slot: page.0 as usize % LEAF }), 0),
+                Word::All(all) => return (Look::Unstored(all), node, child),
+                Word::Leaf(leaf) => return (Look::At(At { leaf, slot: page.0 as usize % LEAF }), node, child),
                 Word::Node(below) => {
                     node = below;
                     child = (page.0 >> node.shift) as usize % node.children.len();
@@ -513,7 +505,9 @@ impl Table {
     /// it is something else. Wait-free.
     pub(crate) fn zeros_end(&self, page: PageIndex) -> u64 {
         match self.walk_down(page) {
-            (Look::Unstored(Unstored::Zero | Unstored::ZeroAwaiting), shift) => ((page.0 >> shift) + 1) << shift,
+            (Look::Unstored(Unstored::Zero | Unstored::ZeroAwaiting), node, _) => {
+                ((page.0 >> node.shift) + 1) << node.shift
+            }
             _ => page.0,
         }
     }
