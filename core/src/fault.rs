@@ -187,11 +187,11 @@ impl<P: Platform> Vmo<P> {
     fn copy_to_resident(&self, offset: ByteOffset, from: &[u8], done: &mut usize) -> Result<()> {
         let inner = self.inner();
         // So that a page whose content is replaced while we copy keeps its frame for us.
-        let _guard = inner.platform.pin();
+        let guard = inner.platform.pin();
         while *done < from.len() {
             let at = ByteOffset(offset.0 + *done as u64);
             let (within, n) = at.part_of_page(from.len() - *done);
-            let Writable::Dirty(place, frame) = self.write_access(at.page(), Hold::Copying)? else { break };
+            let Writable::Dirty(place, frame) = self.write_access(&guard, at.page(), Hold::Copying)? else { break };
             // SAFETY: the page is dirty and held, so its frame is not evicted; if it is replaced, the
             // guard, from before the page was found, keeps it allocated; the part lies within the page.
             unsafe { inner.platform.copy_in(frame, within, &from[*done..*done + n]) };
@@ -222,18 +222,14 @@ impl<P: Platform> Fault<'_, P> {
                 Readable::Zeros if self.wants == Wants::Bytes => None,
                 Readable::Zeros => self.vmo.inner().store_page(self.page)?.then_some(Kind::Read),
             },
-            Wants::Dirty => {
-                // For `write_access`, as in `dirty_range`: so that a word which is the same has been the same.
-                let _guard = self.vmo.inner().platform.pin();
-                match self.vmo.write_access(self.page, Hold::Mapped)? {
-                    Writable::Dirty(..) => {
-                        self.vmo.inner().figures.mapped_write();
-                        None
-                    }
-                    Writable::Absent => Some(Kind::Read),
-                    Writable::Trapped => Some(Kind::Dirty),
+            Wants::Dirty => match self.vmo.write_access(&self.vmo.inner().platform.pin(), self.page, Hold::Mapped)? {
+                Writable::Dirty(..) => {
+                    self.vmo.inner().figures.mapped_write();
+                    None
                 }
-            }
+                Writable::Absent => Some(Kind::Read),
+                Writable::Trapped => Some(Kind::Dirty),
+            },
         })
     }
 

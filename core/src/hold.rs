@@ -88,7 +88,7 @@ impl<P: Platform> Vmo<P> {
         if page.0 >= self.inner().pages().0 {
             return Ok(None);
         }
-        match self.write_access(page, Hold::Copying)? {
+        match self.write_access(guard, page, Hold::Copying)? {
             Writable::Dirty(at, frame) => {
                 self.inner().figures.mapped_write();
                 Ok(Some(Held { at, frame, _guard: guard }))

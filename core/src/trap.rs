@@ -142,8 +142,10 @@ impl<P: Platform> Inner<P> {
         }
     }
 
-    /// Makes one page dirty, or puts it under a permit.
-    fn take(&self, page: PageIndex, to: To, robbed: &mut Robbed) -> Result<()> {
+    /// Makes one page dirty, or puts it under a permit. The guard is for what it is for in
+    /// [`write_access`](Vmo::write_access).
+    fn take(&self, guard: &Guard, page: PageIndex, to: To, robbed: &mut Robbed) -> Result<()> {
+        let _ = guard;
         let at = match self.table.look(page) {
             Look::At(at) => at,
             Look::Unstored(Unstored::Absent) => return Err(Status::NotFound),
@@ -255,7 +257,7 @@ impl<P: Platform> Inner<P> {
         }
     }
 
-    fn try_dirty(&self, pages: PageRange, robbed: &mut Robbed) -> Result<(Wait, Result<(), Refused>)> {
+    fn try_dirty(&self, guard: &Guard, pages: PageRange, robbed: &mut Robbed) -> Result<(Wait, Result<(), Refused>)> {
         let requests = &self.source.requests;
         let wait = requests.open(Kind::Permit, pages.start, 0)?.wait();
         let permit = wait.id();
@@ -263,7 +265,7 @@ impl<P: Platform> Inner<P> {
         // the mark.
         let claimed = self.source.attached().and_then(|()| {
             let mut pages = pages.start..pages.end;
-            pages.try_for_each(|page| self.take(PageIndex(page), To::Permit(permit.index()), robbed))
+            pages.try_for_each(|page| self.take(guard, PageIndex(page), To::Permit(permit.index()), robbed))
         });
         let outcome = if claimed.is_ok() { Outcome::Granted } else { Outcome::Withdrawn };
         // The one step that decides.
@@ -365,15 +367,13 @@ impl<P: Platform> Pager<P> {
         inner.source.attached()?;
         let mut robbed = Robbed::default();
         if pages.end - pages.start == 1 {
-            // All or nothing by itself. Pinned, for what is looked at between a look at the page's word and its swap: that
-            // the word is the same then says that nothing has happened to the page, since no other page can have got its frame.
-            let _guard = inner.platform.pin();
-            let dirtied = inner.take(PageIndex(pages.start), To::Dirty, &mut robbed);
+            // All or nothing by itself.
+            let dirtied = inner.take(&inner.platform.pin(), PageIndex(pages.start), To::Dirty, &mut robbed);
             return dirtied.inspect(|()| robbed.tell(inner)).inspect_err(|status| not_dirtied(inner, pages, *status));
         }
         loop {
             let guard = inner.platform.pin();
-            let (permit, result) = inner.try_dirty(pages, &mut robbed)?;
+            let (permit, result) = inner.try_dirty(&guard, pages, &mut robbed)?;
             retire(inner, permit, &guard);
             if let Err(Refused::Because(status)) = result {
                 not_dirtied(inner, pages, status);

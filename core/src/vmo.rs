@@ -393,12 +393,15 @@ impl<P: Platform> Vmo<P> {
         }
     }
 
-    /// Makes a page dirty, and holds it as asked.
+    /// Makes a page dirty, and holds it as asked. The guard keeps the frame that is found from being another page's until the
+    /// swap of the word: so a word that is the same has been the same. (If a supply rescues the page meanwhile, no access has
+    /// failed on it.)
     ///
     /// # Errors
     /// [`NoResources`](Status::NoResources): 2^17 - 1 writers hold the page;
     /// [`NoMemory`](Status::NoMemory): zeros cannot be stored.
-    pub(crate) fn write_access(&self, index: PageIndex, hold: Hold) -> Result<Writable<'_>> {
+    pub(crate) fn write_access(&self, guard: &Guard, index: PageIndex, hold: Hold) -> Result<Writable<'_>> {
+        let _ = guard;
         let at = match self.inner.table.look(index) {
             Look::At(at) => at,
             Look::Unstored(Unstored::Absent) => return Ok(Writable::Absent),
