@@ -74,12 +74,10 @@ impl Round {
 impl Plan {
     /// Has every model run once without a mistake, unless that is on record.
     pub(crate) fn new(tree: &Tree, file: &Path, versions: &Versions, jobs: usize) -> Result<Self, Failure> {
-        if let Some(plan) = Self::recorded(file, versions) {
+        let (version, last) = (Self::version(versions), Self::last(file));
+        if let Some(plan) = Self::read(&last, &version) {
             return Ok(plan);
         }
-        let version = Self::version(versions);
-        let last: serde_json::Value =
-            fs::read_to_string(file).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         // Which pairs of calls there are takes a minute to find, and only the models say it.
         let calls = json!(versions.calls);
         let before = if last["calls"] == calls { last["stops"].as_array().cloned() } else { None };
@@ -147,8 +145,12 @@ impl Plan {
 
     /// What is on record of this version.
     pub(crate) fn recorded(file: &Path, versions: &Versions) -> Option<Self> {
-        let value = serde_json::from_str(&fs::read_to_string(file).ok()?).ok()?;
-        Self::read(&value, &Self::version(versions))
+        Self::read(&Self::last(file), &Self::version(versions))
+    }
+
+    /// What is in the file, of whatever version.
+    fn last(file: &Path) -> serde_json::Value {
+        fs::read_to_string(file).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
     }
 
     /// Every model that takes part, with the bounds to which it does and its executions there.
