@@ -108,45 +108,72 @@ impl World {
 /// A thread of a race that stops before one of its changes, until it is told to go on.
 #[allow(missing_debug_implementations)] // as for `Waiting`
 pub struct Stopping<T> {
-    racer: Racer<(T, bool)>,
+    racer: Racer<T>,
     /// It has not begun by the time it is told to go on: it stops no more.
     is_late: Arc<AtomicBool>,
 }
 
-impl<T: Home> Home for (T, bool) {
-    fn home(self) -> Self {
-        (self.0.home(), self.1)
-    }
+/// Runs a thread that stops before its change number `step`, where it is not to have the whole [`World`]. Whether it has
+/// stopped is noted in the end.
+pub fn spawn_stopping<T: Home + 'static>(
+    step: usize,
+    has_stopped: &Arc<AtomicBool>,
+    f: impl FnOnce() -> T + 'static,
+) -> Stopping<T> {
+    let is_late = Arc::new(AtomicBool::new(false));
+    let (late, has_stopped) = (is_late.clone(), has_stopped.clone());
+    let thread = loom::thread::spawn(move || {
+        if !late.load(Ordering::Relaxed) {
+            stop_before(step, Steps::Changes);
+        }
+        let home = f();
+        has_stopped.fetch_or(over(), Ordering::Relaxed);
+        leave_epoch();
+        home
+    });
+    Stopping { racer: Racer(thread), is_late }
+}
+
+/// Explores a race with a thread that stops before its first change, with one that stops before its second, and so on, until
+/// it has no more. `race` is told before which, and where to note whether it has stopped: see [`spawn_stopping`].
+///
+/// # Panics
+/// It has no more than `more_than` changes.
+pub fn at_every_step(more_than: usize, race: impl Fn(usize, Arc<AtomicBool>)) {
+    let stops_before = |step: &usize| {
+        let has_stopped = Arc::new(AtomicBool::new(false));
+        race(*step, has_stopped.clone());
+        has_stopped.load(Ordering::Relaxed)
+    };
+    let steps = (0..100).take_while(stops_before).count();
+    assert!(steps > more_than, "it has {steps} steps");
 }
 
 impl World {
-    /// Runs a thread of the race that stops before its change number `step`.
-    pub fn spawn_stopping<T: Home + 'static>(&self, step: usize, f: impl FnOnce(&Self) -> T + 'static) -> Stopping<T> {
-        let is_late = Arc::new(AtomicBool::new(false));
-        let late = is_late.clone();
-        let racer = self.spawn(move |world| {
-            if !late.load(Ordering::Relaxed) {
-                stop_before(step, Steps::Changes);
-            }
-            let home = f(&world);
-            (home, over())
-        });
-        Stopping { racer, is_late }
+    /// Runs a thread of the race that stops before its change number `step`. As [`spawn_stopping`].
+    pub fn spawn_stopping<T: Home + 'static>(
+        &self,
+        step: usize,
+        has_stopped: &Arc<AtomicBool>,
+        f: impl FnOnce(&Self) -> T + 'static,
+    ) -> Stopping<T> {
+        let world = self.clone();
+        spawn_stopping(step, has_stopped, move || f(&world))
     }
 
     /// Runs a detach that stops when it has made its mark, its first change.
     #[must_use]
     pub fn spawn_stopping_detach(&self) -> Stopping<Result<()>> {
-        self.spawn_stopping(1, |world| world.pager.detach_vmo(&world.vmo).map(drop))
+        self.spawn_stopping(1, &Arc::default(), |world| world.pager.detach_vmo(&world.vmo).map(drop))
     }
 }
 
 impl<T: Home> Stopping<T> {
-    /// Lets it go on, and waits for its end: what it came to, and whether it had stopped.
+    /// Lets it go on, and waits for its end: what it came to.
     ///
     /// # Errors
     /// The thread panicked.
-    pub fn go_on(self) -> std::thread::Result<(T, bool)> {
+    pub fn go_on(self) -> std::thread::Result<T> {
         self.is_late.store(true, Ordering::Relaxed);
         resume();
         self.racer.join()

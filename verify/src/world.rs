@@ -484,6 +484,9 @@ impl Aux {
 /// The key of the world's VMO.
 pub const KEY: u64 = 7;
 
+/// Requests of which the first segment of a VMO's pool has room: in the models it has four entries, and one is the queue's.
+pub const FULL: u64 = 3;
+
 /// A user packet, of which all is told by its key.
 #[must_use]
 pub fn user_packet(key: u64) -> Packet {
@@ -523,6 +526,19 @@ impl World {
     #[must_use]
     pub fn read(&self, page: u64) -> Waiting {
         Waiting::read(self.vmo.clone(), page)
+    }
+
+    /// Reads of the first so many pages, all of which are absent: they wait.
+    ///
+    /// # Panics
+    /// One does not.
+    #[must_use]
+    pub fn reads_that_wait(&self, count: u64) -> Vec<Waiting> {
+        let mut waiting: Vec<Waiting> = (0..count).map(|page| self.read(page)).collect();
+        for read in &mut waiting {
+            assert_eq!(read.poll(), None);
+        }
+        waiting
     }
 
     /// Begins to wait for a packet of the port.

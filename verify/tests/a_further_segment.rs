@@ -12,18 +12,7 @@
 
 use upager::{PAGE_SIZE, Status};
 use upager_verify::race::{Depth, explore_pages, explore_resizable, settled};
-use upager_verify::world::{Waiting, World};
-
-/// In the models a first segment has four entries, and one is the queue's.
-const FULL: u64 = 3;
-
-fn fill(world: &World) -> Vec<Waiting> {
-    let mut waiting: Vec<Waiting> = (0..FULL).map(|page| world.read(page)).collect();
-    for read in &mut waiting {
-        assert_eq!(read.poll(), None);
-    }
-    waiting
-}
+use upager_verify::world::{FULL, Waiting, World};
 
 fn all_are_home(waiting: Vec<Waiting>) {
     for mut read in waiting {
@@ -34,7 +23,7 @@ fn all_are_home(waiting: Vec<Waiting>) {
 #[test]
 fn two_faults_make_a_segment() {
     explore_pages("two faults make a segment", Depth::Bounded, FULL + 2, |world: World| {
-        let waiting = fill(&world);
+        let waiting = world.reads_that_wait(FULL);
         let readers = [FULL, FULL + 1].map(|page| world.spawn(move |world| settled(world.read(page))));
         let reads = readers.map(|reader| reader.join().expect("a reader ends"));
         assert_eq!(world.vmo.counts().in_flight, FULL + 2);
@@ -50,7 +39,7 @@ fn two_faults_make_a_segment() {
 #[test]
 fn a_fault_makes_a_segment_against_detach() {
     explore_pages("a fault makes a segment against detach", Depth::Bounded, FULL + 1, |world: World| {
-        let waiting = fill(&world);
+        let waiting = world.reads_that_wait(FULL);
         let reader = world.spawn(|world| settled(world.read(FULL)));
         world.pager.detach_vmo(&world.vmo).expect("the pager's own VMO");
         let read = reader.join().expect("a reader ends");
@@ -63,7 +52,7 @@ fn a_fault_makes_a_segment_against_detach() {
 #[test]
 fn a_fault_makes_a_segment_against_shrink() {
     explore_resizable("a fault makes a segment against shrink", Depth::Bounded, FULL + 1, |world: World| {
-        let waiting = fill(&world);
+        let waiting = world.reads_that_wait(FULL);
         let reader = world.spawn(|world| settled(world.read(FULL)));
         world.vmo.set_size(FULL * PAGE_SIZE).expect("nobody else resizes");
         let read = reader.join().expect("a reader ends");

@@ -13,11 +13,13 @@
 #![cfg(loom)]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use loom::thread;
 use upager::{PAGE_SIZE, Platform, Status};
-use upager_verify::race::{Depth, Settled, explore_trapping, explore_trapping_resizable, leave, settled};
+use upager_verify::race::{
+    Depth, Settled, at_every_step, explore_trapping, explore_trapping_resizable, leave, settled,
+};
 use upager_verify::world::{Waiting, World};
 
 fn clean_pages(world: &World, count: u64) {
@@ -438,7 +440,7 @@ fn against_a_stopped_detach_write_and_end(name: &'static str, pages: u64, writes
         let result = world.dirty(0, pages);
         let write = write.join().expect("the writer ends");
         let early = early.map(|early| early.join().expect("the early writer ends"));
-        detacher.go_on().expect("the detacher ends").0.expect("the pager's own VMO");
+        detacher.go_on().expect("the detacher ends").expect("the pager's own VMO");
         match (result, write) {
             (Ok(()), None | Some(Ok(3))) | (Err(Status::BadState), None | Some(Err(Status::BadState))) => {}
             other => panic!("{other:?}"),
@@ -462,10 +464,8 @@ fn dirty_of_two_pages_against_a_stopped_detach_write_and_end() {
     against_a_stopped_detach_write_and_end("dirty of two pages against a stopped detach, write and END", 2, false);
 }
 
-/// The detach stops before its change number `step`. False: it does not have so many.
-fn detach_stops_before(step: usize) -> bool {
-    let has_stopped = Arc::new(AtomicBool::new(false));
-    let stops = has_stopped.clone();
+/// The detach stops before its change number `step`.
+fn detach_stops_before(step: usize, has_stopped: Arc<AtomicBool>) {
     let name = "dirty of a page that awaits clean under a request against a stopped detach and a write";
     explore_trapping(name, Depth::Bounded, 2, move |world: World| {
         clean_pages(&world, 2);
@@ -473,7 +473,7 @@ fn detach_stops_before(step: usize) -> bool {
         world.begin(0).expect("a page of the VMO");
         let mut early = world.write(0, 4);
         assert_eq!(early.poll(), None);
-        let detacher = world.spawn_stopping(step, |world| world.pager.detach_vmo(&world.vmo).map(drop));
+        let detacher = world.spawn_stopping(step, &has_stopped, |world| world.pager.detach_vmo(&world.vmo).map(drop));
         let writer = world.spawn(|world| {
             if world.look_up_unpinned(1).is_some() {
                 return None; // not after the mark
@@ -483,9 +483,7 @@ fn detach_stops_before(step: usize) -> bool {
         });
         let result = world.dirty(0, 1);
         let write = writer.join().expect("the writer ends");
-        let (answer, has_stopped) = detacher.go_on().expect("the detacher ends");
-        answer.expect("the pager's own VMO");
-        stops.fetch_or(has_stopped, Ordering::Relaxed);
+        detacher.go_on().expect("the detacher ends").expect("the pager's own VMO");
         match (result, write) {
             (Ok(()), None | Some(Ok(3))) | (Err(Status::BadState), None | Some(Err(Status::BadState))) => {}
             other => panic!("{other:?}"),
@@ -494,13 +492,11 @@ fn detach_stops_before(step: usize) -> bool {
         drop(early);
         world.end_of_the_world();
     });
-    has_stopped.load(Ordering::Relaxed)
 }
 
 /// A write that begins after the mark of a detach does not join the request that the detach is about to fail: it would be
 /// told so while the page is still under it, and the leave, which began before the mark, could be given after that.
 #[test]
 fn dirty_of_a_page_that_awaits_clean_under_a_request_against_a_stopped_detach_and_a_write() {
-    let steps = (0..100).take_while(|step| detach_stops_before(*step)).count();
-    assert!(steps > 5, "it has {steps} steps");
+    at_every_step(5, detach_stops_before);
 }

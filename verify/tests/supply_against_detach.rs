@@ -41,7 +41,7 @@ fn supply_and_write_against_a_stopped_detach_and_a_read() {
         let read = world.look_up_unpinned(1).is_none().then(|| world.read(0).poll()).flatten();
         let write = writer.join().expect("the writer ends");
         let answer = supplier.join().expect("the supplier ends");
-        detacher.go_on().expect("the detacher ends").0.expect("it is the pager's");
+        detacher.go_on().expect("the detacher ends").expect("it is the pager's");
         assert!(matches!(answer, Ok(()) | Err(Status::BadState)), "{answer:?}");
         assert!(!(read == Some(Err(Status::BadState)) && write == Some(Ok(0))), "the page is back");
         world.end_of_the_world();

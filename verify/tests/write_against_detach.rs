@@ -10,10 +10,10 @@
 #![cfg(loom)]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use upager::{ByteRange, OwnedFrame, PAGE_SIZE, Platform, Status};
-use upager_verify::race::{Depth, explore, explore_trapping, settled};
+use upager_verify::race::{Depth, at_every_step, explore, explore_trapping, settled};
 use upager_verify::world::World;
 
 #[test]
@@ -50,10 +50,8 @@ struct Dirties {
     rescued: bool,
 }
 
-/// The one who dirties the page stops before its change number `step`. False: it does not have so many.
-fn stops_before(step: usize, dirties: Dirties) -> bool {
-    let has_stopped = Arc::new(AtomicBool::new(false));
-    let stops = has_stopped.clone();
+/// The one who dirties the page stops before its change number `step`.
+fn stops_before(step: usize, has_stopped: Arc<AtomicBool>, dirties: Dirties) {
     let race = move |world: World| {
         world.supply(0, 1).expect("attached");
         assert_eq!(world.read(0).poll(), Some(Ok(1)), "its word has the mark of access, as if it were supplied anew");
@@ -62,7 +60,7 @@ fn stops_before(step: usize, dirties: Dirties) -> bool {
             world.evict();
             assert_eq!(world.read(0).poll(), Some(Ok(1)), "rescued, and its word says that an eviction has not ended");
         }
-        let writer = world.spawn_stopping(step, dirties.call);
+        let writer = world.spawn_stopping(step, &has_stopped, dirties.call);
         let supplier = world.spawn(|world| {
             // The frame is allocated when the page is seen to be absent: then it may be the one that has gone.
             let frames = [()].into_iter().map(|()| OwnedFrame::new(&*world.platform).expect("no limit"));
@@ -70,8 +68,7 @@ fn stops_before(step: usize, dirties: Dirties) -> bool {
         });
         world.pager.detach_vmo(&world.vmo).expect("the pager's own VMO");
         let read = world.read(0).poll();
-        let (is_dirty, has_stopped) = writer.go_on().expect("the writer ends");
-        stops.fetch_or(has_stopped, Ordering::Relaxed);
+        let is_dirty = writer.go_on().expect("the writer ends");
         let answer = supplier.join().expect("the supplier ends");
         drop(guard);
         assert!(matches!(answer, Ok(()) | Err(Status::BadState)), "{answer:?}");
@@ -83,17 +80,15 @@ fn stops_before(step: usize, dirties: Dirties) -> bool {
     } else {
         explore(dirties.name, Depth::Bounded, race);
     }
-    has_stopped.load(Ordering::Relaxed)
 }
 
-fn at_every_step(dirties: Dirties) {
-    let steps = (0..100).take_while(|step| stops_before(*step, dirties)).count();
-    assert!(steps > 1, "it has {steps} steps");
+fn stops(dirties: Dirties) {
+    at_every_step(1, |step, has_stopped| stops_before(step, has_stopped, dirties));
 }
 
 #[test]
 fn a_stopped_write_against_detach_and_a_supply() {
-    at_every_step(Dirties {
+    stops(Dirties {
         name: "a stopped write against detach and a supply",
         traps: false,
         call: |world| world.mapped_write(0).poll().is_some_and(|write| write.is_ok()),
@@ -104,7 +99,7 @@ fn a_stopped_write_against_detach_and_a_supply() {
 /// An eviction that goes on makes the word the same again: the supply must not rescue a page on which the read has failed.
 #[test]
 fn a_stopped_write_to_a_rescued_page_against_detach_and_a_supply() {
-    at_every_step(Dirties {
+    stops(Dirties {
         name: "a stopped write to a rescued page against detach and a supply",
         traps: false,
         call: |world| world.mapped_write(0).poll().is_some_and(|write| write.is_ok()),
@@ -114,7 +109,7 @@ fn a_stopped_write_to_a_rescued_page_against_detach_and_a_supply() {
 
 #[test]
 fn a_stopped_leave_against_detach_and_a_supply() {
-    at_every_step(Dirties {
+    stops(Dirties {
         name: "a stopped leave against detach and a supply",
         traps: true,
         call: |world| world.dirty(0, 1).is_ok(),
