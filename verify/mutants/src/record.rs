@@ -137,6 +137,12 @@ impl Record {
             else {
                 continue;
             };
+            if value["asked"] == true {
+                if value["core"] == versions.core.as_str() {
+                    inner.notice(id, &run);
+                }
+                continue;
+            }
             inner.learn(id, file, function, &run);
             let same_models = value["models"] == versions.models.as_str();
             let holds = same_models || matches!(run.outcome, Outcome::Killed(_) | Outcome::NotCompiled);
@@ -157,13 +163,20 @@ impl Record {
     }
 
     pub(crate) fn add(&self, mutant: &Mutant, run: &Run) -> Result<(), Failure> {
-        let mut value = run.json(mutant);
-        value["core"] = self.versions.core.as_str().into();
-        value["models"] = self.versions.models.as_str().into();
         let mut inner = self.lock();
         inner.learn(&mutant.id, &mutant.file, &mutant.function, run);
         inner.know(&mutant.id, run.clone());
-        writeln!(inner.file, "{value}").map_err(|error| Failure::new(format!("cannot write the record: {error}")))
+        inner.write(&self.versions, run.json(mutant))
+    }
+
+    /// A model that was asked for what it notices has noticed this. Of the mutant that is no news, and says nothing of who is
+    /// likely to notice it first.
+    pub(crate) fn add_asked(&self, mutant: &Mutant, run: &Run) -> Result<(), Failure> {
+        let mut inner = self.lock();
+        inner.notice(&mutant.id, run);
+        let mut value = run.json(mutant);
+        value["asked"] = true.into();
+        inner.write(&self.versions, value)
     }
 
     /// The model that noticed this very mutant in another version, alone: it will again, as a rule.
@@ -193,12 +206,22 @@ impl Record {
 }
 
 impl Inner {
+    fn write(&mut self, versions: &Versions, mut value: Value) -> Result<(), Failure> {
+        value["core"] = versions.core.as_str().into();
+        value["models"] = versions.models.as_str().into();
+        writeln!(self.file, "{value}").map_err(|error| Failure::new(format!("cannot write the record: {error}")))
+    }
+
     /// What became of a mutant of this core.
     fn know(&mut self, id: &str, run: Run) {
+        self.notice(id, &run);
+        self.known.insert(id.to_string(), run);
+    }
+
+    fn notice(&mut self, id: &str, run: &Run) {
         if let Outcome::Killed(kill) = &run.outcome {
             self.noticing.insert(kill.by.clone(), id.to_string());
         }
-        self.known.insert(id.to_string(), run);
     }
 
     fn learn(&mut self, id: &str, file: &str, function: &str, run: &Run) {

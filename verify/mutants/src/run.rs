@@ -435,7 +435,7 @@ impl Work<'_> {
                 more(number).fetch_add(1, Ordering::Relaxed);
                 let mutant = self.mutant(number).0;
                 let run = Run { outcome: Outcome::Killed(kill), seconds: begun.elapsed().as_secs_f64() };
-                self.record.add(mutant, &run)?;
+                self.record.add_asked(mutant, &run)?;
                 noticed = Some(mutant);
                 break;
             }
