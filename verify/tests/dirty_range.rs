@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use loom::thread;
+use loom::thread::yield_now;
 use upager::{PAGE_SIZE, Platform, Status};
 use upager_verify::race::{
     Depth, Settled, at_every_step, explore_trapping, explore_trapping_resizable, leave, settled,
@@ -499,4 +500,44 @@ fn detach_stops_before(step: usize, has_stopped: Arc<AtomicBool>) {
 #[test]
 fn dirty_of_a_page_that_awaits_clean_under_a_request_against_a_stopped_detach_and_a_write() {
     at_every_step(5, detach_stops_before);
+}
+
+/// The leave has seen the page under a request, before the mark. A write that fails after the mark ends that request, the
+/// writeback ends, and a writer who began before the mark puts the page, clean for a moment, under another, which the walk has
+/// not met. The leave must not be given on that.
+#[test]
+fn dirty_of_an_asked_page_against_a_stopped_detach_write_and_end_and_a_writer() {
+    let name = "dirty of an asked page against a stopped detach, write and END, and a writer";
+    explore_trapping(name, Depth::Bounded, 2, |world: World| {
+        clean_pages(&world, 2);
+        assert_eq!(world.dirty(0, 1), Ok(()));
+        world.begin(0).expect("a page of the VMO");
+        let early = world.spawn(|world| settled(world.write(0, 4)));
+        yield_now(); // so that he finds the page not asked for
+        let asked = settled(world.write(0, 5));
+        let detacher = world.spawn_stopping_detach();
+        let write = world.spawn(|world| {
+            if world.look_up_unpinned(1).is_some() {
+                return None; // not after the mark
+            }
+            let mut write = world.write(0, 3);
+            let write = write.poll().or_else(|| write.poll()); // woken or not
+            if write == Some(Err(Status::BadState)) {
+                world.end(0).expect("a page of the VMO");
+            }
+            write
+        });
+        let result = world.dirty(0, 1);
+        let write = write.join().expect("the writer ends");
+        let early = early.join().expect("the early writer ends");
+        detacher.go_on().expect("the detacher ends").expect("the pager's own VMO");
+        match (result, write) {
+            (Ok(()), None | Some(Ok(3))) | (Err(Status::BadState), None | Some(Err(Status::BadState))) => {}
+            other => panic!("{other:?}"),
+        }
+        for writer in [asked, early].map(Settled::again) {
+            assert!(writer.now().is_some(), "the early writers are home");
+        }
+        world.end_of_the_world();
+    });
 }

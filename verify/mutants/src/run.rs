@@ -20,7 +20,7 @@ use crate::tree::{Fault, Tree};
 
 /// What takes part in each round: to which preemption bound, and up to how many executions of a cell, and of a race,
 /// without a mistake. So a mistake that shows early is soon noticed, and each model takes part as far as it is quick.
-const ROUNDS: [(usize, usize, usize); 3] = [(1, usize::MAX - 1, 30_000), (2, 5_000, 30_000), (3, 1_000, 400_000)];
+const ROUNDS: [(usize, usize, usize); 3] = [(1, usize::MAX - 1, 30_000), (2, 5_000, 30_000), (3, 1_000, 500_000)];
 /// A pair of calls of which one stops takes part if it has no more executions.
 const STOP_MOST: usize = 100;
 /// Fewer mutants than these are each built alone.
