@@ -62,6 +62,9 @@ struct Args {
     /// Run none: report what is on record.
     #[arg(long)]
     recorded: bool,
+    /// Write what has noticed each mutant to verify/noticed.tsv: a run without a record tries that first.
+    #[arg(long, conflicts_with_all = ["filter", "sample"])]
+    keep: bool,
     /// How many to build and run at a time.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
@@ -111,7 +114,8 @@ fn mutants(args: &Args) -> Result<ExitCode, Failure> {
         models: hash::of(&workspace, &["verify/src", "verify/tests", "tests/tests", "core/src"], true)?,
         calls: hash::of(&workspace, &["verify/src"], false)?,
     };
-    let record = Record::open(&home.join("record.jsonl"), versions.clone())?;
+    let noticed = workspace.join("verify/noticed.tsv");
+    let record = Record::open(&home.join("record.jsonl"), &noticed, versions.clone())?;
     let begun = Instant::now();
     let mut left: Vec<(&Mutant, bool)> = chosen
         .iter()
@@ -154,6 +158,9 @@ fn mutants(args: &Args) -> Result<ExitCode, Failure> {
     };
     if let Some(file) = &args.json {
         std::fs::write(file, report.json().to_string()).map_err(|error| Failure::file(file, &error))?;
+    }
+    if args.keep {
+        std::fs::write(&noticed, record.noticed()).map_err(|error| Failure::file(&noticed, &error))?;
     }
     // An entry of the list that is no mutant any more is only told from a run of all.
     let is_whole = chosen.len() == all.len();

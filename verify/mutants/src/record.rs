@@ -2,6 +2,9 @@
 //!
 //! A line holds for the core that it was made from. That a mutant survived holds for the models
 //! besides. Lines of other cores still tell which models noticed mistakes in which functions.
+//!
+//! What noticed each mutant in the last whole run is kept beside the list of those that are none, in a file that travels with
+//! the source: it tells what to try first on a machine that has no record yet, and nothing else.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -117,7 +120,8 @@ struct Inner {
 }
 
 impl Record {
-    pub(crate) fn open(path: &Path, versions: Versions) -> Result<Self, Failure> {
+    /// The record in this file. `noticed`: see [`Self::noticed`].
+    pub(crate) fn open(path: &Path, noticed: &Path, versions: Versions) -> Result<Self, Failure> {
         let text = fs::read_to_string(path).unwrap_or_default();
         let file = OpenOptions::new().create(true).append(true).open(path);
         let file = file.map_err(|error| Failure::file(path, &error))?;
@@ -128,6 +132,15 @@ impl Record {
             last: HashMap::new(),
             noticing: HashMap::new(),
         };
+        for line in fs::read_to_string(noticed).unwrap_or_default().lines() {
+            let mut columns = line.split('\t');
+            if let (Some(id), Some(Ok(bound)), Some(by)) =
+                (columns.next(), columns.next().map(str::parse), columns.next().and_then(Model::parse))
+                && let Some((file, function)) = place(id)
+            {
+                inner.learn_kill(id, file, function, (by, bound));
+            }
+        }
         for line in text.lines() {
             // A line that was cut off by the end of a run is none.
             let Ok(value) = serde_json::from_str::<Value>(line) else { continue };
@@ -184,6 +197,19 @@ impl Record {
         self.lock().last.get(&mutant.id).cloned()
     }
 
+    /// A line for each mutant of this core that a model has noticed: its name, the bound, the model.
+    pub(crate) fn noticed(&self) -> String {
+        let inner = self.lock();
+        let mut lines: Vec<String> = Vec::new();
+        for (id, run) in &inner.known {
+            if let Outcome::Killed(kill) = &run.outcome {
+                lines.push(format!("{id}\t{}\t{}\n", kill.bound, kill.by));
+            }
+        }
+        lines.sort();
+        lines.concat()
+    }
+
     /// A mistake in this core that the model has noticed.
     pub(crate) fn noticed_by(&self, model: &Model) -> Option<String> {
         self.lock().noticing.get(model).cloned()
@@ -226,10 +252,52 @@ impl Inner {
 
     fn learn(&mut self, id: &str, file: &str, function: &str, run: &Run) {
         if let Outcome::Killed(kill) = &run.outcome {
-            self.last.insert(id.to_string(), (kill.by.clone(), kill.bound));
-            for scope in [file.to_string(), format!("{file}/{function}")] {
-                *self.kills.entry(scope).or_default().entry((kill.by.clone(), kill.bound)).or_default() += 1;
-            }
+            self.learn_kill(id, file, function, (kill.by.clone(), kill.bound));
         }
+    }
+
+    fn learn_kill(&mut self, id: &str, file: &str, function: &str, model: (Model, usize)) {
+        for scope in [file.to_string(), format!("{file}/{function}")] {
+            *self.kills.entry(scope).or_default().entry(model.clone()).or_default() += 1;
+        }
+        self.last.insert(id.to_string(), model);
+    }
+}
+
+/// The file and the function of a mutant of this name.
+fn place(id: &str) -> Option<(&str, &str)> {
+    let (file, rest) = id.split_at_checked(id.find(".rs/")? + 3)?;
+    Some((file, rest[1..].split('/').next()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn versions(core: &str) -> Versions {
+        Versions { core: core.to_string(), models: "m".to_string(), calls: "c".to_string() }
+    }
+
+    #[test]
+    fn what_has_noticed_a_mutant_is_tried_first_elsewhere_and_is_no_outcome() {
+        let folder = std::env::temp_dir().join(format!("upager-mutants-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let [first, second, noticed] = ["first", "second", "noticed"].map(|name| folder.join(name));
+        let mut mutant = Mutant::default();
+        mutant.id = "platform/mod.rs/Frame::new/to-Relaxed/1".to_string();
+        mutant.file = "platform/mod.rs".to_string();
+        mutant.function = "Frame::new".to_string();
+        let by = Model::Cell("Absent: Read / Supply".to_string());
+        let kill = Kill { by: by.clone(), bound: 2, execution: Some(7), why: "wrong".to_string() };
+        let record = Record::open(&first, &noticed, versions("a")).unwrap();
+        record.add(&mutant, &Run { outcome: Outcome::Killed(kill), seconds: 1.0 }).unwrap();
+        fs::write(&noticed, record.noticed()).unwrap();
+
+        let elsewhere = Record::open(&second, &noticed, versions("b")).unwrap();
+        assert!(elsewhere.known(&mutant.id).is_none());
+        assert_eq!(elsewhere.noticed_before(&mutant), Some((by.clone(), 2)));
+        assert_eq!(elsewhere.likely(&mutant, 5), [(by, 2)]);
+        assert_eq!(elsewhere.noticed(), "", "nothing of this core");
+        fs::remove_dir_all(folder).unwrap();
     }
 }

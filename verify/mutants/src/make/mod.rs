@@ -25,7 +25,7 @@ use crate::source::{Source, is_compiled};
 pub(crate) const TAGS: &str = "slot.rs";
 
 /// One mistake.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Mutant {
     /// `slot.rs/Slot::change/success-to-Acquire/1`
     pub(crate) id: String,
