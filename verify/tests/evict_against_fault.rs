@@ -28,6 +28,25 @@ fn evict_against_fault() {
     });
 }
 
+/// A lookup that pins by itself: its guard is there before it looks, and lasts as long as its frame is used.
+#[test]
+fn evict_against_a_lookup_with_its_own_pin() {
+    explore("evict against a lookup with its own pin", Depth::Whole, |world: World| {
+        world.supply(0, 5).expect("attached");
+        let reader = world.spawn(|world| {
+            let (guard, frame) = world.vmo.pin_lookup(PageIndex(0))?;
+            let byte = world.copy_out(frame);
+            drop(guard);
+            Some(Ok(byte))
+        });
+        world.evict();
+        world.turn_epoch();
+        let read = reader.join().expect("the reader ends");
+        assert!(matches!(read, None | Some(Ok(5))), "{read:?}");
+        world.end_of_the_world();
+    });
+}
+
 /// The page was evicted and rescued before, and the first eviction's reclaim is still to come.
 #[test]
 fn evict_again_after_a_rescue_against_fault() {
