@@ -18,6 +18,9 @@ use crate::failure::Failure;
 use crate::make::Mutant;
 use crate::model::{Kill, Model};
 
+/// What a line has that tells of a model which was asked for a mistake that it notices: not one that spoils its set-up.
+const BEYOND_SET_UP: &str = "beyond set-up";
+
 /// What became of a mutant.
 #[derive(Clone, Debug)]
 pub(crate) enum Outcome {
@@ -115,7 +118,7 @@ struct Inner {
     /// in whatever version.
     kills: HashMap<String, HashMap<(Model, usize), usize>>,
     last: HashMap<String, (Model, usize)>,
-    /// Which models have noticed something in this core, and what.
+    /// Which models have noticed something in this core when they were asked, and what.
     noticing: HashMap<Model, String>,
 }
 
@@ -150,7 +153,7 @@ impl Record {
             else {
                 continue;
             };
-            if value["asked"] == true {
+            if value["asked"] == BEYOND_SET_UP {
                 if value["core"] == versions.core.as_str() {
                     inner.notice(id, &run);
                 }
@@ -160,7 +163,7 @@ impl Record {
             let same_models = value["models"] == versions.models.as_str();
             let holds = same_models || matches!(run.outcome, Outcome::Killed(_) | Outcome::NotCompiled);
             if value["core"] == versions.core.as_str() && holds {
-                inner.know(id, run);
+                inner.known.insert(id.to_string(), run);
             }
         }
         Ok(Self { versions, inner: Mutex::new(inner) })
@@ -178,7 +181,7 @@ impl Record {
     pub(crate) fn add(&self, mutant: &Mutant, run: &Run) -> Result<(), Failure> {
         let mut inner = self.lock();
         inner.learn(&mutant.id, &mutant.file, &mutant.function, run);
-        inner.know(&mutant.id, run.clone());
+        inner.known.insert(mutant.id.clone(), run.clone());
         inner.write(&self.versions, run.json(mutant))
     }
 
@@ -188,7 +191,7 @@ impl Record {
         let mut inner = self.lock();
         inner.notice(&mutant.id, run);
         let mut value = run.json(mutant);
-        value["asked"] = true.into();
+        value["asked"] = BEYOND_SET_UP.into();
         inner.write(&self.versions, value)
     }
 
@@ -210,7 +213,7 @@ impl Record {
         lines.concat()
     }
 
-    /// A mistake in this core that the model has noticed.
+    /// A mistake in this core that the model has noticed when it was asked.
     pub(crate) fn noticed_by(&self, model: &Model) -> Option<String> {
         self.lock().noticing.get(model).cloned()
     }
@@ -236,12 +239,6 @@ impl Inner {
         value["core"] = versions.core.as_str().into();
         value["models"] = versions.models.as_str().into();
         writeln!(self.file, "{value}").map_err(|error| Failure::new(format!("cannot write the record: {error}")))
-    }
-
-    /// What became of a mutant of this core.
-    fn know(&mut self, id: &str, run: Run) {
-        self.notice(id, &run);
-        self.known.insert(id.to_string(), run);
     }
 
     fn notice(&mut self, id: &str, run: &Run) {

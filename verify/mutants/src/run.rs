@@ -29,7 +29,7 @@ const TOGETHER: usize = 4;
 const USUAL: usize = 100_000;
 /// So many models are tried first, because they noticed other mistakes in the same place.
 const LIKELY: usize = 12;
-/// To so many mistakes a model is shown to each bound, until it notices one.
+/// So many mistakes a model is shown to each further bound, until it notices one.
 const MISTAKES: usize = 40;
 
 /// The models, with the executions that each has without a mistake.
@@ -141,6 +141,20 @@ impl Plan {
 
     fn version(versions: &Versions) -> serde_json::Value {
         json!([versions.core, versions.models, ROUNDS])
+    }
+
+    /// Twice a cell from each state, those with the fewest executions: what a model comes to that only sets up, and ends. No cell is
+    /// among both.
+    fn set_ups(&self) -> [Vec<Measured>; 2] {
+        let mut of_states: BTreeMap<&str, Vec<&Measured>> = BTreeMap::new();
+        for cell in self.rounds.first().map(|round| round.cells.as_slice()).unwrap_or_default() {
+            let (state, _) = cell.0.split_once(": ").unwrap_or_default();
+            of_states.entry(state).or_default().push(cell);
+        }
+        for cells in of_states.values_mut() {
+            cells.sort_by_key(|(name, executions)| (*executions, name));
+        }
+        [0, 1].map(|nth| of_states.values().filter_map(|cells| cells.get(nth)).map(|cell| (*cell).clone()).collect())
     }
 
     /// What is on record of this version.
@@ -397,7 +411,8 @@ impl Work<'_> {
         })
     }
 
-    /// Shows each model that has noticed nothing in this core the mistakes that it comes by, until it notices one.
+    /// Shows each model the mistakes that it comes by, until it notices one: of those that spoil no set-up, since a model of which
+    /// only the set-up fails has not been shown to notice anything.
     pub(crate) fn each_model(&self, trees: &[Tree]) -> Result<(), Failure> {
         let numbers: Vec<u32> = (1..).take(self.mutants.len()).collect();
         let made = self.build(&trees[0], &numbers)?.made;
@@ -408,7 +423,10 @@ impl Work<'_> {
         let reached = self.reached(trees, 1, true)?;
         let models = self.plan.models();
         let silent: Vec<_> = models.iter().filter(|(model, _)| self.record.noticed_by(model).is_none()).collect();
-        eprintln!("{} of {} models have noticed nothing yet", silent.len(), models.len());
+        eprintln!("{} of {} models have not been seen to notice anything", silent.len(), models.len());
+        let set_ups = self.plan.set_ups();
+        let spared = set_ups.iter().map(|set_ups| Self::spare(trees, set_ups, &made)).collect::<Result<Vec<_>, _>>()?;
+        eprintln!("{} of {} mistakes spoil no set-up", spared[0].len(), made.len());
         // What one model notices another may. More: by how many models more each was noticed than not.
         let more: Vec<AtomicIsize> = numbers.iter().map(|_| AtomicIsize::new(0)).collect();
         let more = |number: u32| &more[number as usize - 1];
@@ -417,13 +435,23 @@ impl Work<'_> {
         Self::share(trees.len(), &all, |job, nth| {
             let (model, bounds) = silent[nth as usize];
             let first = bounds.first().map_or(1, |(bound, _)| *bound);
+            // A set-up notices by itself none of the mistakes that it was asked for: others were asked for its sake.
+            let is_set_up = set_ups[0].iter().any(|(name, _)| *model == Model::Cell(name.clone()));
+            let spared = &spared[usize::from(is_set_up)];
+            let before = |number: u32| match self.record.known(&self.mutant(number).0.id) {
+                Some(Run { outcome: Outcome::Killed(kill), .. }) => kill.by == *model,
+                _ => false,
+            };
             let mut likely: Vec<u32> =
-                made.iter().copied().filter(|number| reached.by(model, first, *number)).collect();
+                spared.iter().copied().filter(|number| reached.by(model, first, *number)).collect();
             likely.sort_by_cached_key(|number| {
-                (-more(*number).load(Ordering::Relaxed), scattered(&self.mutant(*number).0.id))
+                let score = -more(*number).load(Ordering::Relaxed);
+                (!before(*number), score, scattered(&self.mutant(*number).0.id))
             });
-            likely.truncate(MISTAKES);
-            let trials = bounds.iter().flat_map(|measured| likely.iter().map(move |number| (measured, *number)));
+            // Those that its first bound does not show a further one may, at a price.
+            let most = |nth: usize| if nth == 0 { likely.len() } else { MISTAKES };
+            let trials = bounds.iter().enumerate();
+            let trials = trials.flat_map(|(nth, to)| likely.iter().take(most(nth)).map(move |number| (to, *number)));
             let mut noticed = None;
             for (measured, number) in trials {
                 let begun = Instant::now();
@@ -444,6 +472,21 @@ impl Work<'_> {
             eprintln!("{done}/{}: {model} notices {what}", silent.len());
             Ok(())
         })
+    }
+
+    /// The mistakes that none of these cells notices.
+    fn spare(trees: &[Tree], set_ups: &[Measured], mistakes: &[u32]) -> Result<Vec<u32>, Failure> {
+        let spared: Mutex<Vec<u32>> = Mutex::default();
+        Self::share(trees.len(), mistakes, |job, number| {
+            let verdict = model::cells(&trees[0].choosing(number, job)?, set_ups, ROUNDS[0].0)?;
+            if matches!(verdict, Verdict::Passed) {
+                spared.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(number);
+            }
+            Ok(())
+        })?;
+        let mut spared = spared.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        spared.sort_unstable();
+        Ok(spared)
     }
 
     /// The mutant of this number, and whether it is accepted.
