@@ -74,7 +74,7 @@ fn models(record: &Record) -> Markup {
     }
     html! {
         h3 { "Does each model notice something" }
-        p { "Each was shown mistakes until it noticed one." }
+        p { "Each was shown mistakes that spoil no set-up, until it noticed one." }
         ul {
             @for (kind, [some, all]) in &kinds { li { (grouped(*some)) " of " (grouped(*all)) " " (kind) "s do" } }
         }
