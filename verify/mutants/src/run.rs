@@ -143,20 +143,6 @@ impl Plan {
         json!([versions.core, versions.models, ROUNDS])
     }
 
-    /// Twice a cell from each state, those with the fewest executions: what a model comes to that only sets up, and ends. No cell is
-    /// among both.
-    fn set_ups(&self) -> [Vec<Measured>; 2] {
-        let mut of_states: BTreeMap<&str, Vec<&Measured>> = BTreeMap::new();
-        for cell in self.rounds.first().map(|round| round.cells.as_slice()).unwrap_or_default() {
-            let (state, _) = cell.0.split_once(": ").unwrap_or_default();
-            of_states.entry(state).or_default().push(cell);
-        }
-        for cells in of_states.values_mut() {
-            cells.sort_by_key(|(name, executions)| (*executions, name));
-        }
-        [0, 1].map(|nth| of_states.values().filter_map(|cells| cells.get(nth)).map(|cell| (*cell).clone()).collect())
-    }
-
     /// What is on record of this version.
     pub(crate) fn recorded(file: &Path, versions: &Versions) -> Option<Self> {
         Self::read(&Self::last(file), &Self::version(versions))
@@ -359,6 +345,55 @@ struct Built {
     alone: Vec<u32>,
 }
 
+/// For each state two cells that do little besides setting it up, and ending it: those with the fewest executions. What such a
+/// cell notices, the others from that state may notice by their set-up.
+struct SetUps<'a> {
+    of_states: BTreeMap<&'a str, Vec<&'a Measured>>,
+    /// Whether a set-up passes with a mistake.
+    passed: Mutex<HashMap<(&'a str, u32), bool>>,
+}
+
+impl<'a> SetUps<'a> {
+    /// What a race sets up at the least is a VMO.
+    const OF_RACES: &'static str = "Absent";
+
+    fn new(cells: &'a [Measured]) -> Self {
+        let mut of_states: BTreeMap<&str, Vec<&Measured>> = BTreeMap::new();
+        for cell in cells {
+            of_states.entry(Self::state(&cell.0)).or_default().push(cell);
+        }
+        for cells in of_states.values_mut() {
+            cells.sort_by_key(|(name, executions)| (*executions, name));
+            cells.truncate(2);
+        }
+        Self { of_states, passed: Mutex::default() }
+    }
+
+    fn state(name: &str) -> &str {
+        name.split_once(": ").unwrap_or_default().0
+    }
+
+    /// Whether the set-up of the model passes with this mistake. For a cell that is one itself, another is asked.
+    fn pass(&self, tree: &Tree, reached: &Reached, model: &Model, mistake: u32, job: usize) -> Result<bool, Failure> {
+        let state = match model {
+            Model::Cell(name) | Model::Stop(name) => Self::state(name),
+            Model::Race(_) | Model::Test(_) => Self::OF_RACES,
+        };
+        let other = |cell: &&&Measured| *model != Model::Cell(cell.0.clone());
+        let Some(cell) = self.of_states.get(state).and_then(|cells| cells.iter().find(other)) else { return Ok(true) };
+        let known = |passed: &HashMap<(&str, u32), bool>| passed.get(&(cell.0.as_str(), mistake)).copied();
+        let lock = || self.passed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(passes) = known(&lock()) {
+            return Ok(passes);
+        }
+        let bound = ROUNDS[0].0;
+        let passes = !reached.by(&Model::Cell(cell.0.clone()), bound, mistake)
+            || matches!(model::cells(&tree.choosing(mistake, job)?, &[(*cell).clone()], bound)?, Verdict::Passed);
+        lock().insert((&cell.0, mistake), passes);
+        Ok(passes)
+    }
+}
+
 /// What all jobs share.
 pub(crate) struct Work<'a> {
     pub(crate) sources: &'a [Source],
@@ -424,9 +459,7 @@ impl Work<'_> {
         let models = self.plan.models();
         let silent: Vec<_> = models.iter().filter(|(model, _)| self.record.noticed_by(model).is_none()).collect();
         eprintln!("{} of {} models have not been seen to notice anything", silent.len(), models.len());
-        let set_ups = self.plan.set_ups();
-        let spared = set_ups.iter().map(|set_ups| Self::spare(trees, set_ups, &made)).collect::<Result<Vec<_>, _>>()?;
-        eprintln!("{} of {} mistakes spoil no set-up", spared[0].len(), made.len());
+        let set_ups = SetUps::new(&self.plan.rounds[0].cells);
         // What one model notices another may. More: by how many models more each was noticed than not.
         let more: Vec<AtomicIsize> = numbers.iter().map(|_| AtomicIsize::new(0)).collect();
         let more = |number: u32| &more[number as usize - 1];
@@ -435,15 +468,12 @@ impl Work<'_> {
         Self::share(trees.len(), &all, |job, nth| {
             let (model, bounds) = silent[nth as usize];
             let first = bounds.first().map_or(1, |(bound, _)| *bound);
-            // A set-up notices by itself none of the mistakes that it was asked for: others were asked for its sake.
-            let is_set_up = set_ups[0].iter().any(|(name, _)| *model == Model::Cell(name.clone()));
-            let spared = &spared[usize::from(is_set_up)];
             let before = |number: u32| match self.record.known(&self.mutant(number).0.id) {
                 Some(Run { outcome: Outcome::Killed(kill), .. }) => kill.by == *model,
                 _ => false,
             };
             let mut likely: Vec<u32> =
-                spared.iter().copied().filter(|number| reached.by(model, first, *number)).collect();
+                made.iter().copied().filter(|number| reached.by(model, first, *number)).collect();
             likely.sort_by_cached_key(|number| {
                 let score = -more(*number).load(Ordering::Relaxed);
                 (!before(*number), score, scattered(&self.mutant(*number).0.id))
@@ -456,9 +486,12 @@ impl Work<'_> {
             for (measured, number) in trials {
                 let begun = Instant::now();
                 let verdict = model::one(&trees[0].choosing(number, job)?, model, *measured)?;
-                let Verdict::Killed(kill) = verdict else {
-                    more(number).fetch_sub(1, Ordering::Relaxed);
-                    continue;
+                let kill = match verdict {
+                    Verdict::Killed(kill) if set_ups.pass(&trees[0], &reached, model, number, job)? => kill,
+                    _ => {
+                        more(number).fetch_sub(1, Ordering::Relaxed);
+                        continue;
+                    }
                 };
                 more(number).fetch_add(1, Ordering::Relaxed);
                 let mutant = self.mutant(number).0;
@@ -472,21 +505,6 @@ impl Work<'_> {
             eprintln!("{done}/{}: {model} notices {what}", silent.len());
             Ok(())
         })
-    }
-
-    /// The mistakes that none of these cells notices.
-    fn spare(trees: &[Tree], set_ups: &[Measured], mistakes: &[u32]) -> Result<Vec<u32>, Failure> {
-        let spared: Mutex<Vec<u32>> = Mutex::default();
-        Self::share(trees.len(), mistakes, |job, number| {
-            let verdict = model::cells(&trees[0].choosing(number, job)?, set_ups, ROUNDS[0].0)?;
-            if matches!(verdict, Verdict::Passed) {
-                spared.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(number);
-            }
-            Ok(())
-        })?;
-        let mut spared = spared.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        spared.sort_unstable();
-        Ok(spared)
     }
 
     /// The mutant of this number, and whether it is accepted.
