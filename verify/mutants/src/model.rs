@@ -178,6 +178,46 @@ pub(crate) fn cells(tree: &Tree, cells: &[Measured], bound: usize) -> Result<Ver
     })
 }
 
+/// Explores all of these cells, or pairs of calls of which one stops, and returns which notice the mistake. A cell that ends the
+/// process notices it, and the others are explored after it.
+pub(crate) fn noticing(
+    tree: &Tree,
+    model: fn(String) -> Model,
+    all: &[Measured],
+    bound: usize,
+) -> Result<HashSet<Model>, Failure> {
+    let (mut left, mut noticing) = (all, HashSet::new());
+    let list = tree.scratch("noticing.txt");
+    let (bound, list_text) = (bound.to_string(), list.to_string_lossy());
+    while let Some(most) = left.iter().map(|(_, usual)| *usual).max() {
+        let names: Vec<&str> = left.iter().map(|(name, _)| name.as_str()).collect();
+        fs::write(&list, names.join("\n")).map_err(|error| Failure::file(&list, &error))?;
+        let time = time(left.iter().map(|(_, usual)| usual).sum::<usize>());
+        let (ended, said) = if model(String::new()).kind() == "stops" {
+            run(tree, &tree.stopped(), &["--jobs", "1", "--announce", "--models", &list_text], time, &[])?
+        } else {
+            let most = patience(most).to_string();
+            let arguments =
+                ["--jobs", "1", "--announce", "--only-bound", &bound, "--give-up", &most, "--cells", &list_text];
+            run(tree, &tree.matrix(), &arguments, time, &[])?
+        };
+        let failed = said.lines().filter_map(|line| line.strip_prefix("FAILED "));
+        noticing.extend(failed.map(|name| model(name.to_string())));
+        if ended == Ended::Well || said.contains(" passed, ") {
+            break;
+        }
+        let announced = said.lines().rev().find_map(|line| line.strip_prefix("exploring "));
+        let Some(at) = left.iter().position(|(name, _)| Some(name.as_str()) == announced) else {
+            return Err(Failure::new(format!("the models say: {said}")));
+        };
+        if ended == Ended::Badly {
+            noticing.insert(model(left[at].0.clone()));
+        }
+        left = &left[at + 1..];
+    }
+    Ok(noticing)
+}
+
 /// Explores pairs of calls of which one stops, one after the other, until one fails.
 pub(crate) fn stops(tree: &Tree, stops: &[Measured]) -> Result<Verdict, Failure> {
     if stops.is_empty() {

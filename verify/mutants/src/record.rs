@@ -18,9 +18,6 @@ use crate::failure::Failure;
 use crate::make::Mutant;
 use crate::model::{Kill, Model};
 
-/// What a line has that tells of a model which was asked for a mistake that it notices: not one that spoils its set-up.
-const BEYOND_SET_UP: &str = "beyond set-up";
-
 /// What became of a mutant.
 #[derive(Clone, Debug)]
 pub(crate) enum Outcome {
@@ -147,18 +144,18 @@ impl Record {
         for line in text.lines() {
             // A line that was cut off by the end of a run is none.
             let Ok(value) = serde_json::from_str::<Value>(line) else { continue };
+            if let (Some(all), Some(id)) = (value["noticing_beyond_set_up"].as_array(), value["id"].as_str()) {
+                let of_this_core = value["core"] == versions.core.as_str();
+                let models = all.iter().filter(|_| of_this_core).filter_map(|model| Model::parse(model.as_str()?));
+                inner.notice(id, models);
+                continue;
+            }
             let Some(run) = Run::parse(&value) else { continue };
             let (Some(id), Some(file), Some(function)) =
                 (value["id"].as_str(), value["file"].as_str(), value["function"].as_str())
             else {
                 continue;
             };
-            if value["asked"] == BEYOND_SET_UP {
-                if value["core"] == versions.core.as_str() {
-                    inner.notice(id, &run);
-                }
-                continue;
-            }
             inner.learn(id, file, function, &run);
             let same_models = value["models"] == versions.models.as_str();
             let holds = same_models || matches!(run.outcome, Outcome::Killed(_) | Outcome::NotCompiled);
@@ -185,14 +182,19 @@ impl Record {
         inner.write(&self.versions, run.json(mutant))
     }
 
-    /// A model that was asked for what it notices has noticed this. Of the mutant that is no news, and says nothing of who is
-    /// likely to notice it first.
-    pub(crate) fn add_asked(&self, mutant: &Mutant, run: &Run) -> Result<(), Failure> {
+    /// These models were asked for what they notice, and have noticed this; returns how many. Of the mutant that is no news, and
+    /// says nothing of who is likely to notice it first.
+    pub(crate) fn add_asked<'a>(
+        &self,
+        mutant: &Mutant,
+        models: impl Iterator<Item = &'a Model>,
+    ) -> Result<usize, Failure> {
+        let models: Vec<&Model> = models.collect();
         let mut inner = self.lock();
-        inner.notice(&mutant.id, run);
-        let mut value = run.json(mutant);
-        value["asked"] = BEYOND_SET_UP.into();
-        inner.write(&self.versions, value)
+        inner.notice(&mutant.id, models.iter().copied().cloned());
+        let names: Vec<String> = models.iter().map(ToString::to_string).collect();
+        inner.write(&self.versions, json!({ "id": mutant.id, "noticing_beyond_set_up": names }))?;
+        Ok(names.len())
     }
 
     /// The model that noticed this very mutant in another version, alone: it will again, as a rule.
@@ -241,9 +243,9 @@ impl Inner {
         writeln!(self.file, "{value}").map_err(|error| Failure::new(format!("cannot write the record: {error}")))
     }
 
-    fn notice(&mut self, id: &str, run: &Run) {
-        if let Outcome::Killed(kill) = &run.outcome {
-            self.noticing.insert(kill.by.clone(), id.to_string());
+    fn notice(&mut self, id: &str, models: impl Iterator<Item = Model>) {
+        for model in models {
+            self.noticing.entry(model).or_insert_with(|| id.to_string());
         }
     }
 

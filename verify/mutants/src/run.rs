@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use serde_json::json;
@@ -347,50 +347,37 @@ struct Built {
 
 /// For each state two cells that do little besides setting it up, and ending it: those with the fewest executions. What such a
 /// cell notices, the others from that state may notice by their set-up.
-struct SetUps<'a> {
-    of_states: BTreeMap<&'a str, Vec<&'a Measured>>,
-    /// Whether a set-up passes with a mistake.
-    passed: Mutex<HashMap<(&'a str, u32), bool>>,
+struct SetUps {
+    of_states: HashMap<String, Vec<Model>>,
 }
 
-impl<'a> SetUps<'a> {
+impl SetUps {
     /// What a race sets up at the least is a VMO.
     const OF_RACES: &'static str = "Absent";
 
-    fn new(cells: &'a [Measured]) -> Self {
-        let mut of_states: BTreeMap<&str, Vec<&Measured>> = BTreeMap::new();
-        for cell in cells {
-            of_states.entry(Self::state(&cell.0)).or_default().push(cell);
+    fn new(cells: &[Measured]) -> Self {
+        let mut sorted: Vec<&Measured> = cells.iter().collect();
+        sorted.sort_by_key(|(name, executions)| (*executions, name));
+        let mut of_states: HashMap<String, Vec<Model>> = HashMap::new();
+        for (name, _) in sorted {
+            let state = name.split_once(": ").unwrap_or_default().0;
+            let two = of_states.entry(state.to_string()).or_default();
+            if two.len() < 2 {
+                two.push(Model::Cell(name.clone()));
+            }
         }
-        for cells in of_states.values_mut() {
-            cells.sort_by_key(|(name, executions)| (*executions, name));
-            cells.truncate(2);
-        }
-        Self { of_states, passed: Mutex::default() }
+        Self { of_states }
     }
 
-    fn state(name: &str) -> &str {
-        name.split_once(": ").unwrap_or_default().0
-    }
-
-    /// Whether the set-up of the model passes with this mistake. For a cell that is one itself, another is asked.
-    fn pass(&self, tree: &Tree, reached: &Reached, model: &Model, mistake: u32, job: usize) -> Result<bool, Failure> {
+    /// Whether a mistake that all of these models notice spoils the set-up of this one. For a cell that is itself all but a set-up
+    /// another one tells.
+    fn is_spoilt(&self, model: &Model, noticing: &HashSet<Model>) -> bool {
         let state = match model {
-            Model::Cell(name) | Model::Stop(name) => Self::state(name),
+            Model::Cell(name) | Model::Stop(name) => name.split_once(": ").unwrap_or_default().0,
             Model::Race(_) | Model::Test(_) => Self::OF_RACES,
         };
-        let other = |cell: &&&Measured| *model != Model::Cell(cell.0.clone());
-        let Some(cell) = self.of_states.get(state).and_then(|cells| cells.iter().find(other)) else { return Ok(true) };
-        let known = |passed: &HashMap<(&str, u32), bool>| passed.get(&(cell.0.as_str(), mistake)).copied();
-        let lock = || self.passed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(passes) = known(&lock()) {
-            return Ok(passes);
-        }
-        let bound = ROUNDS[0].0;
-        let passes = !reached.by(&Model::Cell(cell.0.clone()), bound, mistake)
-            || matches!(model::cells(&tree.choosing(mistake, job)?, &[(*cell).clone()], bound)?, Verdict::Passed);
-        lock().insert((&cell.0, mistake), passes);
-        Ok(passes)
+        let set_up = self.of_states.get(state).and_then(|cells| cells.iter().find(|cell| *cell != model));
+        set_up.is_some_and(|cell| noticing.contains(cell))
     }
 }
 
@@ -457,52 +444,59 @@ impl Work<'_> {
         // What a model comes by to its first bound it comes by to the others.
         let reached = self.reached(trees, 1, true)?;
         let models = self.plan.models();
-        let silent: Vec<_> = models.iter().filter(|(model, _)| self.record.noticed_by(model).is_none()).collect();
-        eprintln!("{} of {} models have not been seen to notice anything", silent.len(), models.len());
-        let set_ups = SetUps::new(&self.plan.rounds[0].cells);
-        // What one model notices another may. More: by how many models more each was noticed than not.
-        let more: Vec<AtomicIsize> = numbers.iter().map(|_| AtomicIsize::new(0)).collect();
-        let more = |number: u32| &more[number as usize - 1];
+        let silent = || models.keys().filter(|model| self.record.noticed_by(model).is_none());
+        eprintln!("{} of {} models have not been seen to notice anything", silent().count(), models.len());
+        let first = &self.plan.rounds[0];
+        let set_ups = SetUps::new(&first.cells);
+        // Each mistake to all of the small models at once: that they begin costs more than what they explore.
+        let noticing: Mutex<HashMap<u32, HashSet<Model>>> = Mutex::default();
         let done = AtomicUsize::new(0);
-        let all: Vec<u32> = (0..).take(silent.len()).collect();
-        Self::share(trees.len(), &all, |job, nth| {
-            let (model, bounds) = silent[nth as usize];
-            let first = bounds.first().map_or(1, |(bound, _)| *bound);
+        Self::share(trees.len(), &made, |job, number| {
+            let tree = trees[0].choosing(number, job)?;
+            let come_by = |all: &[Measured], bound, model: fn(String) -> Model| -> Vec<Measured> {
+                all.iter().filter(|(name, _)| reached.by(&model(name.clone()), bound, number)).cloned().collect()
+            };
+            let cells = come_by(&first.cells, first.bound, Model::Cell);
+            let stops = come_by(&self.plan.stops, 0, Model::Stop);
+            let mut all = model::noticing(&tree, Model::Cell, &cells, first.bound)?;
+            all.extend(model::noticing(&tree, Model::Stop, &stops, 0)?);
+            let beyond = all.iter().filter(|model| !set_ups.is_spoilt(model, &all));
+            let noticed = self.record.add_asked(self.mutant(number).0, beyond)?;
+            let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+            eprintln!("{done}/{}: {} is noticed by {noticed}", made.len(), self.mutant(number).0.id);
+            noticing.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(number, all);
+            Ok(())
+        })?;
+        let noticing = noticing.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // The others one by one: races, and what shows only to a further bound.
+        let left: Vec<&Model> = silent().collect();
+        let numbers: Vec<u32> = (0..).take(left.len()).collect();
+        let done = AtomicUsize::new(0);
+        Self::share(trees.len(), &numbers, |job, nth| {
+            let model = left[nth as usize];
+            let spoils = |number: &u32| noticing.get(number).is_some_and(|all| set_ups.is_spoilt(model, all));
+            let mut likely: Vec<u32> = made
+                .iter()
+                .copied()
+                .filter(|number| {
+                    !spoils(number) && models[model].first().is_some_and(|(to, _)| reached.by(model, *to, *number))
+                })
+                .collect();
             let before = |number: u32| match self.record.known(&self.mutant(number).0.id) {
                 Some(Run { outcome: Outcome::Killed(kill), .. }) => kill.by == *model,
                 _ => false,
             };
-            let mut likely: Vec<u32> =
-                made.iter().copied().filter(|number| reached.by(model, first, *number)).collect();
-            likely.sort_by_cached_key(|number| {
-                let score = -more(*number).load(Ordering::Relaxed);
-                (!before(*number), score, scattered(&self.mutant(*number).0.id))
-            });
-            // Those that its first bound does not show a further one may, at a price.
-            let most = |nth: usize| if nth == 0 { likely.len() } else { MISTAKES };
-            let trials = bounds.iter().enumerate();
-            let trials = trials.flat_map(|(nth, to)| likely.iter().take(most(nth)).map(move |number| (to, *number)));
-            let mut noticed = None;
-            for (measured, number) in trials {
-                let begun = Instant::now();
-                let verdict = model::one(&trees[0].choosing(number, job)?, model, *measured)?;
-                let kill = match verdict {
-                    Verdict::Killed(kill) if set_ups.pass(&trees[0], &reached, model, number, job)? => kill,
-                    _ => {
-                        more(number).fetch_sub(1, Ordering::Relaxed);
-                        continue;
-                    }
-                };
-                more(number).fetch_add(1, Ordering::Relaxed);
-                let mutant = self.mutant(number).0;
-                let run = Run { outcome: Outcome::Killed(kill), seconds: begun.elapsed().as_secs_f64() };
-                self.record.add_asked(mutant, &run)?;
-                noticed = Some(mutant);
-                break;
+            likely.sort_by_cached_key(|number| (!before(*number), scattered(&self.mutant(*number).0.id)));
+            likely.truncate(MISTAKES);
+            for (to, number) in models[model].iter().flat_map(|to| likely.iter().map(move |number| (*to, *number))) {
+                if let Verdict::Killed(_) = model::one(&trees[0].choosing(number, job)?, model, to)? {
+                    self.record.add_asked(self.mutant(number).0, [model].into_iter())?;
+                    break;
+                }
             }
-            let what = noticed.map_or("nothing", |mutant| &mutant.id);
             let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-            eprintln!("{done}/{}: {model} notices {what}", silent.len());
+            let what = self.record.noticed_by(model);
+            eprintln!("{done}/{}: {model} notices {}", left.len(), what.as_deref().unwrap_or("nothing"));
             Ok(())
         })
     }
