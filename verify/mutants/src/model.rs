@@ -196,7 +196,8 @@ pub(crate) fn noticing(
         let (ended, said) = if model(String::new()).kind() == "stops" {
             run(tree, &tree.stopped(), &["--jobs", "1", "--announce", "--models", &list_text], time, &[])?
         } else {
-            let most = patience(most).to_string();
+            // A mistake that has a cell go on without end is not waited for: it is noticed by others.
+            let most = (most * 4 + 500).to_string();
             let arguments =
                 ["--jobs", "1", "--announce", "--only-bound", &bound, "--give-up", &most, "--cells", &list_text];
             run(tree, &tree.matrix(), &arguments, time, &[])?
