@@ -204,16 +204,15 @@ pub(crate) fn noticing(
         };
         let failed = said.lines().filter_map(|line| line.strip_prefix("FAILED "));
         noticing.extend(failed.map(|name| model(name.to_string())));
-        if ended == Ended::Well || said.contains(" passed, ") {
+        // What a mistake that hangs has not come to is not waited for: other mistakes tell.
+        if matches!(ended, Ended::Well | Ended::TimedOut) || said.contains(" passed, ") {
             break;
         }
         let announced = said.lines().rev().find_map(|line| line.strip_prefix("exploring "));
         let Some(at) = left.iter().position(|(name, _)| Some(name.as_str()) == announced) else {
             return Err(Failure::new(format!("the models say: {said}")));
         };
-        if ended == Ended::Badly {
-            noticing.insert(model(left[at].0.clone()));
-        }
+        noticing.insert(model(left[at].0.clone()));
         left = &left[at + 1..];
     }
     Ok(noticing)
