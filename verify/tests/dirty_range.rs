@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use loom::thread;
-use loom::thread::yield_now;
 use upager::{PAGE_SIZE, Platform, Status};
 use upager_verify::race::{
     Depth, Settled, at_every_step, explore_trapping, explore_trapping_resizable, leave, settled,
@@ -418,6 +417,32 @@ fn dirty_of_a_page_that_awaits_clean_against_detach_then_a_write_and_a_writer() 
     });
 }
 
+/// Writes to the first page if the second, a clean one, is gone: then it is after the mark of the detach.
+fn write_after_the_mark(world: &World) -> Option<Result<u8, Status>> {
+    if world.look_up_unpinned(1).is_some() {
+        return None;
+    }
+    let mut write = world.write(0, 3);
+    write.poll().or_else(|| write.poll()) // woken or not
+}
+
+/// As [`write_after_the_mark`]; if it fails, the writeback of the page ends.
+fn write_after_the_mark_and_end(world: &World) -> Option<Result<u8, Status>> {
+    let write = write_after_the_mark(world);
+    if write == Some(Err(Status::BadState)) {
+        world.end(0).expect("a page of the VMO");
+    }
+    write
+}
+
+/// If the leave was given, the write has not failed; if it was refused, so was the write.
+fn assert_leave_comes_before_a_failure(leave: Result<(), Status>, write: Option<Result<u8, Status>>) {
+    match (leave, write) {
+        (Ok(()), None | Some(Ok(3))) | (Err(Status::BadState), None | Some(Err(Status::BadState))) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
 /// The same with a detach that stops between its mark and its walk, and the end of the writeback after the write that
 /// failed: for a moment the page is clean, and a writer who began before the mark puts it under his request, which the walk
 /// has not met. The leave, which began before too, must not be given on that.
@@ -428,24 +453,12 @@ fn against_a_stopped_detach_write_and_end(name: &'static str, pages: u64, writes
         world.begin(0).expect("a page of the VMO");
         let detacher = world.spawn_stopping_detach();
         let early = writes_early.then(|| world.spawn(|world| settled(world.write(0, 4))));
-        let write = world.spawn(|world| {
-            if world.look_up_unpinned(1).is_some() {
-                return None; // not after the mark
-            }
-            let write = world.write(0, 3).poll();
-            if write == Some(Err(Status::BadState)) {
-                world.end(0).expect("a page of the VMO");
-            }
-            write
-        });
+        let write = world.spawn(|world| write_after_the_mark_and_end(&world));
         let result = world.dirty(0, pages);
         let write = write.join().expect("the writer ends");
         let early = early.map(|early| early.join().expect("the early writer ends"));
         detacher.go_on().expect("the detacher ends").expect("the pager's own VMO");
-        match (result, write) {
-            (Ok(()), None | Some(Ok(3))) | (Err(Status::BadState), None | Some(Err(Status::BadState))) => {}
-            other => panic!("{other:?}"),
-        }
+        assert_leave_comes_before_a_failure(result, write);
         if let Some(early) = early.map(Settled::again) {
             assert!(early.now().is_some(), "the early writer is home");
         }
@@ -475,20 +488,11 @@ fn detach_stops_before(step: usize, has_stopped: Arc<AtomicBool>) {
         let mut early = world.write(0, 4);
         assert_eq!(early.poll(), None);
         let detacher = world.spawn_stopping(step, &has_stopped, |world| world.pager.detach_vmo(&world.vmo).map(drop));
-        let writer = world.spawn(|world| {
-            if world.look_up_unpinned(1).is_some() {
-                return None; // not after the mark
-            }
-            let mut write = world.write(0, 3);
-            write.poll().or_else(|| write.poll()) // woken or not
-        });
+        let writer = world.spawn(|world| write_after_the_mark(&world));
         let result = world.dirty(0, 1);
         let write = writer.join().expect("the writer ends");
         detacher.go_on().expect("the detacher ends").expect("the pager's own VMO");
-        match (result, write) {
-            (Ok(()), None | Some(Ok(3))) | (Err(Status::BadState), None | Some(Err(Status::BadState))) => {}
-            other => panic!("{other:?}"),
-        }
+        assert_leave_comes_before_a_failure(result, write);
         assert!(early.settle().is_some(), "the early writer is home");
         drop(early);
         world.end_of_the_world();
@@ -513,28 +517,15 @@ fn dirty_of_an_asked_page_against_a_stopped_detach_write_and_end_and_a_writer() 
         assert_eq!(world.dirty(0, 1), Ok(()));
         world.begin(0).expect("a page of the VMO");
         let early = world.spawn(|world| settled(world.write(0, 4)));
-        yield_now(); // so that he finds the page not asked for
+        thread::yield_now(); // so that he finds the page not asked for
         let asked = settled(world.write(0, 5));
         let detacher = world.spawn_stopping_detach();
-        let write = world.spawn(|world| {
-            if world.look_up_unpinned(1).is_some() {
-                return None; // not after the mark
-            }
-            let mut write = world.write(0, 3);
-            let write = write.poll().or_else(|| write.poll()); // woken or not
-            if write == Some(Err(Status::BadState)) {
-                world.end(0).expect("a page of the VMO");
-            }
-            write
-        });
+        let write = world.spawn(|world| write_after_the_mark_and_end(&world));
         let result = world.dirty(0, 1);
         let write = write.join().expect("the writer ends");
         let early = early.join().expect("the early writer ends");
         detacher.go_on().expect("the detacher ends").expect("the pager's own VMO");
-        match (result, write) {
-            (Ok(()), None | Some(Ok(3))) | (Err(Status::BadState), None | Some(Err(Status::BadState))) => {}
-            other => panic!("{other:?}"),
-        }
+        assert_leave_comes_before_a_failure(result, write);
         for writer in [asked, early].map(Settled::again) {
             assert!(writer.now().is_some(), "the early writers are home");
         }

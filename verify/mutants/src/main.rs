@@ -56,8 +56,8 @@ struct Args {
     /// what they do not notice is open, and a run without this goes on with it.
     #[arg(long)]
     quick: bool,
-    /// Instead show each model the mistakes that some model has noticed, until it notices one. Those that spoil the mere set-up
-    /// of models are not shown.
+    /// Instead show each model the mistakes that some model has noticed, until it notices one. Those that spoil its mere set-up do
+    /// not count.
     #[arg(long)]
     models: bool,
     /// Run none: report what is on record.

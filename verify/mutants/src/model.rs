@@ -148,18 +148,50 @@ const fn time(executions: usize) -> u64 {
     (executions / RATE + 20) as u64
 }
 
+/// Runs the matrix over these cells, one after the other, to this bound and with these options, for so many seconds of processor
+/// time.
+fn explore_cells(
+    tree: &Tree,
+    cells: &[Measured],
+    bound: usize,
+    options: &[&str],
+    seconds: u64,
+) -> Result<(Ended, String), Failure> {
+    let (list, bound) = (listed(tree, "cells.txt", cells)?, bound.to_string());
+    let arguments = [&["--jobs", "1", "--announce", "--only-bound", &bound, "--cells", &list], options].concat();
+    run(tree, &tree.matrix(), &arguments, seconds, &[])
+}
+
+/// The same with pairs of calls of which one stops.
+fn explore_stops(tree: &Tree, stops: &[Measured], options: &[&str], seconds: u64) -> Result<(Ended, String), Failure> {
+    let list = listed(tree, "stops.txt", stops)?;
+    run(tree, &tree.stopped(), &[&["--jobs", "1", "--announce", "--models", &list], options].concat(), seconds, &[])
+}
+
+/// Writes the names of the models, one a line, to a file, and returns its name.
+fn listed(tree: &Tree, file: &str, models: &[Measured]) -> Result<String, Failure> {
+    let list = tree.scratch(file);
+    let names: Vec<&str> = models.iter().map(|(name, _)| name.as_str()).collect();
+    fs::write(&list, names.join("\n")).map_err(|error| Failure::file(&list, &error))?;
+    Ok(list.to_string_lossy().into_owned())
+}
+
+/// The processor time for exploring all of these, in seconds.
+fn time_of(models: &[Measured]) -> u64 {
+    time(models.iter().map(|(_, usual)| usual).sum())
+}
+
+/// The model that a program said last that it explores.
+fn announced(said: &str) -> Option<&str> {
+    said.lines().rev().find_map(|line| line.strip_prefix("exploring "))
+}
+
 /// Explores cells, one after the other, until one fails.
 pub(crate) fn cells(tree: &Tree, cells: &[Measured], bound: usize) -> Result<Verdict, Failure> {
     let Some(most) = cells.iter().map(|(_, usual)| *usual).max() else { return Ok(Verdict::Passed) };
-    let list = tree.scratch("cells.txt");
-    let names: Vec<&str> = cells.iter().map(|(name, _)| name.as_str()).collect();
-    fs::write(&list, names.join("\n")).map_err(|error| Failure::file(&list, &error))?;
-    let (bound_text, most, list) = (bound.to_string(), patience(most).to_string(), list.to_string_lossy());
-    let arguments =
-        ["--jobs", "1", "--fail-fast", "--announce", "--only-bound", &bound_text, "--give-up", &most, "--cells", &list];
-    let all = cells.iter().map(|(_, usual)| usual).sum::<usize>();
-    let (ended, said) = run(tree, &tree.matrix(), &arguments, time(all), &[])?;
-    let announced = said.lines().rev().find_map(|line| line.strip_prefix("exploring "));
+    let most = patience(most).to_string();
+    let (ended, said) = explore_cells(tree, cells, bound, &["--fail-fast", "--give-up", &most], time_of(cells))?;
+    let announced = announced(&said);
     let running = Model::Cell(announced.unwrap_or_default().to_string());
     Ok(match ended {
         Ended::Well if said.contains("cells given up") => Verdict::TimedOut(running),
@@ -178,38 +210,37 @@ pub(crate) fn cells(tree: &Tree, cells: &[Measured], bound: usize) -> Result<Ver
     })
 }
 
-/// Explores all of these cells, or pairs of calls of which one stops, and returns which notice the mistake. A cell that ends the
-/// process notices it, and the others are explored after it.
-pub(crate) fn noticing(
-    tree: &Tree,
-    model: fn(String) -> Model,
+/// Explores all of these cells, and returns which notice the mistake.
+pub(crate) fn noticing_cells(tree: &Tree, cells: &[Measured], bound: usize) -> Result<HashSet<Model>, Failure> {
+    noticing(cells, Model::Cell, |left| {
+        // A mistake that has a cell go on without end is not waited for: it is noticed by others.
+        let most = left.iter().map(|(_, usual)| *usual).max().unwrap_or_default() * 4 + 500;
+        explore_cells(tree, left, bound, &["--give-up", &most.to_string()], time_of(left))
+    })
+}
+
+/// The same of pairs of calls of which one stops.
+pub(crate) fn noticing_stops(tree: &Tree, stops: &[Measured]) -> Result<HashSet<Model>, Failure> {
+    noticing(stops, Model::Stop, |left| explore_stops(tree, left, &[], time_of(left)))
+}
+
+/// A model that ends the process notices the mistake, and the others are explored after it.
+fn noticing(
     all: &[Measured],
-    bound: usize,
+    model: fn(String) -> Model,
+    explore: impl Fn(&[Measured]) -> Result<(Ended, String), Failure>,
 ) -> Result<HashSet<Model>, Failure> {
     let (mut left, mut noticing) = (all, HashSet::new());
-    let list = tree.scratch("noticing.txt");
-    let (bound, list_text) = (bound.to_string(), list.to_string_lossy());
-    while let Some(most) = left.iter().map(|(_, usual)| *usual).max() {
-        let names: Vec<&str> = left.iter().map(|(name, _)| name.as_str()).collect();
-        fs::write(&list, names.join("\n")).map_err(|error| Failure::file(&list, &error))?;
-        let time = time(left.iter().map(|(_, usual)| usual).sum::<usize>());
-        let (ended, said) = if model(String::new()).kind() == "stops" {
-            run(tree, &tree.stopped(), &["--jobs", "1", "--announce", "--models", &list_text], time, &[])?
-        } else {
-            // A mistake that has a cell go on without end is not waited for: it is noticed by others.
-            let most = (most * 4 + 500).to_string();
-            let arguments =
-                ["--jobs", "1", "--announce", "--only-bound", &bound, "--give-up", &most, "--cells", &list_text];
-            run(tree, &tree.matrix(), &arguments, time, &[])?
-        };
+    while !left.is_empty() {
+        let (ended, said) = explore(left)?;
         let failed = said.lines().filter_map(|line| line.strip_prefix("FAILED "));
         noticing.extend(failed.map(|name| model(name.to_string())));
         // What a mistake that hangs has not come to is not waited for: other mistakes tell.
         if matches!(ended, Ended::Well | Ended::TimedOut) || said.contains(" passed, ") {
             break;
         }
-        let announced = said.lines().rev().find_map(|line| line.strip_prefix("exploring "));
-        let Some(at) = left.iter().position(|(name, _)| Some(name.as_str()) == announced) else {
+        let last = announced(&said);
+        let Some(at) = left.iter().position(|(name, _)| Some(name.as_str()) == last) else {
             return Err(Failure::new(format!("the models say: {said}")));
         };
         noticing.insert(model(left[at].0.clone()));
@@ -223,14 +254,8 @@ pub(crate) fn stops(tree: &Tree, stops: &[Measured]) -> Result<Verdict, Failure>
     if stops.is_empty() {
         return Ok(Verdict::Passed);
     }
-    let list = tree.scratch("stops.txt");
-    let names: Vec<&str> = stops.iter().map(|(name, _)| name.as_str()).collect();
-    fs::write(&list, names.join("\n")).map_err(|error| Failure::file(&list, &error))?;
-    let list = list.to_string_lossy();
-    let arguments = ["--jobs", "1", "--fail-fast", "--announce", "--models", &list];
-    let all = stops.iter().map(|(_, usual)| usual).sum::<usize>();
-    let (ended, said) = run(tree, &tree.stopped(), &arguments, time(all), &[])?;
-    let announced = said.lines().rev().find_map(|line| line.strip_prefix("exploring "));
+    let (ended, said) = explore_stops(tree, stops, &["--fail-fast"], time_of(stops))?;
+    let announced = announced(&said);
     let running = Model::Stop(announced.unwrap_or_default().to_string());
     Ok(match ended {
         Ended::Well => Verdict::Passed,
@@ -352,12 +377,7 @@ impl Reached {
 
 /// Which mistakes these cells come by.
 pub(crate) fn reached_by_cells(tree: &Tree, cells: &[Measured], bound: usize) -> Result<Reached, Failure> {
-    let list = tree.scratch("cells.txt");
-    let names: Vec<&str> = cells.iter().map(|(name, _)| name.as_str()).collect();
-    fs::write(&list, names.join("\n")).map_err(|error| Failure::file(&list, &error))?;
-    let (bound_text, list) = (bound.to_string(), list.to_string_lossy());
-    let arguments = ["--jobs", "1", "--announce", "--only-bound", &bound_text, "--cells", &list];
-    let (ended, said) = run(tree, &tree.matrix(), &arguments, 3600, &[])?;
+    let (ended, said) = explore_cells(tree, cells, bound, &[], 3600)?;
     if ended != Ended::Well {
         return Err(Failure::new(format!("without a mistake the matrix fails: {said}")));
     }
@@ -366,11 +386,7 @@ pub(crate) fn reached_by_cells(tree: &Tree, cells: &[Measured], bound: usize) ->
 
 /// Which mistakes these pairs of calls come by.
 pub(crate) fn reached_by_stops(tree: &Tree, stops: &[Measured]) -> Result<Reached, Failure> {
-    let list = tree.scratch("stops.txt");
-    let names: Vec<&str> = stops.iter().map(|(name, _)| name.as_str()).collect();
-    fs::write(&list, names.join("\n")).map_err(|error| Failure::file(&list, &error))?;
-    let list = list.to_string_lossy();
-    let (ended, said) = run(tree, &tree.stopped(), &["--jobs", "1", "--announce", "--models", &list], 3600, &[])?;
+    let (ended, said) = explore_stops(tree, stops, &[], 3600)?;
     if ended != Ended::Well {
         return Err(Failure::new(format!("without a mistake the stopped models fail: {said}")));
     }

@@ -136,9 +136,8 @@ impl Record {
             let mut columns = line.split('\t');
             if let (Some(id), Some(Ok(bound)), Some(by)) =
                 (columns.next(), columns.next().map(str::parse), columns.next().and_then(Model::parse))
-                && let Some((file, function)) = place(id)
             {
-                inner.learn_kill(id, file, function, (by, bound));
+                inner.learn(id, (by, bound));
             }
         }
         for line in text.lines() {
@@ -151,12 +150,10 @@ impl Record {
                 continue;
             }
             let Some(run) = Run::parse(&value) else { continue };
-            let (Some(id), Some(file), Some(function)) =
-                (value["id"].as_str(), value["file"].as_str(), value["function"].as_str())
-            else {
-                continue;
-            };
-            inner.learn(id, file, function, &run);
+            let Some(id) = value["id"].as_str() else { continue };
+            if let Outcome::Killed(kill) = &run.outcome {
+                inner.learn(id, (kill.by.clone(), kill.bound));
+            }
             let same_models = value["models"] == versions.models.as_str();
             let holds = same_models || matches!(run.outcome, Outcome::Killed(_) | Outcome::NotCompiled);
             if value["core"] == versions.core.as_str() && holds {
@@ -177,7 +174,9 @@ impl Record {
 
     pub(crate) fn add(&self, mutant: &Mutant, run: &Run) -> Result<(), Failure> {
         let mut inner = self.lock();
-        inner.learn(&mutant.id, &mutant.file, &mutant.function, run);
+        if let Outcome::Killed(kill) = &run.outcome {
+            inner.learn(&mutant.id, (kill.by.clone(), kill.bound));
+        }
         inner.known.insert(mutant.id.clone(), run.clone());
         inner.write(&self.versions, run.json(mutant))
     }
@@ -249,15 +248,12 @@ impl Inner {
         }
     }
 
-    fn learn(&mut self, id: &str, file: &str, function: &str, run: &Run) {
-        if let Outcome::Killed(kill) = &run.outcome {
-            self.learn_kill(id, file, function, (kill.by.clone(), kill.bound));
-        }
-    }
-
-    fn learn_kill(&mut self, id: &str, file: &str, function: &str, model: (Model, usize)) {
-        for scope in [file.to_string(), format!("{file}/{function}")] {
-            *self.kills.entry(scope).or_default().entry(model.clone()).or_default() += 1;
+    /// This model, explored to this bound, has noticed the mutant of this name.
+    fn learn(&mut self, id: &str, model: (Model, usize)) {
+        if let Some((file, function)) = place(id) {
+            for scope in [file.to_string(), format!("{file}/{function}")] {
+                *self.kills.entry(scope).or_default().entry(model.clone()).or_default() += 1;
+            }
         }
         self.last.insert(id.to_string(), model);
     }

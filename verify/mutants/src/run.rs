@@ -436,6 +436,12 @@ impl Work<'_> {
     /// Shows each model the mistakes that it comes by, until it notices one: of those that spoil no set-up, since a model of which
     /// only the set-up fails has not been shown to notice anything.
     pub(crate) fn each_model(&self, trees: &[Tree]) -> Result<(), Failure> {
+        let models = self.plan.models();
+        let silent = || models.keys().filter(|model| self.record.noticed_by(model).is_none());
+        eprintln!("{} of {} models have not been seen to notice anything", silent().count(), models.len());
+        if silent().next().is_none() {
+            return Ok(());
+        }
         let numbers: Vec<u32> = (1..).take(self.mutants.len()).collect();
         let made = self.build(&trees[0], &numbers)?.made;
         if !trees[0].build_stopped()? || !trees[0].build_races()? {
@@ -443,9 +449,6 @@ impl Work<'_> {
         }
         // What a model comes by to its first bound it comes by to the others.
         let reached = self.reached(trees, 1, true)?;
-        let models = self.plan.models();
-        let silent = || models.keys().filter(|model| self.record.noticed_by(model).is_none());
-        eprintln!("{} of {} models have not been seen to notice anything", silent().count(), models.len());
         let first = &self.plan.rounds[0];
         let set_ups = SetUps::new(&first.cells);
         // Each mistake to all of the small models at once: that they begin costs more than what they explore.
@@ -458,8 +461,8 @@ impl Work<'_> {
             };
             let cells = come_by(&first.cells, first.bound, Model::Cell);
             let stops = come_by(&self.plan.stops, 0, Model::Stop);
-            let mut all = model::noticing(&tree, Model::Cell, &cells, first.bound)?;
-            all.extend(model::noticing(&tree, Model::Stop, &stops, 0)?);
+            let mut all = model::noticing_cells(&tree, &cells, first.bound)?;
+            all.extend(model::noticing_stops(&tree, &stops)?);
             let beyond = all.iter().filter(|model| !set_ups.is_spoilt(model, &all));
             let noticed = self.record.add_asked(self.mutant(number).0, beyond)?;
             let done = done.fetch_add(1, Ordering::Relaxed) + 1;
