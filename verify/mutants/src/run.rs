@@ -369,6 +369,11 @@ impl SetUps {
         Self { of_states }
     }
 
+    /// Whether it is one of them.
+    fn has(&self, model: &Model) -> bool {
+        self.of_states.values().flatten().any(|cell| cell == model)
+    }
+
     /// Whether a mistake that all of these models notice spoils the set-up of this one. For a cell that is itself all but a set-up
     /// another one tells.
     fn is_spoilt(&self, model: &Model, noticing: &HashSet<Model>) -> bool {
@@ -451,13 +456,20 @@ impl Work<'_> {
         let reached = self.reached(trees, 1, true)?;
         let first = &self.plan.rounds[0];
         let set_ups = SetUps::new(&first.cells);
-        // Each mistake to all of the small models at once: that they begin costs more than what they explore.
+        // Each mistake to all of the small models at once that have noticed none: that they begin costs more than what they explore.
         let noticing: Mutex<HashMap<u32, HashSet<Model>>> = Mutex::default();
         let done = AtomicUsize::new(0);
-        Self::share(trees.len(), &made, |job, number| {
+        let mut scattered_over_all = made.clone();
+        scattered_over_all.sort_by_cached_key(|number| scattered(&self.mutant(*number).0.id));
+        Self::share(trees.len(), &scattered_over_all, |job, number| {
             let tree = trees[0].choosing(number, job)?;
             let come_by = |all: &[Measured], bound, model: fn(String) -> Model| -> Vec<Measured> {
-                all.iter().filter(|(name, _)| reached.by(&model(name.clone()), bound, number)).cloned().collect()
+                let is_asked = |(name, _): &&Measured| {
+                    let model = model(name.clone());
+                    let is_needed = set_ups.has(&model) || self.record.noticed_by(&model).is_none();
+                    is_needed && reached.by(&model, bound, number)
+                };
+                all.iter().filter(is_asked).cloned().collect()
             };
             let cells = come_by(&first.cells, first.bound, Model::Cell);
             let stops = come_by(&self.plan.stops, 0, Model::Stop);
