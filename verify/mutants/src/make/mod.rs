@@ -7,6 +7,7 @@
 //! Most mutants can besides be made [together](crate::together): then a program chooses when it runs.
 
 mod atomics;
+mod calls;
 mod statements;
 mod tags;
 
@@ -284,7 +285,10 @@ impl<'ast> Visit<'ast> for Maker<'_> {
 
     fn visit_impl_item_fn(&mut self, item: &'ast ImplItemFn) {
         if is_compiled(&item.attrs) {
-            self.in_function(item.sig.ident.to_string(), |maker| visit::visit_impl_item_fn(maker, item));
+            self.in_function(item.sig.ident.to_string(), |maker| {
+                maker.call(item);
+                visit::visit_impl_item_fn(maker, item);
+            });
         }
     }
 
@@ -391,6 +395,18 @@ mod tests {
         let each = applied(&made, "a.rs/f/pin-for-each-use/1");
         assert!(each.contains("a.look(&a.pin());") && !each.contains("guard"), "{each}");
         assert!(applied(&made, "a.rs/f/pin-ends-at-once/1").contains("drop(a.pin());"));
+    }
+
+    #[test]
+    fn a_public_call_refuses_or_only_says_that_it_did() {
+        let text = "impl A { pub fn f(&self) -> Result<()> { self.g() } fn g(&self) -> Result<()> { Ok(()) } \
+                    pub fn h(&self) -> Result<u64> { Ok(7) } pub fn i(&self) -> PageCount { PageCount(2) } pub fn j(&self) {} }";
+        let made = made("a.rs", text);
+        assert!(applied(&made, "a.rs/A::f/refuses/1").contains("{ return Err(crate::Status::Canceled); self.g() }"));
+        assert!(applied(&made, "a.rs/A::f/does-nothing/1").contains("{ return Ok(()); self.g() }"));
+        assert!(applied(&made, "a.rs/A::h/refuses/1").contains("{ return Err(crate::Status::Canceled); Ok(7) }"));
+        assert!(applied(&made, "a.rs/A::i/says-one/1").contains("{ return crate::PageCount(1); PageCount(2) }"));
+        assert_eq!(made.len(), 4);
     }
 
     #[test]
