@@ -345,8 +345,8 @@ struct Built {
     alone: Vec<u32>,
 }
 
-/// For each state two cells that do little besides setting it up, and ending it: those with the fewest executions. What such a
-/// cell notices, the others from that state may notice by their set-up.
+/// For each state some cells that do little besides setting it up, and ending it: those with the fewest executions, no two of
+/// which have an operation in common. What all of them notice, the others from that state may notice by their set-up.
 struct SetUps {
     of_states: HashMap<String, Vec<Model>>,
 }
@@ -354,19 +354,22 @@ struct SetUps {
 impl SetUps {
     /// What a race sets up at the least is a VMO.
     const OF_RACES: &'static str = "Absent";
+    /// Cells of a state.
+    const CELLS: usize = 6;
 
     fn new(cells: &[Measured]) -> Self {
         let mut sorted: Vec<&Measured> = cells.iter().collect();
         sorted.sort_by_key(|(name, executions)| (*executions, name));
-        let mut of_states: HashMap<String, Vec<Model>> = HashMap::new();
+        let mut of_states: HashMap<String, (Vec<Model>, HashSet<&str>)> = HashMap::new();
         for (name, _) in sorted {
-            let state = name.split_once(": ").unwrap_or_default().0;
-            let two = of_states.entry(state.to_string()).or_default();
-            if two.len() < 2 {
-                two.push(Model::Cell(name.clone()));
+            let (state, operations) = name.split_once(": ").unwrap_or_default();
+            let (cells, had) = of_states.entry(state.to_string()).or_default();
+            if cells.len() < Self::CELLS && operations.split(" / ").all(|operation| !had.contains(operation)) {
+                cells.push(Model::Cell(name.clone()));
+                had.extend(operations.split(" / "));
             }
         }
-        Self { of_states }
+        Self { of_states: of_states.into_iter().map(|(state, (cells, _))| (state, cells)).collect() }
     }
 
     /// Whether it is one of them.
@@ -375,14 +378,14 @@ impl SetUps {
     }
 
     /// Whether a mistake that all of these models notice spoils the set-up of this one. For a cell that is itself all but a set-up
-    /// another one tells.
+    /// the others tell.
     fn is_spoilt(&self, model: &Model, noticing: &HashSet<Model>) -> bool {
         let state = match model {
             Model::Cell(name) | Model::Stop(name) => name.split_once(": ").unwrap_or_default().0,
             Model::Race(_) | Model::Test(_) => Self::OF_RACES,
         };
-        let set_up = self.of_states.get(state).and_then(|cells| cells.iter().find(|cell| *cell != model));
-        set_up.is_some_and(|cell| noticing.contains(cell))
+        let set_ups = self.of_states.get(state).map(Vec::as_slice).unwrap_or_default();
+        set_ups.iter().filter(|cell| *cell != model).all(|cell| noticing.contains(cell))
     }
 }
 
