@@ -120,6 +120,51 @@ fn a_released_flag_comes_after_its_message() {
     assert_eq!(message(Release, Acquire), [(0, 0), (0, 1), (1, 1)].into());
 }
 
+/// A message that is passed on: the second thread tells the third that there is one, and has not acquired it. Whether the
+/// flag of one who reads it in `reader` has come, and the message.
+fn message_that_is_passed_on(reader: fn(&[AtomicUsize; 3]) -> bool) -> BTreeSet<(bool, usize)> {
+    let (came, _) = explore(move || {
+        let x = words::<3>();
+        let (sends, passes) = (x.clone(), x.clone());
+        let sends = thread::spawn(move || {
+            sends[0].store(1, Relaxed);
+            sends[1].store(1, Release);
+        });
+        let passes = thread::spawn(move || {
+            if passes[1].load(Relaxed) == 1 {
+                passes[2].store(1, Release);
+            }
+        });
+        let flag = reader(&x);
+        let data = x[0].load(Relaxed);
+        sends.join().unwrap();
+        passes.join().unwrap();
+        (flag, data)
+    });
+    came
+}
+
+#[test]
+fn a_fence_acquires_what_its_thread_has_read() {
+    let came = message_that_is_passed_on(|x| {
+        let has_come = x[1].load(Relaxed) == 1;
+        fence(Acquire);
+        has_come
+    });
+    assert_eq!(came, [(false, 0), (false, 1), (true, 1)].into());
+}
+
+/// The read of another thread is not sequenced before the fence, even if it comes before it.
+#[test]
+fn a_fence_does_not_acquire_what_another_thread_has_read() {
+    let came = message_that_is_passed_on(|x| {
+        let has_come = x[2].load(Acquire) == 1;
+        fence(Acquire);
+        has_come
+    });
+    assert_eq!(came, [(false, 0), (false, 1), (true, 0), (true, 1)].into());
+}
+
 /// Two threads that change the same words in the same order: each word has two orders, and they are free. The rest are
 /// executions that are found to be doubles on the way, and end.
 #[test]

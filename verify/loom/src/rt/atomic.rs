@@ -61,7 +61,6 @@ use crate::rt::{
     self, thread, Access, Accesses, Numeric, Synchronize, VersionVec, LANES, MAX_ATOMIC_HISTORY,
 };
 
-use std::cmp;
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering;
 
@@ -223,25 +222,10 @@ pub(crate) fn fence(ordering: Ordering) {
 }
 
 fn fence_acq(execution: &mut Execution) {
-    // It is after all that others did
-    if execution.threads.is_alone() {
-        return;
-    }
-
-    // Find all stores for all atomic objects and, if they have been read by
-    // the current thread, establish an acquire synchronization.
-    for state in execution.objects.iter_mut::<State>() {
-        // Iterate all the stores
-        for store in state.stores_mut() {
-            if !store.first_seen.is_seen_by_current(&execution.threads) {
-                continue;
-            }
-
-            store
-                .sync
-                .sync_load(&mut execution.threads, Ordering::Acquire);
-        }
-    }
+    // What the current thread has read, and nobody else: a read of another thread is not sequenced
+    // before the fence
+    let active = execution.threads.active_mut();
+    active.causality.join(&active.acquirable);
 }
 
 fn fence_rel(execution: &mut Execution) {
@@ -926,13 +910,6 @@ impl State {
         n
     }
 
-    fn stores_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut Store> {
-        let (start, end) = range(self.cnt);
-        let (two, one) = self.stores[..end].split_at_mut(start);
-
-        one.iter_mut().chain(two.iter_mut())
-    }
-
     /// Returns the last dependent access of each thread
     pub(super) fn dependent_accesses(&self, action: Action) -> impl Iterator<Item = &Access> {
         self.accesses.of(match action {
@@ -999,25 +976,6 @@ impl FirstSeen {
 
 fn is_seq_cst(order: Ordering) -> bool {
     order == Ordering::SeqCst
-}
-
-fn range(cnt: u16) -> (usize, usize) {
-    let start = index(cnt.saturating_sub(MAX_ATOMIC_HISTORY as u16));
-    let mut end = index(cmp::min(cnt, MAX_ATOMIC_HISTORY as u16));
-
-    if end == 0 {
-        end = MAX_ATOMIC_HISTORY;
-    }
-
-    assert!(
-        start <= end,
-        "[loom internal bug] cnt = {}; start = {}; end = {}",
-        cnt,
-        start,
-        end
-    );
-
-    (start, end)
 }
 
 fn index(cnt: u16) -> usize {

@@ -207,13 +207,6 @@ impl<T> Store<T> {
                 _p: PhantomData,
             })
     }
-
-    pub(super) fn iter_mut<'a, O>(&'a mut self) -> impl DoubleEndedIterator<Item = &'a mut O>
-    where
-        O: Object<Entry = T> + 'a,
-    {
-        self.entries.iter_mut().filter_map(O::get_mut)
-    }
 }
 
 impl Store {

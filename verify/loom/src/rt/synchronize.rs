@@ -23,7 +23,9 @@ impl Synchronize {
     pub fn sync_load(&mut self, threads: &mut thread::Set, order: Ordering) {
         match order {
             Relaxed | Release => {
-                // Nothing happens!
+                // Nothing happens, until an acquire fence
+                let active = threads.active_mut();
+                active.acquirable.join(&self.happens_before);
             }
             Acquire | AcqRel => {
                 self.sync_acq(threads);

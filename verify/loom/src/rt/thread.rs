@@ -23,6 +23,10 @@ pub(crate) struct Thread {
     /// Tracks the view of the lastest release fence
     pub released: VersionVec,
 
+    /// Tracks what an acquire fence will observe: the views that came with what was read without
+    /// acquiring them
+    pub acquirable: VersionVec,
+
     /// Tracks DPOR relations
     pub dpor_vv: VersionVec,
 
@@ -106,6 +110,7 @@ impl Thread {
             operation: None,
             causality: VersionVec::new(),
             released: VersionVec::new(),
+            acquirable: VersionVec::new(),
             dpor_vv: VersionVec::new(),
             dpor_before: VersionVec::new(),
             unsettled: None,
@@ -187,6 +192,7 @@ impl fmt::Debug for Thread {
             .field("operation", &self.operation)
             .field("causality", &self.causality)
             .field("released", &self.released)
+            .field("acquirable", &self.acquirable)
             .field("dpor_vv", &self.dpor_vv)
             .field("last_yield", &self.last_yield)
             .field("yield_count", &self.yield_count)
