@@ -486,6 +486,12 @@ impl Work<'_> {
             Ok(())
         })?;
         let noticing = noticing.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // What most cells come by is in making and dropping a VMO, and says least of a race.
+        let come_by = |number: u32| {
+            first.cells.iter().filter(|(name, _)| reached.by(&Model::Cell(name.clone()), first.bound, number)).count()
+        };
+        let is_everywhere: HashSet<u32> =
+            made.iter().copied().filter(|number| come_by(*number) * 2 > first.cells.len()).collect();
         // The others one by one: races, and what shows only to a further bound.
         let left: Vec<&Model> = silent().collect();
         let numbers: Vec<u32> = (0..).take(left.len()).collect();
@@ -504,7 +510,9 @@ impl Work<'_> {
                 Some(Run { outcome: Outcome::Killed(kill), .. }) => kill.by == *model,
                 _ => false,
             };
-            likely.sort_by_cached_key(|number| (!before(*number), scattered(&self.mutant(*number).0.id)));
+            likely.sort_by_cached_key(|number| {
+                (!before(*number), is_everywhere.contains(number), scattered(&self.mutant(*number).0.id))
+            });
             likely.truncate(MISTAKES);
             for (to, number) in models[model].iter().flat_map(|to| likely.iter().map(move |number| (*to, *number))) {
                 if let Verdict::Killed(_) = model::one(&trees[0].choosing(number, job)?, model, to)? {

@@ -32,11 +32,13 @@ pub mod mistake {
     use alloc::string::String;
     use alloc::vec::Vec;
     use std::collections::HashMap;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
     use std::sync::{Mutex, OnceLock};
 
     const TO_TELL: u32 = u32::MAX;
     static CHOSEN: OnceLock<u32> = OnceLock::new();
     static REACHED: Mutex<Option<Reached>> = Mutex::new(None);
+    static TIMES: AtomicUsize = AtomicUsize::new(0);
 
     /// The mistakes that an execution came by, as bits; and all such sets that there were, with numbers.
     struct Reached {
@@ -62,6 +64,11 @@ pub mod mistake {
         chosen == number
     }
 
+    /// The same, but not the first time in an execution.
+    pub fn is_again(number: u32) -> bool {
+        is(number) && TIMES.fetch_add(1, Relaxed) > 0
+    }
+
     fn came_by(number: usize) {
         let mut reached = REACHED.lock().unwrap();
         let now = &mut reached.get_or_insert_with(new).now;
@@ -79,6 +86,7 @@ pub mod mistake {
 
     /// An execution begins.
     pub fn begin() {
+        TIMES.store(0, Relaxed);
         if chosen() == TO_TELL {
             end();
         }
@@ -180,6 +188,11 @@ impl Merger<'_> {
                     Part::Text(text) => self.merged.push_str(text),
                     Part::Chosen => {
                         self.merged.push_str("crate::mistake::is(");
+                        self.merged.push_str(&number.to_string());
+                        self.merged.push(')');
+                    }
+                    Part::ChosenAgain => {
+                        self.merged.push_str("crate::mistake::is_again(");
                         self.merged.push_str(&number.to_string());
                         self.merged.push(')');
                     }

@@ -54,6 +54,8 @@ pub(crate) enum Part {
     Text(String),
     /// An expression: whether this mistake is to be made.
     Chosen,
+    /// The same, where it is made from the second time on that an execution comes by it.
+    ChosenAgain,
     /// What there is in the text, which may have choices in it.
     Here(Range<usize>),
 }
@@ -406,7 +408,7 @@ mod tests {
         assert!(applied(&made, "a.rs/A::f/does-nothing/1").contains("{ return Ok(()); self.g() }"));
         assert!(applied(&made, "a.rs/A::h/refuses/1").contains("{ return Err(crate::Status::Canceled); Ok(7) }"));
         assert!(applied(&made, "a.rs/A::i/says-one/1").contains("{ return crate::PageCount(1); PageCount(2) }"));
-        assert_eq!(made.len(), 4);
+        assert_eq!(made.len(), 6, "f and h refuse from the second time on, too");
     }
 
     #[test]
