@@ -84,7 +84,7 @@ const MEMORY_KIB: u64 = 6 << 20;
 /// they mean the same beside other work.
 const RATE: usize = 1000;
 /// So many seconds more, for a process that has hung without using its processor.
-const IDLE: u64 = 1200;
+const IDLE: u64 = 120;
 
 /// How a process ended.
 #[derive(PartialEq, Eq)]

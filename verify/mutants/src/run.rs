@@ -30,7 +30,7 @@ const USUAL: usize = 100_000;
 /// So many models are tried first, because they noticed other mistakes in the same place.
 const LIKELY: usize = 12;
 /// So many mistakes a model is shown to each further bound, until it notices one.
-const MISTAKES: usize = 40;
+const MISTAKES: usize = 120;
 
 /// The models, with the executions that each has without a mistake.
 #[derive(Clone, Debug)]
@@ -372,20 +372,23 @@ impl SetUps {
         Self { of_states: of_states.into_iter().map(|(state, (cells, _))| (state, cells)).collect() }
     }
 
-    /// Whether it is one of them.
-    fn has(&self, model: &Model) -> bool {
-        self.of_states.values().flatten().any(|cell| cell == model)
+    /// The cells that tell of these models.
+    fn telling<'a>(&self, models: impl Iterator<Item = &'a Model>) -> HashSet<Model> {
+        models.flat_map(|model| self.of(model)).cloned().collect()
+    }
+
+    fn of(&self, model: &Model) -> &[Model] {
+        let state = match model {
+            Model::Cell(name) | Model::Stop(name) => name.split_once(": ").unwrap_or_default().0,
+            Model::Race(_) | Model::Test(_) => Self::OF_RACES,
+        };
+        self.of_states.get(state).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Whether a mistake that all of these models notice spoils the set-up of this one. For a cell that is itself all but a set-up
     /// the others tell.
     fn is_spoilt(&self, model: &Model, noticing: &HashSet<Model>) -> bool {
-        let state = match model {
-            Model::Cell(name) | Model::Stop(name) => name.split_once(": ").unwrap_or_default().0,
-            Model::Race(_) | Model::Test(_) => Self::OF_RACES,
-        };
-        let set_ups = self.of_states.get(state).map(Vec::as_slice).unwrap_or_default();
-        set_ups.iter().filter(|cell| *cell != model).all(|cell| noticing.contains(cell))
+        self.of(model).iter().filter(|cell| *cell != model).all(|cell| noticing.contains(cell))
     }
 }
 
@@ -459,6 +462,7 @@ impl Work<'_> {
         let reached = self.reached(trees, 1, true)?;
         let first = &self.plan.rounds[0];
         let set_ups = SetUps::new(&first.cells);
+        let telling = set_ups.telling(silent());
         // Each mistake to all of the small models at once that have noticed none: that they begin costs more than what they explore.
         let noticing: Mutex<HashMap<u32, HashSet<Model>>> = Mutex::default();
         let done = AtomicUsize::new(0);
@@ -469,7 +473,7 @@ impl Work<'_> {
             let come_by = |all: &[Measured], bound, model: fn(String) -> Model| -> Vec<Measured> {
                 let is_asked = |(name, _): &&Measured| {
                     let model = model(name.clone());
-                    let is_needed = set_ups.has(&model) || self.record.noticed_by(&model).is_none();
+                    let is_needed = telling.contains(&model) || self.record.noticed_by(&model).is_none();
                     is_needed && reached.by(&model, bound, number)
                 };
                 all.iter().filter(is_asked).cloned().collect()
