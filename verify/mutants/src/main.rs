@@ -129,9 +129,8 @@ fn mutants(args: &Args) -> Result<ExitCode, Failure> {
         left.clear();
     }
     if args.models {
-        let noticed = |mutant: &&Mutant| {
-            mutant.choice.is_some() && matches!(record.known(&mutant.id), Some(Run { outcome: Outcome::Killed(_), .. }))
-        };
+        let noticed =
+            |mutant: &&Mutant| matches!(record.known(&mutant.id), Some(Run { outcome: Outcome::Killed(_), .. }));
         left = chosen.iter().copied().filter(noticed).map(|mutant| (mutant, false)).collect();
     }
     let plan = home.join("plan.json");

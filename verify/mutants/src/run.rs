@@ -29,8 +29,6 @@ const TOGETHER: usize = 4;
 const USUAL: usize = 100_000;
 /// So many models are tried first, because they noticed other mistakes in the same place.
 const LIKELY: usize = 12;
-/// So many mistakes a model is shown to each further bound, until it notices one.
-const MISTAKES: usize = 120;
 
 /// The models, with the executions that each has without a mistake.
 #[derive(Clone, Debug)]
@@ -448,12 +446,19 @@ impl Work<'_> {
     /// only the set-up fails has not been shown to notice anything.
     pub(crate) fn each_model(&self, trees: &[Tree]) -> Result<(), Failure> {
         let models = self.plan.models();
+        // Those that are made alone are not shown again.
+        for (mutant, _) in self.mutants.iter().filter(|(mutant, _)| mutant.choice.is_none()) {
+            if let Some(Run { outcome: Outcome::Killed(kill), .. }) = self.record.known(&mutant.id) {
+                self.record.add_asked(mutant, [&kill.by].into_iter())?;
+            }
+        }
         let silent = || models.keys().filter(|model| self.record.noticed_by(model).is_none());
         eprintln!("{} of {} models have not been seen to notice anything", silent().count(), models.len());
         if silent().next().is_none() {
             return Ok(());
         }
-        let numbers: Vec<u32> = (1..).take(self.mutants.len()).collect();
+        let with_choice = |number: &u32| self.mutant(*number).0.choice.is_some();
+        let numbers: Vec<u32> = (1..).take(self.mutants.len()).filter(with_choice).collect();
         let made = self.build(&trees[0], &numbers)?.made;
         if !trees[0].build_stopped()? || !trees[0].build_races()? {
             return Err(Failure::new(format!("the models do not build:\n{}", trees[0].build_log())));
@@ -517,7 +522,6 @@ impl Work<'_> {
             likely.sort_by_cached_key(|number| {
                 (!before(*number), is_everywhere.contains(number), scattered(&self.mutant(*number).0.id))
             });
-            likely.truncate(MISTAKES);
             for (to, number) in models[model].iter().flat_map(|to| likely.iter().map(move |number| (*to, *number))) {
                 if let Verdict::Killed(_) = model::one(&trees[0].choosing(number, job)?, model, to)? {
                     self.record.add_asked(self.mutant(number).0, [model].into_iter())?;
