@@ -2,7 +2,8 @@
 //!
 //! A model that cannot fail proves nothing, and neither does an ordering that no model needs. So: every
 //! atomic order is weakened, every compare-and-swap divided, every fence, seal, mark, re-check, pin and
-//! `defer` left out or exchanged with its neighbour, every tag in a transition of the page word replaced, every public call refused.
+//! `defer` left out or exchanged with its neighbour, every tag in a transition of the page word replaced, every public call that
+//! can fail refused.
 //! What no model notices is a hole in the models, or needless in the core, or no mistake;
 //! verify/EQUIVALENT.md lists the last kind with its arguments, and the run fails on the others.
 //!

@@ -210,8 +210,8 @@ pub(crate) fn cells(tree: &Tree, cells: &[Measured], bound: usize) -> Result<Ver
     })
 }
 
-/// Explores all of these cells, and returns which notice the mistake.
-pub(crate) fn noticing_cells(tree: &Tree, cells: &[Measured], bound: usize) -> Result<HashSet<Model>, Failure> {
+/// Explores all of these cells, and returns which notice the mistake; and whether it came to the end of them.
+pub(crate) fn noticing_cells(tree: &Tree, cells: &[Measured], bound: usize) -> Result<(HashSet<Model>, bool), Failure> {
     noticing(cells, Model::Cell, |left| {
         // A mistake that has a cell go on without end is not waited for: it is noticed by others.
         let most = left.iter().map(|(_, usual)| *usual).max().unwrap_or_default() * 4 + 500;
@@ -220,7 +220,7 @@ pub(crate) fn noticing_cells(tree: &Tree, cells: &[Measured], bound: usize) -> R
 }
 
 /// The same of pairs of calls of which one stops.
-pub(crate) fn noticing_stops(tree: &Tree, stops: &[Measured]) -> Result<HashSet<Model>, Failure> {
+pub(crate) fn noticing_stops(tree: &Tree, stops: &[Measured]) -> Result<(HashSet<Model>, bool), Failure> {
     noticing(stops, Model::Stop, |left| explore_stops(tree, left, &[], time_of(left)))
 }
 
@@ -229,14 +229,17 @@ fn noticing(
     all: &[Measured],
     model: fn(String) -> Model,
     explore: impl Fn(&[Measured]) -> Result<(Ended, String), Failure>,
-) -> Result<HashSet<Model>, Failure> {
+) -> Result<(HashSet<Model>, bool), Failure> {
     let (mut left, mut noticing) = (all, HashSet::new());
     while !left.is_empty() {
         let (ended, said) = explore(left)?;
         let failed = said.lines().filter_map(|line| line.strip_prefix("FAILED "));
         noticing.extend(failed.map(|name| model(name.to_string())));
         // What a mistake that hangs has not come to is not waited for: other mistakes tell.
-        if matches!(ended, Ended::Well | Ended::TimedOut) || said.contains(" passed, ") {
+        if ended == Ended::TimedOut {
+            return Ok((noticing, false));
+        }
+        if ended == Ended::Well || said.contains(" passed, ") {
             break;
         }
         let last = announced(&said);
@@ -246,7 +249,7 @@ fn noticing(
         noticing.insert(model(left[at].0.clone()));
         left = &left[at + 1..];
     }
-    Ok(noticing)
+    Ok((noticing, true))
 }
 
 /// Explores pairs of calls of which one stops, one after the other, until one fails.

@@ -343,51 +343,74 @@ struct Built {
     alone: Vec<u32>,
 }
 
-/// For each state some cells that do little besides setting it up, and ending it: those with the fewest executions, no two of
-/// which have an operation in common. What all of them notice, the others from that state may notice by their set-up.
+/// For each state some models that do little besides setting it up, and ending it: those with the fewest executions, no two of
+/// which have an operation in common. What most of them notice, the others from that state may notice by their set-up, or by
+/// their end.
 struct SetUps {
-    of_states: HashMap<String, Vec<Model>>,
+    tellers: HashMap<String, Vec<Model>>,
+}
+
+/// What the models have in common that are set up alike.
+fn set_up(model: &Model) -> String {
+    let state = |name: &str| name.split_once(": ").unwrap_or_default().0.to_string();
+    match model {
+        Model::Cell(name) => state(name),
+        // Some have an auxiliary VMO.
+        Model::Stop(name) => {
+            let has_aux = operations(name).any(|call| call.starts_with("Aux") || call == "SupplyPages");
+            format!("{}, {}", state(name), if has_aux { "aux" } else { "no aux" })
+        }
+        // At the least, a VMO.
+        Model::Race(_) | Model::Test(_) => "Absent".to_string(),
+    }
+}
+
+/// The operations of a cell, or the calls of a pair of which one stops.
+fn operations(name: &str) -> impl Iterator<Item = &str> {
+    let both = name.split_once(": ").unwrap_or_default().1;
+    both.split(" / ").flat_map(|part| part.split(" beside a stopped "))
 }
 
 impl SetUps {
-    /// What a race sets up at the least is a VMO.
-    const OF_RACES: &'static str = "Absent";
-    /// Cells of a state.
-    const CELLS: usize = 6;
+    /// Tellers of a state.
+    const TELLERS: usize = 6;
 
-    fn new(cells: &[Measured]) -> Self {
-        let mut sorted: Vec<&Measured> = cells.iter().collect();
-        sorted.sort_by_key(|(name, executions)| (*executions, name));
-        let mut of_states: HashMap<String, (Vec<Model>, HashSet<&str>)> = HashMap::new();
-        for (name, _) in sorted {
-            let (state, operations) = name.split_once(": ").unwrap_or_default();
-            let (cells, had) = of_states.entry(state.to_string()).or_default();
-            if cells.len() < Self::CELLS && operations.split(" / ").all(|operation| !had.contains(operation)) {
-                cells.push(Model::Cell(name.clone()));
-                had.extend(operations.split(" / "));
+    fn new(cells: &[Measured], stops: &[Measured]) -> Self {
+        let mut tellers: HashMap<String, Vec<Model>> = HashMap::new();
+        for (all, model) in [(cells, Model::Cell as fn(String) -> Model), (stops, Model::Stop)] {
+            let mut sorted: Vec<&Measured> = all.iter().collect();
+            sorted.sort_by_key(|(name, executions)| (*executions, name));
+            for (name, _) in sorted {
+                let model = model(name.clone());
+                let tellers = tellers.entry(set_up(&model)).or_default();
+                if tellers.len() < Self::TELLERS && tellers.iter().all(|teller| have_nothing_in_common(teller, &model))
+                {
+                    tellers.push(model);
+                }
             }
         }
-        Self { of_states: of_states.into_iter().map(|(state, (cells, _))| (state, cells)).collect() }
+        Self { tellers }
     }
 
-    /// The cells that tell of these models.
-    fn telling<'a>(&self, models: impl Iterator<Item = &'a Model>) -> HashSet<Model> {
-        models.flat_map(|model| self.of(model)).cloned().collect()
+    fn of(&self, model: &Model) -> impl Iterator<Item = &Model> {
+        let tellers = self.tellers.get(&set_up(model)).map(Vec::as_slice).unwrap_or_default();
+        tellers.iter().filter(|teller| have_nothing_in_common(teller, model))
     }
 
-    fn of(&self, model: &Model) -> &[Model] {
-        let state = match model {
-            Model::Cell(name) | Model::Stop(name) => name.split_once(": ").unwrap_or_default().0,
-            Model::Race(_) | Model::Test(_) => Self::OF_RACES,
-        };
-        self.of_states.get(state).map(Vec::as_slice).unwrap_or_default()
-    }
-
-    /// Whether a mistake that all of these models notice spoils the set-up of this one. For a cell that is itself all but a set-up
-    /// the others tell.
+    /// Whether a mistake that all of these models notice spoils the set-up of this one.
     fn is_spoilt(&self, model: &Model, noticing: &HashSet<Model>) -> bool {
-        self.of(model).iter().filter(|cell| *cell != model).all(|cell| noticing.contains(cell))
+        let (all, spoilt) = self
+            .of(model)
+            .fold((0, 0), |(all, spoilt), teller| (all + 1, spoilt + usize::from(noticing.contains(teller))));
+        spoilt * 2 >= all
     }
+}
+
+fn have_nothing_in_common(one: &Model, other: &Model) -> bool {
+    let (Model::Cell(one) | Model::Stop(one), Model::Cell(other) | Model::Stop(other)) = (one, other) else {
+        return true;
+    };
+    operations(one).all(|operation| operations(other).all(|its| operation != its))
 }
 
 /// What all jobs share.
@@ -419,7 +442,8 @@ impl Work<'_> {
         let has_choice = |number: &u32| self.mutant(*number).0.choice.is_some();
         let numbers = (1..).take(self.mutants.len());
         let (mut left, mut alone): (Vec<u32>, Vec<u32>) = numbers.partition(has_choice);
-        while left.len() >= TOGETHER {
+        let only_together = |number: &u32| self.mutant(*number).0.is_made_together_only();
+        while left.len() >= TOGETHER || left.iter().any(only_together) {
             let built = self.build(&trees[0], &left)?;
             left.retain(|number| !built.made.contains(number) && !built.alone.contains(number));
             alone.extend(built.alone);
@@ -438,6 +462,9 @@ impl Work<'_> {
         alone.extend(left);
         Self::share(trees.len(), &alone, |job, number| {
             let (mutant, accepted) = self.mutant(number);
+            if mutant.is_made_together_only() {
+                return self.add(&tally, mutant, &Run { outcome: Outcome::NotCompiled, seconds: 0.0 });
+            }
             self.add(&tally, mutant, &self.one(&trees[job], mutant, accepted)?)
         })
     }
@@ -446,9 +473,11 @@ impl Work<'_> {
     /// only the set-up fails has not been shown to notice anything.
     pub(crate) fn each_model(&self, trees: &[Tree]) -> Result<(), Failure> {
         let models = self.plan.models();
-        // Those that are made alone are not shown again.
+        // Those that are made alone are not shown again. What fails in a later execution is no set-up.
         for (mutant, _) in self.mutants.iter().filter(|(mutant, _)| mutant.choice.is_none()) {
-            if let Some(Run { outcome: Outcome::Killed(kill), .. }) = self.record.known(&mutant.id) {
+            if let Some(Run { outcome: Outcome::Killed(kill), .. }) = self.record.known(&mutant.id)
+                && kill.execution > Some(1)
+            {
                 self.record.add_asked(mutant, [&kill.by].into_iter())?;
             }
         }
@@ -466,8 +495,8 @@ impl Work<'_> {
         // What a model comes by to its first bound it comes by to the others.
         let reached = self.reached(trees, 1, true)?;
         let first = &self.plan.rounds[0];
-        let set_ups = SetUps::new(&first.cells);
-        let telling = set_ups.telling(silent());
+        let set_ups = SetUps::new(&first.cells, &self.plan.stops);
+        let telling: HashSet<Model> = silent().flat_map(|model| set_ups.of(model)).cloned().collect();
         // Each mistake to all of the small models at once that have noticed none: that they begin costs more than what they explore.
         let noticing: Mutex<HashMap<u32, HashSet<Model>>> = Mutex::default();
         let done = AtomicUsize::new(0);
@@ -475,23 +504,34 @@ impl Work<'_> {
         scattered_over_all.sort_by_cached_key(|number| scattered(&self.mutant(*number).0.id));
         Self::share(trees.len(), &scattered_over_all, |job, number| {
             let tree = trees[0].choosing(number, job)?;
-            let come_by = |all: &[Measured], bound, model: fn(String) -> Model| -> Vec<Measured> {
+            let those = |all: &[Measured], model: fn(String) -> Model, bound, are_asked: &dyn Fn(&Model) -> bool| {
                 let is_asked = |(name, _): &&Measured| {
                     let model = model(name.clone());
-                    let is_needed = telling.contains(&model) || self.record.noticed_by(&model).is_none();
-                    is_needed && reached.by(&model, bound, number)
+                    are_asked(&model) && reached.by(&model, bound, number)
                 };
-                all.iter().filter(is_asked).cloned().collect()
+                all.iter().filter(is_asked).cloned().collect::<Vec<Measured>>()
             };
-            let cells = come_by(&first.cells, first.bound, Model::Cell);
-            let stops = come_by(&self.plan.stops, 0, Model::Stop);
-            let mut all = model::noticing_cells(&tree, &cells, first.bound)?;
-            all.extend(model::noticing_stops(&tree, &stops)?);
-            let beyond = all.iter().filter(|model| !set_ups.is_spoilt(model, &all));
-            let noticed = self.record.add_asked(self.mutant(number).0, beyond)?;
+            let show = |are_asked: &dyn Fn(&Model) -> bool| -> Result<(HashSet<Model>, bool), Failure> {
+                let cells = those(&first.cells, Model::Cell, first.bound, are_asked);
+                let stops = those(&self.plan.stops, Model::Stop, 0, are_asked);
+                let (mut all, cells_end) = model::noticing_cells(&tree, &cells, first.bound)?;
+                let (stops, stops_end) = model::noticing_stops(&tree, &stops)?;
+                all.extend(stops);
+                Ok((all, cells_end && stops_end))
+            };
+            let (told, all_told) = show(&|model| telling.contains(model))?;
+            let mut noticed = 0;
+            // Where the set-up hangs it is not known whom it spoils.
+            if all_told {
+                let is_silent = |model: &Model| self.record.noticed_by(model).is_none();
+                let (others, _) = show(&|model| is_silent(model) && !telling.contains(model))?;
+                let all = told.iter().filter(|model| is_silent(model)).chain(&others);
+                let beyond = all.filter(|model| !set_ups.is_spoilt(model, &told));
+                noticed = self.record.add_asked(self.mutant(number).0, beyond)?;
+                noticing.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(number, told);
+            }
             let done = done.fetch_add(1, Ordering::Relaxed) + 1;
             eprintln!("{done}/{}: {} is noticed by {noticed}", made.len(), self.mutant(number).0.id);
-            noticing.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(number, all);
             Ok(())
         })?;
         let noticing = noticing.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -507,7 +547,7 @@ impl Work<'_> {
         let done = AtomicUsize::new(0);
         Self::share(trees.len(), &numbers, |job, nth| {
             let model = left[nth as usize];
-            let spoils = |number: &u32| noticing.get(number).is_some_and(|all| set_ups.is_spoilt(model, all));
+            let spoils = |number: &u32| noticing.get(number).is_none_or(|told| set_ups.is_spoilt(model, told));
             let mut likely: Vec<u32> = made
                 .iter()
                 .copied()
@@ -523,7 +563,10 @@ impl Work<'_> {
                 (!before(*number), is_everywhere.contains(number), scattered(&self.mutant(*number).0.id))
             });
             for (to, number) in models[model].iter().flat_map(|to| likely.iter().map(move |number| (*to, *number))) {
-                if let Verdict::Killed(_) = model::one(&trees[0].choosing(number, job)?, model, to)? {
+                let Verdict::Killed(kill) = model::one(&trees[0].choosing(number, job)?, model, to)? else { continue };
+                // A race's set-up is its own, and may make the call that refuses.
+                let may_be_set_up = matches!(model, Model::Race(_)) && self.mutant(number).0.is_of_a_call();
+                if !may_be_set_up || kill.execution > Some(1) {
                     self.record.add_asked(self.mutant(number).0, [model].into_iter())?;
                     break;
                 }

@@ -11,7 +11,8 @@ use syn::{GenericArgument, ImplItemFn, PathArguments, ReturnType, Type, Visibili
 use super::{Choice, Maker, Part, range};
 
 /// It is made together with others only: what counts the times is there.
-const AGAIN: &str = "refuses-again";
+pub(super) const AGAIN: &str = "refuses-again";
+pub(super) const KINDS: [&str; 4] = ["refuses", AGAIN, "does-nothing", "says-one"];
 
 impl Maker<'_> {
     /// The mutants of a call, if it is public.
@@ -23,7 +24,10 @@ impl Maker<'_> {
             "Result" => {
                 let PathArguments::AngleBracketed(of) = &last.arguments else { return };
                 self.answer(call, "refuses", "Err(crate::Status::Canceled)");
-                self.answer(call, AGAIN, "Err(crate::Status::Canceled)");
+                // One that is evaluated by the compiler has no times.
+                if call.sig.constness.is_none() {
+                    self.answer(call, AGAIN, "Err(crate::Status::Canceled)");
+                }
                 if let Some(GenericArgument::Type(Type::Tuple(nothing))) = of.args.first()
                     && nothing.elems.is_empty()
                 {

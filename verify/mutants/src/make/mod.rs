@@ -99,6 +99,16 @@ impl Mutant {
             || ["Acquire", "Release", "AcqRel", "Relaxed"].iter().any(|order| self.kind.ends_with(order))
     }
 
+    /// Whether it is a public call that does nothing.
+    pub(crate) fn is_of_a_call(&self) -> bool {
+        calls::KINDS.contains(&self.kind.as_str())
+    }
+
+    /// Whether the mistake is made by what chooses among several, and cannot be made alone.
+    pub(crate) fn is_made_together_only(&self) -> bool {
+        self.kind == calls::AGAIN
+    }
+
     /// The text of its file with the mistake in it.
     pub(crate) fn apply(&self, text: &str) -> String {
         apply(text, &self.edits, 0..text.len())
