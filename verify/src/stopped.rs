@@ -320,8 +320,7 @@ impl Stop {
         drop(guard);
         // The end for those who wait.
         if let (Some(pager), Some(vmo)) = (&pager, &vmo) {
-            // What it says is for the calls of Detach to look at: so a model is not known by its end.
-            let _: upager::Result<upager::Detached> = pager.detach_vmo(vmo);
+            pager.detach_vmo(vmo).expect("the pager's own VMO");
         }
         let last = (pager.is_some() && vmo.is_some()) || both.contains(&Call::Of(Op::PagerClose));
         for mut one in waiters.into_iter().chain(met.mine).chain(met.others) {
