@@ -121,8 +121,8 @@ fn a_released_flag_comes_after_its_message() {
 }
 
 /// A message that is passed on: the second thread tells the third that there is one, and has not acquired it. Whether the
-/// flag of one who reads it in `reader` has come, and the message.
-fn message_that_is_passed_on(reader: fn(&[AtomicUsize; 3]) -> bool) -> BTreeSet<(bool, usize)> {
+/// third finds the `flag`, which it reads with this order and a fence after it, and the message.
+fn message_that_is_passed_on(flag: usize, order: loom::sync::atomic::Ordering) -> BTreeSet<(bool, usize)> {
     let (came, _) = explore(move || {
         let x = words::<3>();
         let (sends, passes) = (x.clone(), x.clone());
@@ -135,33 +135,25 @@ fn message_that_is_passed_on(reader: fn(&[AtomicUsize; 3]) -> bool) -> BTreeSet<
                 passes[2].store(1, Release);
             }
         });
-        let flag = reader(&x);
+        let has_come = x[flag].load(order) == 1;
+        fence(Acquire);
         let data = x[0].load(Relaxed);
         sends.join().unwrap();
         passes.join().unwrap();
-        (flag, data)
+        (has_come, data)
     });
     came
 }
 
 #[test]
 fn a_fence_acquires_what_its_thread_has_read() {
-    let came = message_that_is_passed_on(|x| {
-        let has_come = x[1].load(Relaxed) == 1;
-        fence(Acquire);
-        has_come
-    });
-    assert_eq!(came, [(false, 0), (false, 1), (true, 1)].into());
+    assert_eq!(message_that_is_passed_on(1, Relaxed), [(false, 0), (false, 1), (true, 1)].into());
 }
 
 /// The read of another thread is not sequenced before the fence, even if it comes before it.
 #[test]
 fn a_fence_does_not_acquire_what_another_thread_has_read() {
-    let came = message_that_is_passed_on(|x| {
-        let has_come = x[2].load(Acquire) == 1;
-        fence(Acquire);
-        has_come
-    });
+    let came = message_that_is_passed_on(2, Acquire);
     assert_eq!(came, [(false, 0), (false, 1), (true, 0), (true, 1)].into());
 }
 

@@ -397,7 +397,8 @@ impl SetUps {
         tellers.iter().filter(|teller| have_nothing_in_common(teller, model))
     }
 
-    /// Whether a mistake that all of these models notice spoils the set-up of this one.
+    /// Whether a mistake that these models notice spoils the set-up of this one, as half of its tellers or more say. So it does where
+    /// there are none.
     fn is_spoilt(&self, model: &Model, noticing: &HashSet<Model>) -> bool {
         let (all, spoilt) = self
             .of(model)
@@ -439,9 +440,8 @@ impl Work<'_> {
     /// many, and those that are left each in a build of its own.
     pub(crate) fn all(&self, trees: &[Tree]) -> Result<(), Failure> {
         let tally = Tally { done: AtomicUsize::new(0), begun: Instant::now() };
-        let has_choice = |number: &u32| self.mutant(*number).0.choice.is_some();
         let numbers = (1..).take(self.mutants.len());
-        let (mut left, mut alone): (Vec<u32>, Vec<u32>) = numbers.partition(has_choice);
+        let (mut left, mut alone): (Vec<u32>, Vec<u32>) = numbers.partition(|number| self.is_a_choice(*number));
         let only_together = |number: &u32| self.mutant(*number).0.is_made_together_only();
         while left.len() >= TOGETHER || left.iter().any(only_together) {
             let built = self.build(&trees[0], &left)?;
@@ -486,8 +486,7 @@ impl Work<'_> {
         if silent().next().is_none() {
             return Ok(());
         }
-        let with_choice = |number: &u32| self.mutant(*number).0.choice.is_some();
-        let numbers: Vec<u32> = (1..).take(self.mutants.len()).filter(with_choice).collect();
+        let numbers: Vec<u32> = (1..).take(self.mutants.len()).filter(|number| self.is_a_choice(*number)).collect();
         let made = self.build(&trees[0], &numbers)?.made;
         if !trees[0].build_stopped()? || !trees[0].build_races()? {
             return Err(Failure::new(format!("the models do not build:\n{}", trees[0].build_log())));
@@ -581,6 +580,11 @@ impl Work<'_> {
     /// The mutant of this number, and whether it is accepted.
     fn mutant(&self, number: u32) -> (&Mutant, bool) {
         self.mutants[number as usize - 1]
+    }
+
+    /// Whether it can be made together with others.
+    fn is_a_choice(&self, number: u32) -> bool {
+        self.mutant(number).0.choice.is_some()
     }
 
     /// Builds as many of these mutants together as go together.

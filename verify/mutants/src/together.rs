@@ -170,6 +170,11 @@ struct Merger<'a> {
 }
 
 impl Merger<'_> {
+    /// Writes a call of the chooser.
+    fn ask(&mut self, what: &str, number: u32) {
+        self.merged.extend(["crate::mistake::", what, "(", &number.to_string(), ")"]);
+    }
+
     /// Writes a part of the text, with those of the choices in it that go together: of those that overlap, the first.
     fn write(&mut self, within: Range<usize>, choices: &[(Choice, u32)]) {
         let mut at = within.start;
@@ -186,16 +191,8 @@ impl Merger<'_> {
             for part in &choice.parts {
                 match part {
                     Part::Text(text) => self.merged.push_str(text),
-                    Part::Chosen => {
-                        self.merged.push_str("crate::mistake::is(");
-                        self.merged.push_str(&number.to_string());
-                        self.merged.push(')');
-                    }
-                    Part::ChosenAgain => {
-                        self.merged.push_str("crate::mistake::is_again(");
-                        self.merged.push_str(&number.to_string());
-                        self.merged.push(')');
-                    }
+                    Part::Chosen => self.ask("is", *number),
+                    Part::ChosenAgain => self.ask("is_again", *number),
                     Part::Here(here) => {
                         let lies = |other: &Choice| here.start <= other.at.start && other.at.end <= here.end;
                         let inner: Vec<_> = inner.iter().filter(|(other, _)| lies(other)).cloned().collect();
