@@ -14,7 +14,7 @@ use upager::sync::Arc;
 use upager::sync::stopped::Steps;
 use upager::{
     AnonymousVmo, ByteOffset, ByteRange, Evict, OwnedFrame, PAGE_SIZE, PageCount, PageIndex, Pager, Platform, Port,
-    Status, Vmo, VmoOptions, VmoStatsOptions, Writeback,
+    Status, Vmo, VmoOp, VmoOptions, VmoStatsOptions, Writeback,
 };
 
 use crate::cell::{Actor, Cell, Observed, Op, Ops, Stage, Start, beside_a_stop};
@@ -25,6 +25,7 @@ use crate::world::{KEY, ModelPlatform, Waiting, page, supply, take_all, time_out
 pub enum Call {
     /// One of the race matrix.
     Of(Op),
+    Fault,
     /// A fault that asks for the page after its own too.
     FaultRun,
     /// Supply of two pages.
@@ -38,6 +39,8 @@ pub enum Call {
     CommitRun,
     PrefetchRun,
     DontNeedRun,
+    /// A hint for two pages, by the one call for all of them.
+    OpRange,
     /// Supply out of an anonymous VMO.
     SupplyPages,
     /// Eviction of any VMO of the pager's.
@@ -45,8 +48,11 @@ pub enum Call {
     QueryStats,
     ResetStats,
     LookUp,
+    /// The same, with a pin of its own.
+    PinLookUp,
     /// A mapped write: the page is held dirty, and let go.
     Hold,
+    /// What a VMO says of itself.
     Counts,
     CreateVmo,
     /// A look of the watch on the service, with a time-out that has passed.
@@ -64,12 +70,14 @@ pub enum Call {
     AuxDecommit,
     AuxZero,
     AuxPin,
+    AuxCommitted,
     AuxDrop,
 }
 
 impl Call {
     /// Those that the race matrix does not have.
-    pub const MORE: [Self; 29] = [
+    pub const MORE: [Self; 33] = [
+        Self::Fault,
         Self::FaultRun,
         Self::SupplyRun,
         Self::FailRun,
@@ -79,11 +87,13 @@ impl Call {
         Self::CommitRun,
         Self::PrefetchRun,
         Self::DontNeedRun,
+        Self::OpRange,
         Self::SupplyPages,
         Self::EvictAll,
         Self::QueryStats,
         Self::ResetStats,
         Self::LookUp,
+        Self::PinLookUp,
         Self::Hold,
         Self::Counts,
         Self::CreateVmo,
@@ -98,6 +108,7 @@ impl Call {
         Self::AuxDecommit,
         Self::AuxZero,
         Self::AuxPin,
+        Self::AuxCommitted,
         Self::AuxDrop,
     ];
 
@@ -131,7 +142,8 @@ impl Call {
             Self::Of(op) => op.uses_vmo(),
             _ => matches!(
                 self,
-                Self::FaultRun
+                Self::Fault
+                    | Self::FaultRun
                     | Self::SupplyRun
                     | Self::FailRun
                     | Self::DirtyRun
@@ -140,10 +152,12 @@ impl Call {
                     | Self::CommitRun
                     | Self::PrefetchRun
                     | Self::DontNeedRun
+                    | Self::OpRange
                     | Self::SupplyPages
                     | Self::QueryStats
                     | Self::ResetStats
                     | Self::LookUp
+                    | Self::PinLookUp
                     | Self::Hold
                     | Self::Counts
             ),
@@ -172,6 +186,7 @@ impl Call {
                 | Self::AuxDecommit
                 | Self::AuxZero
                 | Self::AuxPin
+                | Self::AuxCommitted
         )
     }
 
@@ -376,10 +391,12 @@ impl Hands {
         let all = ByteRange::new(0, PAGES * PAGE_SIZE);
         let wait = |mut waiting: Waiting| waiting.poll().is_none().then_some(waiting);
         match (call, port, pager, vmo, aux) {
+            (Call::Fault, _, _, Some(vmo), _) => return wait(Waiting::fault(vmo, 0)),
             (Call::FaultRun, _, _, Some(vmo), _) => return wait(Waiting::fault_run(vmo, 0, PAGES)),
             (Call::CommitRun, _, _, Some(vmo), _) => return wait(Waiting::commit(vmo, 0, PAGES)),
             (Call::PrefetchRun, _, _, Some(vmo), _) => return wait(Waiting::prefetch(vmo, 0, PAGES)),
             (Call::DontNeedRun, _, _, Some(vmo), _) => out_of_range(vmo.dont_need(all)),
+            (Call::OpRange, _, _, Some(vmo), _) => return wait(Waiting::op_range(vmo, VmoOp::AlwaysNeed, 0, PAGES)),
             (Call::SupplyRun, _, Some(pager), Some(vmo), _) => {
                 let frame = || OwnedFrame::new(&**vmo.platform()).expect("memory");
                 detached(pager.supply_frames(&vmo, all, [frame(), frame()]));
@@ -404,12 +421,21 @@ impl Hands {
                     unsafe { vmo.platform().copy_out(frame, 0, &mut [0]) };
                 }
             }
+            (Call::PinLookUp, _, _, Some(vmo), _) => {
+                if let Some((_guard, frame)) = vmo.pin_lookup(PageIndex(0)) {
+                    // SAFETY: the guard came with the frame; one byte lies within.
+                    unsafe { vmo.platform().copy_out(frame, 0, &mut [0]) };
+                }
+            }
             (Call::Hold, _, _, Some(vmo), _) => {
                 let guard = vmo.platform().pin();
                 drop(vmo.hold(&guard, PageIndex(0)).expect("a page with few writers"));
             }
             (Call::Counts, _, _, Some(vmo), _) => {
                 let _: upager::VmoCounts = vmo.counts();
+                let size = vmo.size();
+                assert!(size.is_multiple_of(PAGE_SIZE) && vmo.key() == KEY, "{size} bytes, key {}", vmo.key());
+                let _: upager::VmoId = vmo.id();
             }
             (Call::SupplyPages, _, Some(pager), Some(vmo), Some(aux)) => {
                 detached(pager.supply_pages(&vmo, page(0), &aux, ByteOffset(0)));
@@ -444,6 +470,7 @@ impl Hands {
             (Call::AuxDecommit, .., Some(aux)) => pinned(aux.decommit(page(0))),
             (Call::AuxZero, .., Some(aux)) => pinned(aux.zero(page(0))),
             (Call::AuxPin, .., Some(aux)) => drop(aux.pin(page(0)).expect("memory")),
+            (Call::AuxCommitted, .., Some(aux)) => assert!(aux.committed() <= PageCount(1), "the VMO has a page"),
             (Call::Of(Op::PortTake), Some(port), ..) => {
                 let _: usize = port.take(&mut [upager::Packet::default(); 4]);
             }

@@ -19,7 +19,7 @@ use upager::sync::explorer::sync::Mutex as ModelMutex;
 use upager::sync::explorer::sync::atomic::{AtomicU8, AtomicUsize as ModelAtomicUsize, Ordering as ModelOrdering};
 use upager::{
     Access, AnonymousVmo, ByteOffset, ByteRange, Collector, Command, Event, Evict, Frame, Guard, OwnedFrame, PAGE_SIZE,
-    Packet, PageCount, PageIndex, Pager, PagerOp, Platform, Port, Result, Status, Vmo, VmoId, VmoOptions, Watch,
+    Packet, PageCount, PageIndex, Pager, PagerOp, Platform, Port, Result, Status, Vmo, VmoId, VmoOp, VmoOptions, Watch,
     WatchLimits, Writeback,
 };
 
@@ -303,6 +303,12 @@ impl Waiting {
         })
     }
 
+    /// Begins to wait for a page. Comes to 0, not a byte.
+    #[must_use]
+    pub fn fault(vmo: Arc<Vmo<ModelPlatform>>, page: u64) -> Self {
+        Self::new(async move { vmo.fault(PageIndex(page), Access::Read).await.map(|()| 0) })
+    }
+
     /// Begins to wait for a page, with one request for it and those after it, `run` in all. Comes to
     /// 0, not a byte.
     #[must_use]
@@ -335,6 +341,13 @@ impl Waiting {
     pub fn prefetch(vmo: Arc<Vmo<ModelPlatform>>, page: u64, count: u64) -> Self {
         let range = ByteRange::new(page * PAGE_SIZE, count * PAGE_SIZE);
         Self::new(async move { vmo.prefetch(range).await.map(|()| 0) })
+    }
+
+    /// Begins what a range asks for by [`Vmo::op_range`]. Comes to 0, not a byte.
+    #[must_use]
+    pub fn op_range(vmo: Arc<Vmo<ModelPlatform>>, op: VmoOp, page: u64, count: u64) -> Self {
+        let range = ByteRange::new(page * PAGE_SIZE, count * PAGE_SIZE);
+        Self::new(async move { vmo.op_range(op, range).await.map(|()| 0) })
     }
 
     /// Begins to write the first byte of a page.
@@ -744,8 +757,8 @@ pub(crate) fn supply(pager: &Pager<ModelPlatform>, vmo: &Vmo<ModelPlatform>, at:
 
 /// One look of the watch on the service. Returns how many requests it timed out.
 pub(crate) fn time_out_all(pager: &Pager<ModelPlatform>) -> usize {
-    let limits = WatchLimits { warn_after: None, time_out: Some(Duration::ZERO) };
-    let mut watch = Watch::new(pager, limits, Box::new(|_: &Event| {}));
+    let mut watch = Watch::new(pager, WatchLimits::default(), Box::new(|_: &Event| {}));
+    watch.set_limits(WatchLimits { warn_after: None, time_out: Some(Duration::ZERO) });
     watch.look(Duration::ZERO);
     usize::try_from(watch.counts().timed_out).expect("a few")
 }

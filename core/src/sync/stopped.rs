@@ -71,6 +71,12 @@ pub fn resume() {
     });
 }
 
+/// Whether a thread has stopped, and not gone on.
+#[must_use]
+pub fn one_has() -> bool {
+    MARKED.with_borrow(|marked| marked.as_ref().is_some_and(|marked| marked.progress == Progress::Stopped))
+}
+
 /// The calling thread has made its call, and stops no more. Returns whether it had stopped.
 #[must_use]
 pub fn over() -> bool {

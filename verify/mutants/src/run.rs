@@ -292,6 +292,9 @@ impl Trial<'_> {
     /// time, but a model that notices it all the same is news.
     fn run(mut self, record: &Record, mutant: &Mutant, accepted: bool) -> Result<Outcome, Failure> {
         let plan = self.plan;
+        if mutant.is_for_the_stopped() {
+            return Ok(self.stops(&plan.stops)?.unwrap_or(Outcome::Survived));
+        }
         let before = record.noticed_before(mutant);
         if matches!(before, Some((Model::Test(_), _)))
             && let Some(outcome) = self.tests()?
@@ -448,7 +451,7 @@ impl Work<'_> {
             left.retain(|number| !built.made.contains(number) && !built.alone.contains(number));
             alone.extend(built.alone);
             eprintln!("{} in this build, {} in others, {} alone", built.made.len(), left.len(), alone.len());
-            let reached = self.reached(trees, if self.quick { 1 } else { ROUNDS.len() }, !self.quick)?;
+            let reached = self.reached(trees, if self.quick { 1 } else { ROUNDS.len() }, true)?;
             Self::share(trees.len(), &built.made, |job, number| {
                 let (tree, begun) = (trees[0].choosing(number, job)?, Instant::now());
                 let (mutant, accepted) = self.mutant(number);

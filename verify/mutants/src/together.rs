@@ -69,6 +69,14 @@ pub mod mistake {
         is(number) && TIMES.fetch_add(1, Relaxed) > 0
     }
 
+    /// Waits while a thread is stopped.
+    pub fn wait() {
+        #[cfg(loom)]
+        while crate::sync::stopped::one_has() {
+            loom::thread::yield_now();
+        }
+    }
+
     fn came_by(number: usize) {
         let mut reached = REACHED.lock().unwrap();
         let now = &mut reached.get_or_insert_with(new).now;

@@ -106,7 +106,12 @@ impl Mutant {
 
     /// Whether the mistake is made by what chooses among several, and cannot be made alone.
     pub(crate) fn is_made_together_only(&self) -> bool {
-        self.kind == calls::AGAIN
+        calls::TOGETHER_ONLY.contains(&self.kind.as_str())
+    }
+
+    /// Whether it shows only where a thread is stopped.
+    pub(crate) fn is_for_the_stopped(&self) -> bool {
+        self.kind == calls::WAITS
     }
 
     /// The text of its file with the mistake in it.
@@ -158,6 +163,7 @@ pub(crate) fn mutants(source: &Source, figures: &HashSet<String>) -> Result<Vec<
         source,
         function: Vec::new(),
         owner: String::new(),
+        of_trait: None,
         tags: tags::Tags::of(&file),
         figures,
         ordinals: BTreeMap::new(),
@@ -175,6 +181,8 @@ struct Maker<'a> {
     function: Vec<String>,
     /// The type whose `impl` is around.
     owner: String,
+    /// The trait that this `impl` is of.
+    of_trait: Option<String>,
     tags: tags::Tags,
     figures: &'a HashSet<String>,
     ordinals: BTreeMap<(String, String), usize>,
@@ -282,13 +290,13 @@ impl<'ast> Visit<'ast> for Maker<'_> {
             _ => String::new(),
         };
         // What `Debug` prints is nobody's order.
-        let is_debug = |path: &syn::Path| path.segments.last().is_some_and(|last| last.ident == "Debug");
-        if item.trait_.as_ref().is_some_and(|(_, path, _)| is_debug(path)) {
+        let of_trait = item.trait_.as_ref().and_then(|(_, path, _)| Some(path.segments.last()?.ident.to_string()));
+        if of_trait.as_ref().is_some_and(|of| of == "Debug") {
             return;
         }
-        let before = std::mem::replace(&mut self.owner, owner);
+        let before = (std::mem::replace(&mut self.owner, owner), std::mem::replace(&mut self.of_trait, of_trait));
         visit::visit_item_impl(self, item);
-        self.owner = before;
+        (self.owner, self.of_trait) = before;
     }
 
     fn visit_item_fn(&mut self, item: &'ast ItemFn) {
@@ -418,7 +426,16 @@ mod tests {
         assert!(applied(&made, "a.rs/A::f/does-nothing/1").contains("{ return Ok(()); self.g() }"));
         assert!(applied(&made, "a.rs/A::h/refuses/1").contains("{ return Err(crate::Status::Canceled); Ok(7) }"));
         assert!(applied(&made, "a.rs/A::i/says-one/1").contains("{ return crate::PageCount(1); PageCount(2) }"));
-        assert_eq!(made.len(), 6, "f and h refuse from the second time on, too");
+        assert!(applied(&made, "a.rs/A::j/waits-for-the-stopped/1").contains("{ while stopped::one_has() {}}"));
+        assert_eq!(made.len(), 11, "f, h and i do so from the second time on, too");
+    }
+
+    #[test]
+    fn what_waits_or_ends_may_wait_for_one_who_is_stopped() {
+        let made =
+            made("a.rs", "impl Drop for A { fn drop(&mut self) {} } impl Clone for A { fn clone(&self) -> A { A } }");
+        assert_eq!(made.len(), 1);
+        assert_eq!(made[0].0, "a.rs/A::drop/waits-for-the-stopped/1");
     }
 
     #[test]
