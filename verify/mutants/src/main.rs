@@ -161,7 +161,7 @@ fn mutants(args: &Args) -> Result<ExitCode, Failure> {
         std::fs::write(file, report.json().to_string()).map_err(|error| Failure::file(file, &error))?;
     }
     if args.keep {
-        std::fs::write(&noticed, record.noticed()).map_err(|error| Failure::file(&noticed, &error))?;
+        std::fs::write(&noticed, record.noticed(&all)).map_err(|error| Failure::file(&noticed, &error))?;
     }
     // An entry of the list that is no mutant any more is only told from a run of all.
     let is_whole = chosen.len() == all.len();

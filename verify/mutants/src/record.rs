@@ -201,13 +201,13 @@ impl Record {
         self.lock().last.get(&mutant.id).cloned()
     }
 
-    /// A line for each mutant of this core that a model has noticed: its name, the bound, the model.
-    pub(crate) fn noticed(&self) -> String {
+    /// A line for each of these mutants of this core that a model has noticed: its name, the bound, the model.
+    pub(crate) fn noticed<'a>(&self, mutants: impl IntoIterator<Item = &'a Mutant>) -> String {
         let inner = self.lock();
         let mut lines: Vec<String> = Vec::new();
-        for (id, run) in &inner.known {
-            if let Outcome::Killed(kill) = &run.outcome {
-                lines.push(format!("{id}\t{}\t{}\n", kill.bound, kill.by));
+        for mutant in mutants {
+            if let Some(Run { outcome: Outcome::Killed(kill), .. }) = inner.known.get(&mutant.id) {
+                lines.push(format!("{}\t{}\t{}\n", mutant.id, kill.bound, kill.by));
             }
         }
         lines.sort();
@@ -286,13 +286,13 @@ mod tests {
         let kill = Kill { by: by.clone(), bound: 2, execution: Some(7), why: "wrong".to_string() };
         let record = Record::open(&first, &noticed, versions("a")).unwrap();
         record.add(&mutant, &Run { outcome: Outcome::Killed(kill), seconds: 1.0 }).unwrap();
-        fs::write(&noticed, record.noticed()).unwrap();
+        fs::write(&noticed, record.noticed([&mutant])).unwrap();
 
         let elsewhere = Record::open(&second, &noticed, versions("b")).unwrap();
         assert!(elsewhere.known(&mutant.id).is_none());
         assert_eq!(elsewhere.noticed_before(&mutant), Some((by.clone(), 2)));
         assert_eq!(elsewhere.likely(&mutant, 5), [(by, 2)]);
-        assert_eq!(elsewhere.noticed(), "", "nothing of this core");
+        assert_eq!(elsewhere.noticed([&mutant]), "", "nothing of this core");
         fs::remove_dir_all(folder).unwrap();
     }
 }
