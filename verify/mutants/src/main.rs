@@ -14,6 +14,7 @@ mod failure;
 mod hash;
 mod make;
 mod model;
+mod models;
 mod record;
 mod run;
 mod source;
@@ -140,7 +141,7 @@ fn mutants(args: &Args) -> Result<ExitCode, Failure> {
         let plan = run::Plan::new(&trees[0], &plan, &versions, args.jobs)?;
         eprintln!("{}", plan.describe());
         let work = run::Work { sources: &sources, plan: &plan, record: &record, mutants: &left, quick: args.quick };
-        if args.models { work.each_model(&trees)? } else { work.all(&trees)? }
+        if args.models { models::each(&work, &trees)? } else { work.all(&trees)? }
     }
     let models = run::Plan::recorded(&plan, &versions).map(|plan| plan.models()).unwrap_or_default();
     let models = models.into_keys().map(|model| (record.noticed_by(&model), model)).collect();

@@ -34,16 +34,16 @@ const LIKELY: usize = 12;
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     /// To the bounds of [`ROUNDS`].
-    rounds: Vec<Round>,
+    pub(crate) rounds: Vec<Round>,
     /// Pairs of calls of which one stops: each from one state.
-    stops: Vec<Measured>,
+    pub(crate) stops: Vec<Measured>,
 }
 
 /// Models that are explored to one bound.
 #[derive(Clone, Debug)]
-struct Round {
-    bound: usize,
-    cells: Vec<Measured>,
+pub(crate) struct Round {
+    pub(crate) bound: usize,
+    pub(crate) cells: Vec<Measured>,
     races: Vec<Measured>,
 }
 
@@ -340,81 +340,10 @@ impl Trial<'_> {
 }
 
 /// Mutants that were built together.
-struct Built {
-    made: Vec<u32>,
+pub(crate) struct Built {
+    pub(crate) made: Vec<u32>,
     /// Those that do not compile beside what is there.
     alone: Vec<u32>,
-}
-
-/// For each state some models that do little besides setting it up, and ending it: those with the fewest executions, no two of
-/// which have an operation in common. What most of them notice, the others from that state may notice by their set-up, or by
-/// their end.
-struct SetUps {
-    tellers: HashMap<String, Vec<Model>>,
-}
-
-/// What the models have in common that are set up alike.
-fn set_up(model: &Model) -> String {
-    let state = |name: &str| name.split_once(": ").unwrap_or_default().0.to_string();
-    match model {
-        Model::Cell(name) => state(name),
-        // Some have an auxiliary VMO.
-        Model::Stop(name) => {
-            let has_aux = operations(name).any(|call| call.starts_with("Aux") || call == "SupplyPages");
-            format!("{}, {}", state(name), if has_aux { "aux" } else { "no aux" })
-        }
-        // At the least, a VMO.
-        Model::Race(_) | Model::Test(_) => "Absent".to_string(),
-    }
-}
-
-/// The operations of a cell, or the calls of a pair of which one stops.
-fn operations(name: &str) -> impl Iterator<Item = &str> {
-    let both = name.split_once(": ").unwrap_or_default().1;
-    both.split(" / ").flat_map(|part| part.split(" beside a stopped "))
-}
-
-impl SetUps {
-    /// Tellers of a state.
-    const TELLERS: usize = 6;
-
-    fn new(cells: &[Measured], stops: &[Measured]) -> Self {
-        let mut tellers: HashMap<String, Vec<Model>> = HashMap::new();
-        for (all, model) in [(cells, Model::Cell as fn(String) -> Model), (stops, Model::Stop)] {
-            let mut sorted: Vec<&Measured> = all.iter().collect();
-            sorted.sort_by_key(|(name, executions)| (*executions, name));
-            for (name, _) in sorted {
-                let model = model(name.clone());
-                let tellers = tellers.entry(set_up(&model)).or_default();
-                if tellers.len() < Self::TELLERS && tellers.iter().all(|teller| have_nothing_in_common(teller, &model))
-                {
-                    tellers.push(model);
-                }
-            }
-        }
-        Self { tellers }
-    }
-
-    fn of(&self, model: &Model) -> impl Iterator<Item = &Model> {
-        let tellers = self.tellers.get(&set_up(model)).map(Vec::as_slice).unwrap_or_default();
-        tellers.iter().filter(|teller| have_nothing_in_common(teller, model))
-    }
-
-    /// Whether a mistake that these models notice spoils the set-up of this one, as half of its tellers or more say. So it does where
-    /// there are none.
-    fn is_spoilt(&self, model: &Model, noticing: &HashSet<Model>) -> bool {
-        let (all, spoilt) = self
-            .of(model)
-            .fold((0, 0), |(all, spoilt), teller| (all + 1, spoilt + usize::from(noticing.contains(teller))));
-        spoilt * 2 >= all
-    }
-}
-
-fn have_nothing_in_common(one: &Model, other: &Model) -> bool {
-    let (Model::Cell(one) | Model::Stop(one), Model::Cell(other) | Model::Stop(other)) = (one, other) else {
-        return true;
-    };
-    operations(one).all(|operation| operations(other).all(|its| operation != its))
 }
 
 /// What all jobs share.
@@ -472,126 +401,18 @@ impl Work<'_> {
         })
     }
 
-    /// Shows each model the mistakes that it comes by, until it notices one: of those that spoil no set-up, since a model of which
-    /// only the set-up fails has not been shown to notice anything.
-    pub(crate) fn each_model(&self, trees: &[Tree]) -> Result<(), Failure> {
-        let models = self.plan.models();
-        // Those that are made alone are not shown again. What fails in a later execution is no set-up.
-        for (mutant, _) in self.mutants.iter().filter(|(mutant, _)| mutant.choice.is_none()) {
-            if let Some(Run { outcome: Outcome::Killed(kill), .. }) = self.record.known(&mutant.id)
-                && kill.execution > Some(1)
-            {
-                self.record.add_asked(mutant, [&kill.by].into_iter())?;
-            }
-        }
-        let silent = || models.keys().filter(|model| self.record.noticed_by(model).is_none());
-        eprintln!("{} of {} models have not been seen to notice anything", silent().count(), models.len());
-        if silent().next().is_none() {
-            return Ok(());
-        }
-        let numbers: Vec<u32> = (1..).take(self.mutants.len()).filter(|number| self.is_a_choice(*number)).collect();
-        let made = self.build(&trees[0], &numbers)?.made;
-        if !trees[0].build_stopped()? || !trees[0].build_races()? {
-            return Err(Failure::new(format!("the models do not build:\n{}", trees[0].build_log())));
-        }
-        // What a model comes by to its first bound it comes by to the others.
-        let reached = self.reached(trees, 1, true)?;
-        let first = &self.plan.rounds[0];
-        let set_ups = SetUps::new(&first.cells, &self.plan.stops);
-        let telling: HashSet<Model> = silent().flat_map(|model| set_ups.of(model)).cloned().collect();
-        // Each mistake to all of the small models at once that have noticed none: that they begin costs more than what they explore.
-        let noticing: Mutex<HashMap<u32, HashSet<Model>>> = Mutex::default();
-        let done = AtomicUsize::new(0);
-        let mut scattered_over_all = made.clone();
-        scattered_over_all.sort_by_cached_key(|number| scattered(&self.mutant(*number).0.id));
-        Self::share(trees.len(), &scattered_over_all, |job, number| {
-            let tree = trees[0].choosing(number, job)?;
-            let those = |all: &[Measured], model: fn(String) -> Model, bound, are_asked: &dyn Fn(&Model) -> bool| {
-                let is_asked = |(name, _): &&Measured| {
-                    let model = model(name.clone());
-                    are_asked(&model) && reached.by(&model, bound, number)
-                };
-                all.iter().filter(is_asked).cloned().collect::<Vec<Measured>>()
-            };
-            let show = |are_asked: &dyn Fn(&Model) -> bool| -> Result<(HashSet<Model>, bool), Failure> {
-                let cells = those(&first.cells, Model::Cell, first.bound, are_asked);
-                let stops = those(&self.plan.stops, Model::Stop, 0, are_asked);
-                let (mut all, cells_end) = model::noticing_cells(&tree, &cells, first.bound)?;
-                let (stops, stops_end) = model::noticing_stops(&tree, &stops)?;
-                all.extend(stops);
-                Ok((all, cells_end && stops_end))
-            };
-            let (told, all_told) = show(&|model| telling.contains(model))?;
-            let mut noticed = 0;
-            // Where the set-up hangs it is not known whom it spoils.
-            if all_told {
-                let is_silent = |model: &Model| self.record.noticed_by(model).is_none();
-                let (others, _) = show(&|model| is_silent(model) && !telling.contains(model))?;
-                let all = told.iter().filter(|model| is_silent(model)).chain(&others);
-                let beyond = all.filter(|model| !set_ups.is_spoilt(model, &told));
-                noticed = self.record.add_asked(self.mutant(number).0, beyond)?;
-                noticing.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(number, told);
-            }
-            let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-            eprintln!("{done}/{}: {} is noticed by {noticed}", made.len(), self.mutant(number).0.id);
-            Ok(())
-        })?;
-        let noticing = noticing.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        // What most cells come by is in making and dropping a VMO, and says least of a race.
-        let come_by = |number: u32| {
-            first.cells.iter().filter(|(name, _)| reached.by(&Model::Cell(name.clone()), first.bound, number)).count()
-        };
-        let is_everywhere: HashSet<u32> =
-            made.iter().copied().filter(|number| come_by(*number) * 2 > first.cells.len()).collect();
-        // The others one by one: races, and what shows only to a further bound.
-        let left: Vec<&Model> = silent().collect();
-        let numbers: Vec<u32> = (0..).take(left.len()).collect();
-        let done = AtomicUsize::new(0);
-        Self::share(trees.len(), &numbers, |job, nth| {
-            let model = left[nth as usize];
-            let spoils = |number: &u32| noticing.get(number).is_none_or(|told| set_ups.is_spoilt(model, told));
-            let mut likely: Vec<u32> = made
-                .iter()
-                .copied()
-                .filter(|number| {
-                    !spoils(number) && models[model].first().is_some_and(|(to, _)| reached.by(model, *to, *number))
-                })
-                .collect();
-            let before = |number: u32| match self.record.known(&self.mutant(number).0.id) {
-                Some(Run { outcome: Outcome::Killed(kill), .. }) => kill.by == *model,
-                _ => false,
-            };
-            likely.sort_by_cached_key(|number| {
-                (!before(*number), is_everywhere.contains(number), scattered(&self.mutant(*number).0.id))
-            });
-            for (to, number) in models[model].iter().flat_map(|to| likely.iter().map(move |number| (*to, *number))) {
-                let Verdict::Killed(kill) = model::one(&trees[0].choosing(number, job)?, model, to)? else { continue };
-                // A race's set-up is its own, and may make the call that refuses.
-                let may_be_set_up = matches!(model, Model::Race(_)) && self.mutant(number).0.is_of_a_call();
-                if !may_be_set_up || kill.execution > Some(1) {
-                    self.record.add_asked(self.mutant(number).0, [model].into_iter())?;
-                    break;
-                }
-            }
-            let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-            let what = self.record.noticed_by(model);
-            eprintln!("{done}/{}: {model} notices {}", left.len(), what.as_deref().unwrap_or("nothing"));
-            Ok(())
-        })
-    }
-
     /// The mutant of this number, and whether it is accepted.
-    fn mutant(&self, number: u32) -> (&Mutant, bool) {
+    pub(crate) fn mutant(&self, number: u32) -> (&Mutant, bool) {
         self.mutants[number as usize - 1]
     }
 
     /// Whether it can be made together with others.
-    fn is_a_choice(&self, number: u32) -> bool {
+    pub(crate) fn is_a_choice(&self, number: u32) -> bool {
         self.mutant(number).0.choice.is_some()
     }
 
     /// Builds as many of these mutants together as go together.
-    fn build(&self, tree: &Tree, numbers: &[u32]) -> Result<Built, Failure> {
+    pub(crate) fn build(&self, tree: &Tree, numbers: &[u32]) -> Result<Built, Failure> {
         let (mut left, mut alone) = (numbers.to_vec(), Vec::new());
         loop {
             let mutants: Vec<(&Mutant, u32)> = left.iter().map(|number| (self.mutant(*number).0, *number)).collect();
@@ -623,7 +444,7 @@ impl Work<'_> {
 
     /// Has the models of so many rounds tell which mistakes they come by, of those that were built together; and those
     /// in which a thread stops.
-    fn reached(&self, trees: &[Tree], rounds: usize, stops: bool) -> Result<Reached, Failure> {
+    pub(crate) fn reached(&self, trees: &[Tree], rounds: usize, stops: bool) -> Result<Reached, Failure> {
         type Tell<'a> = Box<dyn Fn(&Tree) -> Result<Reached, Failure> + Sync + 'a>;
         let plan = self.plan;
         let mut all: Vec<Tell<'_>> = Vec::new();
@@ -661,7 +482,7 @@ impl Work<'_> {
     }
 
     /// Does something with each of these, in so many jobs.
-    fn share(
+    pub(crate) fn share(
         jobs: usize,
         numbers: &[u32],
         each: impl Fn(usize, u32) -> Result<(), Failure> + Sync,
