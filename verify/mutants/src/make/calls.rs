@@ -1,6 +1,6 @@
 //! Public calls that do nothing: each that can fail refuses, at once or from its second time in an execution on; each that has
-//! nothing to say but that it is done, says so; each that counts says one, at once or from its second time on. And public calls
-//! that wait: each begins when no thread is stopped in another.
+//! nothing to say but that it is done, says so; each end of something leaves all as it is; each that counts says one, at once or
+//! from its second time on. And public calls that wait: each begins when no thread is stopped in another.
 //!
 //! Where a call has nothing to do, that it does nothing and says so is all that a model of it can check. What is wrong with
 //! an order or a transition does not show there. And where the set-up of a model makes the same call, only what is wrong
@@ -26,6 +26,9 @@ impl Maker<'_> {
         // What makes a thing is beside nobody who has it.
         if (is_public || is_of_a_trait) && is_run && call.sig.receiver().is_some() {
             self.waits(call);
+        }
+        if self.of_trait.as_ref().is_some_and(|of| of == "Drop") {
+            self.answer(call, "does-nothing", "");
         }
         let ReturnType::Type(_, returned) = &call.sig.output else { return };
         let Type::Path(path) = &**returned else { return };
@@ -54,7 +57,7 @@ impl Maker<'_> {
 
     /// A mutant that answers at once.
     fn answer(&mut self, call: &ImplItemFn, kind: &str, with: &str) {
-        let answer = format!(" return {with};");
+        let answer = if with.is_empty() { " return;".to_string() } else { format!(" return {with};") };
         let chosen = if TOGETHER_ONLY.contains(&kind) { Part::ChosenAgain } else { Part::Chosen };
         let parts = vec![Part::Text(" if ".to_string()), chosen, Part::Text(format!(" {{{answer} }}"))];
         self.first(call, kind, answer, parts);

@@ -431,11 +431,12 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_or_ends_may_wait_for_one_who_is_stopped() {
+    fn an_end_does_nothing_or_waits_for_one_who_is_stopped() {
         let made =
             made("a.rs", "impl Drop for A { fn drop(&mut self) {} } impl Clone for A { fn clone(&self) -> A { A } }");
-        assert_eq!(made.len(), 1);
-        assert_eq!(made[0].0, "a.rs/A::drop/waits-for-the-stopped/1");
+        assert!(applied(&made, "a.rs/A::drop/does-nothing/1").contains("{ return;}"));
+        assert!(applied(&made, "a.rs/A::drop/waits-for-the-stopped/1").contains("while stopped::one_has()"));
+        assert_eq!(made.len(), 2);
     }
 
     #[test]
