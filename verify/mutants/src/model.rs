@@ -430,7 +430,7 @@ pub(crate) fn all_cells(tree: &Tree, bound: usize, most: usize, jobs: usize) -> 
 }
 
 /// All pairs of calls of which one stops that have something to explore, or those of these names, as the program
-/// names them.
+/// names them. A call that changes nothing is never stopped.
 pub(crate) fn all_stops(tree: &Tree, names: &[&str], jobs: usize) -> Result<Vec<(Measured, String)>, Failure> {
     let (json, list) = (tree.scratch("stops.json"), tree.scratch("stops.txt"));
     fs::write(&list, names.join("\n")).map_err(|error| Failure::file(&list, &error))?;
@@ -446,6 +446,7 @@ pub(crate) fn all_stops(tree: &Tree, names: &[&str], jobs: usize) -> Result<Vec<
         serde_json::from_str(&text).map_err(|error| Failure::new(format!("{}: {error}", json.display())))?;
     let stops = value["cells"].as_array().map(Vec::as_slice).unwrap_or_default();
     let sized = |stop: &serde_json::Value| {
+        (stop["stops"].as_u64()? > 0).then_some(())?;
         let calls = format!("{} beside a stopped {}", stop["other"].as_str()?, stop["stopped"].as_str()?);
         let executions = usize::try_from(stop["executions"].as_u64()?).ok()?;
         Some(((format!("{}: {calls}", stop["start"].as_str()?), executions), calls))

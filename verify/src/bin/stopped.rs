@@ -183,7 +183,7 @@ mod explore {
     }
 
     fn totals(results: &[(Stop, Explored)], elapsed: Duration) -> ExitCode {
-        let (mut passed, mut failed, mut skipped, mut stops, mut executions) = (0, 0, 0, 0, 0);
+        let (mut passed, mut failed, mut skipped, mut unchanging, mut stops, mut executions) = (0, 0, 0, 0, 0, 0);
         let mut most: BTreeMap<String, usize> = BTreeMap::new();
         for (stop, explored) in results {
             match explored {
@@ -191,6 +191,7 @@ mod explore {
                 Explored::Failed(_) => failed += 1,
                 Explored::Passed { stops: now, executions: made } => {
                     passed += 1;
+                    unchanging += usize::from(*now == 0);
                     stops += now;
                     executions += made;
                     let most = most.entry(stop.stopped.to_string()).or_default();
@@ -209,6 +210,7 @@ mod explore {
         }
         println!("\n{stops} stops, {executions} executions in {:.0} s", elapsed.as_secs_f64());
         println!("{passed} passed, {failed} failed, {skipped} skipped");
+        println!("in {unchanging} of those that passed the call changes nothing, and was not stopped");
         ExitCode::from(u8::from(failed > 0 || passed == 0))
     }
 }
