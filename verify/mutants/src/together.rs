@@ -14,7 +14,7 @@ use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 
 use crate::failure::Failure;
-use crate::make::{Choice, Mutant, Part, TAGS};
+use crate::make::{self, Choice, Mutant, Part, TAGS};
 use crate::source::Source;
 
 /// The variable that chooses a mistake.
@@ -39,6 +39,12 @@ pub mod mistake {
     static CHOSEN: OnceLock<u32> = OnceLock::new();
     static REACHED: Mutex<Option<Reached>> = Mutex::new(None);
     static TIMES: AtomicUsize = AtomicUsize::new(0);
+    static INSIDE: Mutex<Vec<Id>> = Mutex::new(Vec::new());
+
+    #[cfg(loom)]
+    use loom::thread::{self, ThreadId as Id};
+    #[cfg(not(loom))]
+    use std::thread::{self, ThreadId as Id};
 
     /// The mistakes that an execution came by, as bits; and all such sets that there were, with numbers.
     struct Reached {
@@ -69,6 +75,32 @@ pub mod mistake {
         is(number) && TIMES.fetch_add(1, Relaxed) > 0
     }
 
+    /// The same, while another thread is in a call.
+    pub fn is_beside(number: u32) -> bool {
+        is(number) && {
+            let own = thread::current().id();
+            INSIDE.lock().unwrap().iter().any(|id| *id != own)
+        }
+    }
+
+    /// The calling thread is in a call.
+    pub struct Inside(Id);
+
+    pub fn enter() -> Inside {
+        let own = thread::current().id();
+        INSIDE.lock().unwrap().push(own);
+        Inside(own)
+    }
+
+    impl Drop for Inside {
+        fn drop(&mut self) {
+            let mut inside = INSIDE.lock().unwrap();
+            if let Some(at) = inside.iter().rposition(|id| *id == self.0) {
+                inside.swap_remove(at);
+            }
+        }
+    }
+
     /// Waits while a thread is stopped.
     pub fn wait() {
         #[cfg(loom)]
@@ -95,6 +127,7 @@ pub mod mistake {
     /// An execution begins.
     pub fn begin() {
         TIMES.store(0, Relaxed);
+        INSIDE.lock().unwrap().clear(); // one that failed may not have left
         if chosen() == TO_TELL {
             end();
         }
@@ -153,6 +186,10 @@ pub(crate) fn merge(sources: &[Source], mutants: &[(&Mutant, u32)]) -> Result<Ve
             let parts = vec![Part::Text("crate::mistake::begin(); ".to_string())];
             choices.push((Choice { at: beginning(source)?, parts }, 0));
         }
+        choices.extend(calls(source)?.into_iter().map(|at| {
+            let parts = vec![Part::Text(" let _inside = crate::mistake::enter();".to_string())];
+            (Choice { at, parts }, 0)
+        }));
         let mut merger = Merger { text: &source.text, merged: String::new(), places: Vec::new() };
         if choices.is_empty() {
             merger.merged.clone_from(&source.text);
@@ -201,6 +238,7 @@ impl Merger<'_> {
                     Part::Text(text) => self.merged.push_str(text),
                     Part::Chosen => self.ask("is", *number),
                     Part::ChosenAgain => self.ask("is_again", *number),
+                    Part::ChosenBeside => self.ask("is_beside", *number),
                     Part::Here(here) => {
                         let lies = |other: &Choice| here.start <= other.at.start && other.at.end <= here.end;
                         let inner: Vec<_> = inner.iter().filter(|(other, _)| lies(other)).cloned().collect();
@@ -221,7 +259,7 @@ const BEGINS_IN: &str = "pager.rs";
 
 /// Where the function begins that makes a pager: an empty part of the text.
 fn beginning(source: &Source) -> Result<Range<usize>, Failure> {
-    let file = syn::parse_file(&source.text).map_err(|error| Failure::new(format!("{}: {error}", source.path)))?;
+    let file = parsed(source)?;
     let functions = file.items.iter().filter_map(|item| match item {
         syn::Item::Impl(block) if block.trait_.is_none() => Some(&block.items),
         _ => None,
@@ -235,6 +273,35 @@ fn beginning(source: &Source) -> Result<Range<usize>, Failure> {
     Ok(at..at)
 }
 
+/// Where calls begin. One that waits is not in a call meanwhile: its polls are.
+fn calls(source: &Source) -> Result<Vec<Range<usize>>, Failure> {
+    #[derive(Default)]
+    struct Calls {
+        of_trait: Option<String>,
+        found: Vec<Range<usize>>,
+    }
+    impl<'ast> Visit<'ast> for Calls {
+        fn visit_item_impl(&mut self, item: &'ast syn::ItemImpl) {
+            self.of_trait = make::of_trait(item);
+            visit::visit_item_impl(self, item);
+        }
+
+        fn visit_impl_item_fn(&mut self, function: &'ast syn::ImplItemFn) {
+            if make::calls::is_a_call(function, self.of_trait.as_deref()) && function.sig.asyncness.is_none() {
+                let at = function.block.brace_token.span.open().byte_range().end;
+                self.found.push(at..at);
+            }
+        }
+    }
+    let mut calls = Calls::default();
+    calls.visit_file(&parsed(source)?);
+    Ok(calls.found)
+}
+
+fn parsed(source: &Source) -> Result<syn::File, Failure> {
+    syn::parse_file(&source.text).map_err(|error| Failure::new(format!("{}: {error}", source.path)))
+}
+
 /// Where functions are said to be `const`, which none is that makes a choice. Those are in the file with the tags.
 fn constants(source: &Source) -> Result<Vec<Range<usize>>, Failure> {
     struct Constants(Vec<Range<usize>>);
@@ -244,9 +311,8 @@ fn constants(source: &Source) -> Result<Vec<Range<usize>>, Failure> {
             visit::visit_signature(self, signature);
         }
     }
-    let file = syn::parse_file(&source.text).map_err(|error| Failure::new(format!("{}: {error}", source.path)))?;
     let mut found = Constants(Vec::new());
-    found.visit_file(&file);
+    found.visit_file(&parsed(source)?);
     Ok(found.0)
 }
 

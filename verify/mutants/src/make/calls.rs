@@ -1,42 +1,69 @@
-//! Public calls that do nothing: each that can fail refuses, at once or from its second time in an execution on; each that has
-//! nothing to say but that it is done, says so; each end of something leaves all as it is; each that counts says one, at once or
-//! from its second time on. And public calls that wait: each begins when no thread is stopped in another.
+//! Public calls that do nothing: each that can fail refuses; each that has nothing to say but that it is done, says so; each that
+//! counts says one; and each end of something leaves all as it is. They do so at once, from their second time in an execution on,
+//! or beside another call, as one does that tries a lock. And public calls that wait: each begins when no thread is stopped in another.
 //!
 //! Where a call has nothing to do, that it does nothing and says so is all that a model of it can check. What is wrong with
-//! an order or a transition does not show there. And where the set-up of a model makes the same call, only what is wrong
-//! with the second one can show what the model notices. That a call waits for a thread which is stopped is what the models with
-//! one are for: of a call that nobody can see the end of, it is all that they can notice.
+//! an order or a transition does not show there. And where the set-up of a model makes the same call, or its end does, only what
+//! is wrong with a later one, or with two at once, can show what the model notices. That a call waits for a thread which is stopped is
+//! what the models with one are for: of a call that nobody can see the end of, it is all that they can notice.
 
 use syn::{GenericArgument, ImplItemFn, PathArguments, ReturnType, Type, Visibility};
 
 use super::{Choice, Maker, Part, range};
 
-/// These are made together with others only: what counts the times, and what waits, is there.
-pub(super) const TOGETHER_ONLY: [&str; 3] = ["refuses-again", "says-one-again", WAITS];
 pub(super) const WAITS: &str = "waits-for-the-stopped";
-pub(super) const KINDS: [&str; 6] = [TOGETHER_ONLY[0], TOGETHER_ONLY[1], WAITS, "refuses", "does-nothing", "says-one"];
+const ANSWERS: [&str; 3] = ["refuses", "does-nothing", "says-one"];
+
+/// When a call is wrong.
+#[derive(Clone, Copy)]
+enum When {
+    Always,
+    Again,
+    Beside,
+}
+
+/// Whether a mutant of this kind is one of a public call.
+pub(super) fn is_of_a_call(kind: &str) -> bool {
+    kind == WAITS || ANSWERS.iter().any(|answer| kind.starts_with(answer))
+}
+
+/// Whether one of this kind is made together with others only: what counts the times, and who is in a call, is there.
+pub(super) fn is_made_together_only(kind: &str) -> bool {
+    kind == WAITS || (is_of_a_call(kind) && !ANSWERS.contains(&kind))
+}
+
+/// Whether a thread is in a call of the core's while it is in this function, of an `impl` of this trait: it is public, or a poll, or an end.
+pub(crate) fn is_a_call(function: &ImplItemFn, of_trait: Option<&str>) -> bool {
+    let is_public = matches!(function.vis, Visibility::Public(_)) || matches!(of_trait, Some("Drop" | "Future"));
+    // What is evaluated by the compiler has no times; and who makes a thing is beside nobody who has it.
+    is_public && function.sig.constness.is_none() && function.sig.receiver().is_some()
+}
 
 impl Maker<'_> {
-    /// The mutants of a call, if it is public.
+    /// The mutants of a call, if it is one.
     pub(super) fn call(&mut self, call: &ImplItemFn) {
-        let is_of_a_trait = self.of_trait.as_ref().is_some_and(|of| of == "Drop" || of == "Future");
-        let is_public = matches!(call.vis, Visibility::Public(_));
-        // One that is evaluated by the compiler has no times, and nobody is stopped in it.
-        let is_run = call.sig.constness.is_none();
-        // What makes a thing is beside nobody who has it.
-        if (is_public || is_of_a_trait) && is_run && call.sig.receiver().is_some() {
+        let of_trait = self.of_trait.as_deref();
+        let is_an_end = of_trait == Some("Drop");
+        let is_a_call = is_a_call(call, of_trait);
+        if is_a_call {
             self.waits(call);
         }
-        if self.of_trait.as_ref().is_some_and(|of| of == "Drop") {
-            self.answer(call, "does-nothing", "");
+        if is_an_end {
+            self.answer(call, "does-nothing", "", When::Always);
+        }
+        if is_an_end && self.public.contains(&self.owner) {
+            self.answer(call, "does-nothing", "", When::Beside);
         }
         let ReturnType::Type(_, returned) = &call.sig.output else { return };
         let Type::Path(path) = &**returned else { return };
-        let (true, Some(last)) = (is_public, path.path.segments.last()) else { return };
-        let mut answers = |kind: &str, with: &str| {
-            self.answer(call, kind, with);
-            if is_run && kind != "does-nothing" {
-                self.answer(call, &format!("{kind}-again"), with);
+        let (Visibility::Public(_), Some(last)) = (&call.vis, path.path.segments.last()) else { return };
+        let mut answers = |answer: &str, with: &str| {
+            self.answer(call, answer, with, When::Always);
+            if call.sig.constness.is_none() {
+                self.answer(call, answer, with, When::Again);
+            }
+            if is_a_call {
+                self.answer(call, answer, with, When::Beside);
             }
         };
         match last.ident.to_string().as_str() {
@@ -46,7 +73,7 @@ impl Maker<'_> {
                 if let Some(GenericArgument::Type(Type::Tuple(nothing))) = of.args.first()
                     && nothing.elems.is_empty()
                 {
-                    answers("does-nothing", "Ok(())");
+                    self.answer(call, "does-nothing", "Ok(())", When::Always);
                 }
             }
             "PageCount" => answers("says-one", "crate::PageCount(1)"),
@@ -56,11 +83,15 @@ impl Maker<'_> {
     }
 
     /// A mutant that answers at once.
-    fn answer(&mut self, call: &ImplItemFn, kind: &str, with: &str) {
-        let answer = if with.is_empty() { " return;".to_string() } else { format!(" return {with};") };
-        let chosen = if TOGETHER_ONLY.contains(&kind) { Part::ChosenAgain } else { Part::Chosen };
-        let parts = vec![Part::Text(" if ".to_string()), chosen, Part::Text(format!(" {{{answer} }}"))];
-        self.first(call, kind, answer, parts);
+    fn answer(&mut self, call: &ImplItemFn, answer: &str, with: &str, when: When) {
+        let (chosen, suffix) = match when {
+            When::Always => (Part::Chosen, ""),
+            When::Again => (Part::ChosenAgain, "-again"),
+            When::Beside => (Part::ChosenBeside, "-beside"),
+        };
+        let returns = if with.is_empty() { " return;".to_string() } else { format!(" return {with};") };
+        let parts = vec![Part::Text(" if ".to_string()), chosen, Part::Text(format!(" {{{returns} }}"))];
+        self.first(call, &format!("{answer}{suffix}"), returns, parts);
     }
 
     /// A mutant that waits while a thread is stopped.

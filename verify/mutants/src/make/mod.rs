@@ -7,7 +7,7 @@
 //! Most mutants can besides be made [together](crate::together): then a program chooses when it runs.
 
 mod atomics;
-mod calls;
+pub(crate) mod calls;
 mod statements;
 mod tags;
 
@@ -56,6 +56,8 @@ pub(crate) enum Part {
     Chosen,
     /// The same, where it is made from the second time on that an execution comes by it.
     ChosenAgain,
+    /// The same, where it is made while another thread is in a call.
+    ChosenBeside,
     /// What there is in the text, which may have choices in it.
     Here(Range<usize>),
 }
@@ -101,12 +103,12 @@ impl Mutant {
 
     /// Whether it is a public call that does nothing.
     pub(crate) fn is_of_a_call(&self) -> bool {
-        calls::KINDS.contains(&self.kind.as_str())
+        calls::is_of_a_call(&self.kind)
     }
 
     /// Whether the mistake is made by what chooses among several, and cannot be made alone.
     pub(crate) fn is_made_together_only(&self) -> bool {
-        calls::TOGETHER_ONLY.contains(&self.kind.as_str())
+        calls::is_made_together_only(&self.kind)
     }
 
     /// Whether it shows only where a thread is stopped.
@@ -163,6 +165,7 @@ pub(crate) fn mutants(source: &Source, figures: &HashSet<String>) -> Result<Vec<
         source,
         function: Vec::new(),
         owner: String::new(),
+        public: public(&file),
         of_trait: None,
         tags: tags::Tags::of(&file),
         figures,
@@ -181,6 +184,8 @@ struct Maker<'a> {
     function: Vec<String>,
     /// The type whose `impl` is around.
     owner: String,
+    /// The types that are public.
+    public: HashSet<String>,
     /// The trait that this `impl` is of.
     of_trait: Option<String>,
     tags: tags::Tags,
@@ -254,6 +259,20 @@ impl Maker<'_> {
     }
 }
 
+/// The types that a file makes public.
+fn public(file: &syn::File) -> HashSet<String> {
+    let public = file.items.iter().filter_map(|item| match item {
+        Item::Struct(item) if matches!(item.vis, syn::Visibility::Public(_)) => Some(item.ident.to_string()),
+        _ => None,
+    });
+    public.collect()
+}
+
+/// The trait that an `impl` is of.
+pub(crate) fn of_trait(item: &ItemImpl) -> Option<String> {
+    item.trait_.as_ref().and_then(|(_, path, _)| Some(path.segments.last()?.ident.to_string()))
+}
+
 /// Where a node is in the text.
 fn range(span: Span) -> Range<usize> {
     span.byte_range()
@@ -290,7 +309,7 @@ impl<'ast> Visit<'ast> for Maker<'_> {
             _ => String::new(),
         };
         // What `Debug` prints is nobody's order.
-        let of_trait = item.trait_.as_ref().and_then(|(_, path, _)| Some(path.segments.last()?.ident.to_string()));
+        let of_trait = of_trait(item);
         if of_trait.as_ref().is_some_and(|of| of == "Debug") {
             return;
         }
@@ -427,16 +446,20 @@ mod tests {
         assert!(applied(&made, "a.rs/A::h/refuses/1").contains("{ return Err(crate::Status::Canceled); Ok(7) }"));
         assert!(applied(&made, "a.rs/A::i/says-one/1").contains("{ return crate::PageCount(1); PageCount(2) }"));
         assert!(applied(&made, "a.rs/A::j/waits-for-the-stopped/1").contains("{ while stopped::one_has() {}}"));
-        assert_eq!(made.len(), 11, "f, h and i do so from the second time on, too");
+        assert_eq!(made.len(), 14, "f, h and i do so from the second time on, and beside others, too");
     }
 
     #[test]
     fn an_end_does_nothing_or_waits_for_one_who_is_stopped() {
-        let made =
-            made("a.rs", "impl Drop for A { fn drop(&mut self) {} } impl Clone for A { fn clone(&self) -> A { A } }");
+        let made = made(
+            "a.rs",
+            "pub struct B; impl Drop for A { fn drop(&mut self) {} } impl Drop for B { fn drop(&mut self) {} } \
+                  impl Clone for A { fn clone(&self) -> A { A } }",
+        );
         assert!(applied(&made, "a.rs/A::drop/does-nothing/1").contains("{ return;}"));
+        assert!(applied(&made, "a.rs/B::drop/does-nothing-beside/1").contains("{ return;}"));
         assert!(applied(&made, "a.rs/A::drop/waits-for-the-stopped/1").contains("while stopped::one_has()"));
-        assert_eq!(made.len(), 2);
+        assert_eq!(made.len(), 5, "nobody is beside the end of what is not public");
     }
 
     #[test]
