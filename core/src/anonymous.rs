@@ -400,6 +400,8 @@ impl<P: Platform> Drop for AnonymousVmo<P> {
         self.table.check_counts(&[Kind::Resident]); // those of dirty pages are not kept here
         // At once: nobody else has the VMO, so nobody reads or writes it, and nothing is pinned.
         let _: ControlFlow<()> = self.table.scan_pages(Wanted::Resident, PageRange::ALL, |_, _, state| {
+            #[cfg(loom)]
+            state.check_no_writers();
             if let State::Dirty(stored) = state {
                 // SAFETY: the frame came from the platform and is the page's; whoever found it there did
                 // so through a reference to the VMO, in a call that has ended or a guard that is gone.

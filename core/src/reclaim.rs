@@ -296,6 +296,8 @@ impl<'a, P: Platform> Retired<'a, P> {
         let vmo = self.vmo;
         let mut dirty = Left::new(Kind::Dirty);
         let _: ControlFlow<()> = vmo.table.scan_pages(Wanted::Dirty, PageRange::ALL, |page, at, mut state| {
+            #[cfg(loom)]
+            state.check_no_writers();
             loop {
                 self.begin_leaving();
                 let discarded = match state {

@@ -37,6 +37,8 @@ pub enum Call {
     WritebackBeginRun,
     WritebackEndRun,
     CommitRun,
+    /// A commit that gives up if it waits.
+    CommitLeave,
     PrefetchRun,
     DontNeedRun,
     /// A hint for two pages, by the one call for all of them.
@@ -76,7 +78,7 @@ pub enum Call {
 
 impl Call {
     /// Those that the race matrix does not have.
-    pub const MORE: [Self; 33] = [
+    pub const MORE: [Self; 34] = [
         Self::Fault,
         Self::FaultRun,
         Self::SupplyRun,
@@ -85,6 +87,7 @@ impl Call {
         Self::WritebackBeginRun,
         Self::WritebackEndRun,
         Self::CommitRun,
+        Self::CommitLeave,
         Self::PrefetchRun,
         Self::DontNeedRun,
         Self::OpRange,
@@ -150,6 +153,7 @@ impl Call {
                     | Self::WritebackBeginRun
                     | Self::WritebackEndRun
                     | Self::CommitRun
+                    | Self::CommitLeave
                     | Self::PrefetchRun
                     | Self::DontNeedRun
                     | Self::OpRange
@@ -190,6 +194,11 @@ impl Call {
         )
     }
 
+    /// May take the first page of the anonymous VMO away.
+    const fn takes_aux(self) -> bool {
+        matches!(self, Self::SupplyPages | Self::AuxDecommit | Self::AuxZero)
+    }
+
     /// Ends the last handle of something.
     const fn ends(self) -> bool {
         matches!(self, Self::Of(Op::PagerClose | Op::VmoDrop | Op::PortClose) | Self::AuxDrop)
@@ -212,6 +221,9 @@ impl fmt::Display for Call {
 /// The pages of the VMO, where the call is none of the race matrix. The second is clean where dirtying is
 /// trapped, and nobody has touched it otherwise.
 const PAGES: u64 = 2;
+
+/// The pages of the anonymous VMO, all of them committed at first. The calls are about the first.
+const AUX_PAGES: u64 = 2;
 
 /// One thread stops in a call, and another makes its own.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -321,12 +333,13 @@ impl Stop {
         }
         let needs_aux = both.into_iter().any(|call| call.uses_aux() || call == Call::AuxDrop);
         let mut aux = needs_aux.then(|| {
-            let aux = AnonymousVmo::new(stage.platform.clone(), PAGE_SIZE).expect("a new VMO");
-            aux.write(ByteOffset(0), &[1]).expect("memory");
+            let bytes = AUX_PAGES * PAGE_SIZE;
+            let aux = AnonymousVmo::new(stage.platform.clone(), bytes).expect("a new VMO");
+            aux.commit(ByteRange::new(0, bytes)).expect("memory");
             Arc::new(aux)
         });
-        let mut hands = |call: Call, byte| Hands::new(&mut stage, &mut aux, call, byte);
-        let (mine, others) = (hands(self.stopped, 0xa), hands(self.other, 0xb));
+        let mut hands = |call, beside, byte| Hands::new(&mut stage, &mut aux, call, beside, byte);
+        let (mine, others) = (hands(self.stopped, self.other, 0xa), hands(self.other, self.stopped, 0xb));
         let Stage { platform, pager, port, vmo, waiters, guard, .. } = stage;
         let ends = matches!(self.other, Call::Of(op) if op.ends_waits());
         let waits = if ends { waiters.iter().map(Waiting::watched).collect() } else { Vec::new() };
@@ -355,6 +368,8 @@ impl Stop {
 /// What one thread has in its hands.
 struct Hands {
     call: Call,
+    /// What the other thread calls.
+    beside: Call,
     byte: u8,
     /// For a call of the race matrix.
     actor: Option<Actor>,
@@ -367,7 +382,13 @@ struct Hands {
 // SAFETY: as for `Waiting`: loom's Arc lacks the declaration, not the reason.
 unsafe impl Send for Hands {}
 impl Hands {
-    fn new(stage: &mut Stage, aux: &mut Option<Arc<AnonymousVmo<ModelPlatform>>>, call: Call, byte: u8) -> Self {
+    fn new(
+        stage: &mut Stage,
+        aux: &mut Option<Arc<AnonymousVmo<ModelPlatform>>>,
+        call: Call,
+        beside: Call,
+        byte: u8,
+    ) -> Self {
         let actor = match call {
             Call::Of(Op::PortTake) => None, // it may meet packets that the matrix does not have
             Call::Of(op) => Some(stage.actor(op, byte)),
@@ -376,6 +397,7 @@ impl Hands {
         let more = actor.is_none();
         Self {
             call,
+            beside,
             byte,
             actor,
             port: stage.port.clone().filter(|_| more && call.uses_port()),
@@ -387,13 +409,24 @@ impl Hands {
 
     /// Makes the call. Returns the access, if it waits.
     fn call(self) -> Option<Waiting> {
-        let Self { call, byte, actor, port, pager, vmo, aux } = self;
+        let Self { call, beside, byte, actor, port, pager, vmo, aux } = self;
         let all = ByteRange::new(0, PAGES * PAGE_SIZE);
-        let wait = |mut waiting: Waiting| waiting.poll().is_none().then_some(waiting);
+        let wait = |mut waiting: Waiting| {
+            let Some(came) = waiting.poll() else { return Some(waiting) };
+            accessed(came);
+            None
+        };
         match (call, port, pager, vmo, aux) {
             (Call::Fault, _, _, Some(vmo), _) => return wait(Waiting::fault(vmo, 0)),
             (Call::FaultRun, _, _, Some(vmo), _) => return wait(Waiting::fault_run(vmo, 0, PAGES)),
             (Call::CommitRun, _, _, Some(vmo), _) => return wait(Waiting::commit(vmo, 0, PAGES)),
+            (Call::CommitLeave, _, _, Some(vmo), _) => {
+                let mut waiting = Waiting::commit(vmo, 0, PAGES);
+                if let Some(came) = waiting.poll() {
+                    accessed(came);
+                }
+                let _: usize = waiting.leave();
+            }
             (Call::PrefetchRun, _, _, Some(vmo), _) => return wait(Waiting::prefetch(vmo, 0, PAGES)),
             (Call::DontNeedRun, _, _, Some(vmo), _) => out_of_range(vmo.dont_need(all)),
             (Call::OpRange, _, _, Some(vmo), _) => return wait(Waiting::op_range(vmo, VmoOp::AlwaysNeed, 0, PAGES)),
@@ -463,14 +496,7 @@ impl Hands {
                 let _: Option<upager::Result<u8>> = waiting.poll();
                 let _: usize = waiting.leave();
             }
-            (Call::AuxDrop, .., Some(aux)) => drop(aux),
-            (Call::AuxRead, .., Some(aux)) => aux.read(ByteOffset(0), &mut [0]).expect("a page of the VMO"),
-            (Call::AuxWrite, .., Some(aux)) => aux.write(ByteOffset(0), &[byte]).expect("memory"),
-            (Call::AuxCommit, .., Some(aux)) => aux.commit(page(0)).expect("memory"),
-            (Call::AuxDecommit, .., Some(aux)) => pinned(aux.decommit(page(0))),
-            (Call::AuxZero, .., Some(aux)) => pinned(aux.zero(page(0))),
-            (Call::AuxPin, .., Some(aux)) => drop(aux.pin(page(0)).expect("memory")),
-            (Call::AuxCommitted, .., Some(aux)) => assert!(aux.committed() <= PageCount(1), "the VMO has a page"),
+            (call, _, None, None, Some(aux)) => anonymous(call, beside, byte, aux),
             (Call::Of(Op::PortTake), Some(port), ..) => {
                 let _: usize = port.take(&mut [upager::Packet::default(); 4]);
             }
@@ -479,6 +505,34 @@ impl Hands {
         }
         None
     }
+}
+
+/// Makes a call of the anonymous VMO.
+fn anonymous(call: Call, beside: Call, byte: u8, aux: Arc<AnonymousVmo<ModelPlatform>>) {
+    match call {
+        Call::AuxDrop => drop(aux),
+        Call::AuxRead => aux.read(ByteOffset(0), &mut [0]).expect("a page of the VMO"),
+        Call::AuxWrite => aux.write(ByteOffset(0), &[byte]).expect("memory"),
+        Call::AuxCommit => aux.commit(page(0)).expect("memory"),
+        Call::AuxDecommit => pinned(aux.decommit(page(0))),
+        Call::AuxZero => pinned(aux.zero(page(0))),
+        Call::AuxPin => drop(aux.pin(page(0)).expect("memory")),
+        Call::AuxCommitted => {
+            let least = AUX_PAGES - u64::from(beside.takes_aux());
+            let committed = aux.committed().0;
+            assert!((least..=AUX_PAGES).contains(&committed), "{committed} pages are committed");
+        }
+        call => unreachable!("{call} is none of the anonymous VMO"),
+    }
+}
+
+/// An access may fail with what a service that fails it says, or a watch, or a detach, or a shrink.
+fn accessed(came: upager::Result<u8>) {
+    let expected = match &came {
+        Ok(_) => true,
+        Err(status) => matches!(status, Status::Io | Status::TimedOut | Status::BadState | Status::OutOfRange),
+    };
+    assert!(expected, "it comes to {came:?}");
 }
 
 /// A VMO may have shrunk, or be detached.

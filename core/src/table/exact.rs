@@ -1,5 +1,6 @@
 //! In a model every count is exact in the end: of a group, the pages in the state; of a child, its own
 //! counts that are not zero. Counts that are too high show nowhere else, and only cost the scans their time.
+//! And no writer holds a page of a VMO that ends: one who had forgotten to let go would show nowhere else.
 
 use super::{LEAF, Leaf, Node, Table, Unstored, Word};
 use crate::counts::Kind;
@@ -10,6 +11,13 @@ impl Table {
     /// Checks all counts of these kinds. The caller has the table to himself.
     pub(crate) fn check_counts(&self, kinds: &[Kind]) {
         check(self.top(), kinds);
+    }
+}
+
+impl State {
+    /// Checks that no writer holds the page, when its VMO ends.
+    pub(crate) fn check_no_writers(self) {
+        assert!(!matches!(self, Self::Dirty(page) if page.has_writers()), "a writer has not let go");
     }
 }
 
