@@ -40,6 +40,7 @@ pub mod mistake {
     static REACHED: Mutex<Option<Reached>> = Mutex::new(None);
     static TIMES: AtomicUsize = AtomicUsize::new(0);
     static INSIDE: Mutex<Vec<Id>> = Mutex::new(Vec::new());
+    static FIRST: Mutex<Option<Id>> = Mutex::new(None);
 
     #[cfg(loom)]
     use loom::thread::{self, ThreadId as Id};
@@ -81,6 +82,11 @@ pub mod mistake {
             let own = thread::current().id();
             INSIDE.lock().unwrap().iter().any(|id| *id != own)
         }
+    }
+
+    /// The same, on another thread than the one that has made the pager.
+    pub fn is_elsewhere(number: u32) -> bool {
+        is(number) && *FIRST.lock().unwrap() != Some(thread::current().id())
     }
 
     /// The calling thread is in a call.
@@ -128,6 +134,7 @@ pub mod mistake {
     pub fn begin() {
         TIMES.store(0, Relaxed);
         INSIDE.lock().unwrap().clear(); // one that failed may not have left
+        *FIRST.lock().unwrap() = Some(thread::current().id());
         if chosen() == TO_TELL {
             end();
         }
@@ -239,6 +246,7 @@ impl Merger<'_> {
                     Part::Chosen => self.ask("is", *number),
                     Part::ChosenAgain => self.ask("is_again", *number),
                     Part::ChosenBeside => self.ask("is_beside", *number),
+                    Part::ChosenElsewhere => self.ask("is_elsewhere", *number),
                     Part::Here(here) => {
                         let lies = |other: &Choice| here.start <= other.at.start && other.at.end <= here.end;
                         let inner: Vec<_> = inner.iter().filter(|(other, _)| lies(other)).cloned().collect();

@@ -1,6 +1,7 @@
 //! Public calls that do nothing: each that can fail refuses; each that has nothing to say but that it is done, says so; each that
 //! counts says one; and each end of something leaves all as it is. They do so at once, from their second time in an execution on,
-//! or beside another call, as one does that tries a lock. And public calls that wait: each begins when no thread is stopped in another.
+//! beside another call, as one does that tries a lock, or on another thread than the one that made the pager, as one does that keeps something for its thread.
+//! And public calls that wait: each begins when no thread is stopped in another.
 //!
 //! Where a call has nothing to do, that it does nothing and says so is all that a model of it can check. What is wrong with
 //! an order or a transition does not show there. And where the set-up of a model makes the same call, or its end does, only what
@@ -20,6 +21,7 @@ enum When {
     Always,
     Again,
     Beside,
+    Elsewhere,
 }
 
 /// Whether a mutant of this kind is one of a public call.
@@ -53,6 +55,7 @@ impl Maker<'_> {
         }
         if is_an_end && self.public.contains(&self.owner) {
             self.answer(call, "does-nothing", "", When::Beside);
+            self.answer(call, "does-nothing", "", When::Elsewhere);
         }
         let ReturnType::Type(_, returned) = &call.sig.output else { return };
         let Type::Path(path) = &**returned else { return };
@@ -64,6 +67,7 @@ impl Maker<'_> {
             }
             if is_a_call {
                 self.answer(call, answer, with, When::Beside);
+                self.answer(call, answer, with, When::Elsewhere);
             }
         };
         match last.ident.to_string().as_str() {
@@ -88,6 +92,7 @@ impl Maker<'_> {
             When::Always => (Part::Chosen, ""),
             When::Again => (Part::ChosenAgain, "-again"),
             When::Beside => (Part::ChosenBeside, "-beside"),
+            When::Elsewhere => (Part::ChosenElsewhere, "-elsewhere"),
         };
         let returns = if with.is_empty() { " return;".to_string() } else { format!(" return {with};") };
         let parts = vec![Part::Text(" if ".to_string()), chosen, Part::Text(format!(" {{{returns} }}"))];

@@ -58,6 +58,8 @@ pub(crate) enum Part {
     ChosenAgain,
     /// The same, where it is made while another thread is in a call.
     ChosenBeside,
+    /// The same, where it is made on another thread than the one that has made the pager.
+    ChosenElsewhere,
     /// What there is in the text, which may have choices in it.
     Here(Range<usize>),
 }
@@ -446,7 +448,7 @@ mod tests {
         assert!(applied(&made, "a.rs/A::h/refuses/1").contains("{ return Err(crate::Status::Canceled); Ok(7) }"));
         assert!(applied(&made, "a.rs/A::i/says-one/1").contains("{ return crate::PageCount(1); PageCount(2) }"));
         assert!(applied(&made, "a.rs/A::j/waits-for-the-stopped/1").contains("{ while stopped::one_has() {}}"));
-        assert_eq!(made.len(), 14, "f, h and i do so from the second time on, and beside others, too");
+        assert_eq!(made.len(), 17, "f, h and i do so from the second time on, beside others, and elsewhere, too");
     }
 
     #[test]
@@ -459,7 +461,8 @@ mod tests {
         assert!(applied(&made, "a.rs/A::drop/does-nothing/1").contains("{ return;}"));
         assert!(applied(&made, "a.rs/B::drop/does-nothing-beside/1").contains("{ return;}"));
         assert!(applied(&made, "a.rs/A::drop/waits-for-the-stopped/1").contains("while stopped::one_has()"));
-        assert_eq!(made.len(), 5, "nobody is beside the end of what is not public");
+        assert!(applied(&made, "a.rs/B::drop/does-nothing-elsewhere/1").contains("{ return;}"));
+        assert_eq!(made.len(), 6, "nobody is beside the end of what is not public");
     }
 
     #[test]
