@@ -421,11 +421,7 @@ impl Hands {
             (Call::FaultRun, _, _, Some(vmo), _) => return wait(Waiting::fault_run(vmo, 0, PAGES)),
             (Call::CommitRun, _, _, Some(vmo), _) => return wait(Waiting::commit(vmo, 0, PAGES)),
             (Call::CommitLeave, _, _, Some(vmo), _) => {
-                let mut waiting = Waiting::commit(vmo, 0, PAGES);
-                if let Some(came) = waiting.poll() {
-                    accessed(came);
-                }
-                let _: usize = waiting.leave();
+                let _: Option<usize> = wait(Waiting::commit(vmo, 0, PAGES)).map(Waiting::leave);
             }
             (Call::PrefetchRun, _, _, Some(vmo), _) => return wait(Waiting::prefetch(vmo, 0, PAGES)),
             (Call::DontNeedRun, _, _, Some(vmo), _) => out_of_range(vmo.dont_need(all)),
@@ -528,11 +524,9 @@ fn anonymous(call: Call, beside: Call, byte: u8, aux: Arc<AnonymousVmo<ModelPlat
 
 /// An access may fail with what a service that fails it says, or a watch, or a detach, or a shrink.
 fn accessed(came: upager::Result<u8>) {
-    let expected = match &came {
-        Ok(_) => true,
-        Err(status) => matches!(status, Status::Io | Status::TimedOut | Status::BadState | Status::OutOfRange),
-    };
-    assert!(expected, "it comes to {came:?}");
+    let failed = came.err();
+    let expected = matches!(failed, None | Some(Status::Io | Status::TimedOut | Status::BadState | Status::OutOfRange));
+    assert!(expected, "it fails with {failed:?}");
 }
 
 /// A VMO may have shrunk, or be detached.
