@@ -12,7 +12,7 @@ use upager::{
     Writeback,
 };
 
-use crate::{Flat, Pages, World};
+use crate::{Flat, Numbers, Pages, World};
 
 /// A path: its name, and what runs it so many times.
 pub type Path = (&'static str, fn(u64));
@@ -29,6 +29,7 @@ pub const PATHS: &[Path] = &[
     ("mark_dirty_again", mark_again),
     ("mark_dirty_begin_end", mark_begin_end),
     ("missing_fault", missing_fault),
+    ("missing_fault_failed", missing_fault_failed),
     ("join", join),
     ("supply_page", supply_page),
     ("supply_64_pages", supply_64),
@@ -119,21 +120,41 @@ fn mark_begin_end(count: u64) {
     });
 }
 
-/// A fault, its packet, its answer, and the second look. The answer is a failure, which leaves the
-/// page absent: what comes in between runs the same steps as for a supply, but for the page's swap.
+/// A fault, its packet, its page, and the second look; and the page's share of the table.
 fn missing_fault(count: u64) {
+    let world = World::empty(u32::try_from(count).expect("pages of a VMO"));
+    (0..count).for_each(|page| {
+        let (fault, range) = taken_fault(&world, page);
+        let frame = OwnedFrame::new(&*world.platform).expect("frames are numbers");
+        assert_eq!(world.pager.supply_frames(&world.vmo, range, [frame]), Ok(()));
+        assert_eq!(second_look(fault), Poll::Ready(Ok(())));
+    });
+    std::mem::forget(world); // its end would cost by the page too
+}
+
+/// The same, answered by a failure.
+fn missing_fault_failed(count: u64) {
     let world = World::resident(1);
     world.evict(1);
-    let mut packets = [Packet::default()];
     pages(count).for_each(|_| {
-        let mut fault = world.vmo.fault(PageIndex(0), Access::Read);
-        let mut task = Context::from_waker(Waker::noop());
-        assert_eq!(Pin::new(&mut fault).poll(&mut task), Poll::Pending);
-        assert_eq!(world.port.take(&mut packets), 1);
-        let failed = world.pager.fail_range(&world.vmo, packets[0].range(), upager::Status::Io);
-        assert_eq!(failed, Ok(()));
-        assert!(Pin::new(&mut fault).poll(&mut task).is_ready());
+        let (fault, range) = taken_fault(&world, 0);
+        assert_eq!(world.pager.fail_range(&world.vmo, range, upager::Status::Io), Ok(()));
+        assert!(second_look(fault).is_ready());
     });
+}
+
+/// A fault that waits, and the range of its packet.
+fn taken_fault(world: &World, page: u64) -> (upager::Fault<'_, Numbers>, ByteRange) {
+    let mut fault = world.vmo.fault(PageIndex(page), Access::Read);
+    let mut task = Context::from_waker(Waker::noop());
+    assert_eq!(Pin::new(&mut fault).poll(&mut task), Poll::Pending);
+    let mut packets = [Packet::default()];
+    assert_eq!(world.port.take(&mut packets), 1);
+    (fault, packets[0].range())
+}
+
+fn second_look(mut fault: upager::Fault<'_, Numbers>) -> Poll<upager::Result<()>> {
+    Pin::new(&mut fault).poll(&mut Context::from_waker(Waker::noop()))
 }
 
 /// A second fault for a page that is in flight, and its leaving.
@@ -154,7 +175,7 @@ fn supply_page(count: u64) {
         let frame = OwnedFrame::new(&*world.platform).expect("frames are numbers");
         assert_eq!(world.pager.supply_frames(&world.vmo, one(page), [frame]), Ok(()));
     });
-    std::mem::forget(world); // its end would cost by the page too
+    std::mem::forget(world); // as above
 }
 
 fn supply_64(count: u64) {

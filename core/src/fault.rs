@@ -36,7 +36,7 @@ pub struct Fault<'v, P: Platform> {
     /// How many pages from `page` on a request for it may cover.
     run: PageCount,
     wants: Wants,
-    wait: Option<Wait>,
+    wait: Option<Wait<'v>>,
 }
 
 /// What an access wants of the page.
@@ -237,10 +237,9 @@ impl<P: Platform> Fault<'_, P> {
     #[inline]
     fn outcome(&mut self, cx: &Context<'_>) -> Option<Outcome> {
         let wait = self.wait.as_ref()?;
-        let requests = &self.vmo.inner().source.requests;
-        let mut outcome = requests.outcome(wait);
-        if outcome.is_none() && !requests.rearm(wait, cx.waker()) {
-            outcome = requests.outcome(wait); // woken in between: the outcome is there
+        let mut outcome = wait.outcome();
+        if outcome.is_none() && !wait.rearm(cx.waker()) {
+            outcome = wait.outcome(); // woken in between: the outcome is there
         }
         let outcome = outcome?;
         self.leave();

@@ -113,16 +113,16 @@ pub struct Commit<'v, P: Platform> {
     /// What has not been asked for yet. An error: the arguments were wrong.
     rest: Result<PageRange>,
     /// What has, in ascending order.
-    runs: VecDeque<Run>,
+    runs: VecDeque<Run<'v>>,
 }
 
 /// Pages that a request is to bring.
-struct Run {
+struct Run<'v> {
     pages: PageRange,
     /// Where those end that it was asked for. Before the end of `pages`: what it was to bring had to be
     /// asked for anew, and became several runs; the others come after it.
     asked: u64,
-    wait: Wait,
+    wait: Wait<'v>,
 }
 
 impl<P: Platform> fmt::Debug for Commit<'_, P> {
@@ -345,7 +345,7 @@ impl<P: Platform> Vmo<P> {
     }
 }
 
-impl<P: Platform> Commit<'_, P> {
+impl<'v, P: Platform> Commit<'v, P> {
     /// Does what is wanted of a page that is there, and returns the next to look at. `None`: it must be
     /// asked for.
     fn pass(&self, page: u64) -> Option<u64> {
@@ -362,7 +362,7 @@ impl<P: Platform> Commit<'_, P> {
 
     /// Asks for the first absent page of `pages`, and for the absent ones after it. The run ends where
     /// `pages` does. `None`: there is none.
-    fn ask(&self, mut pages: PageRange) -> Result<Option<Run>> {
+    fn ask(&self, mut pages: PageRange) -> Result<Option<Run<'v>>> {
         let inner = self.vmo.inner();
         while !pages.is_empty() {
             // With each page anew: the VMO may have shrunk.
@@ -417,10 +417,9 @@ impl<P: Platform> Commit<'_, P> {
     /// How the run in front ended. `None`: it has not, and will wake the task. Or there is none.
     fn front(&self, cx: &Context<'_>) -> Option<Outcome> {
         let wait = &self.runs.front()?.wait;
-        let requests = &self.vmo.inner().source.requests;
-        let outcome = requests.outcome(wait);
-        if outcome.is_none() && !requests.rearm(wait, cx.waker()) {
-            return requests.outcome(wait); // woken in between: the outcome is there
+        let outcome = wait.outcome();
+        if outcome.is_none() && !wait.rearm(cx.waker()) {
+            return wait.outcome(); // woken in between: the outcome is there
         }
         outcome
     }

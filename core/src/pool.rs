@@ -117,6 +117,8 @@ const fn first_of(segment: usize) -> usize {
 }
 
 impl Place {
+    const FIRST: Self = Self { segment: 0, word: 0 };
+
     #[inline]
     const fn index(self, bit: u32) -> u32 {
         (first_of(self.segment) + self.word * WORD) as u32 + bit
@@ -167,6 +169,11 @@ impl<T> Spot<'_, T> {
 }
 
 impl<T> Segment<T> {
+    #[inline]
+    fn entry(&self, place: Place, bit: u32) -> Option<&T> {
+        self.entries.get(place.word * WORD + bit as usize)
+    }
+
     /// Calls `f` for the entries of one word whose bits are set.
     fn visit(&self, place: Place, mut bits: u64, f: &mut impl FnMut(u32, &T)) {
         while bits != 0 {
@@ -217,7 +224,7 @@ impl<T: Default> Pool<T> {
     #[inline]
     pub(crate) fn get(&self, index: u32) -> Option<&T> {
         let (place, bit) = Place::of(index);
-        self.segment(place.segment)?.entries.get(place.word * WORD + bit as usize)
+        self.segment(place.segment)?.entry(place, bit)
     }
 
     /// Takes a free entry: its number, and the entry. Lock-free: it tries again only when another thread
@@ -266,7 +273,7 @@ impl<T: Default> Pool<T> {
             if seen & (1 << bit) == 0 {
                 let index = place.index(bit);
                 self.hint.set(index as usize + 1);
-                return Some((index, segment.entries.get(place.word * WORD + bit as usize)?));
+                return Some((index, segment.entry(place, bit)?));
             }
             bit = free(seen).trailing_zeros();
         }
@@ -315,37 +322,47 @@ impl<T: Default> Pool<T> {
     pub(crate) fn spot(&self, index: u32) -> Option<Spot<'_, T>> {
         let (place, bit) = Place::of(index);
         let segment = self.segment(place.segment)?;
-        let entry = segment.entries.get(place.word * WORD + bit as usize)?;
+        let entry = segment.entry(place, bit)?;
         let marks = &segment.words.get(place.word)?.marks[bit as usize / MARKED];
         Some(Spot { entry, marks, bit: 1 << (bit as usize % MARKED) })
     }
 
     /// The first entry at or after `from`, and around, that has a mark.
+    #[inline]
     pub(crate) fn next_marked(&self, from: u32) -> Option<Marked> {
-        // After the last entry that there can be comes the first.
-        let from = if (from as usize) < first_of(SEGMENTS) { from } else { 0 };
-        self.marked_between(from, u32::MAX).or_else(|| self.marked_between(0, from))
+        // After the last entry that there is comes the first.
+        let (from, bit) = Place::of(from);
+        let is_there = from.segment < SEGMENTS && self.segment(from.segment).is_some();
+        let (start, after) = if is_there { (from, u64::MAX << bit) } else { (Place::FIRST, u64::MAX) };
+        if let Some(marked) = self.marked_in(start, after) {
+            return Some(marked);
+        }
+        let mut place = self.word_after(start);
+        while place != start {
+            if let Some(marked) = self.marked_in(place, u64::MAX) {
+                return Some(marked);
+            }
+            place = self.word_after(place);
+        }
+        self.marked_in(start, !after)
     }
 
-    /// The first marked entry at or after `from`, in a word that begins before `end`.
+    /// The first marked entry of those of one word that are in `mask`.
     #[inline]
-    fn marked_between(&self, from: u32, end: u32) -> Option<Marked> {
-        let (start, bit) = Place::of(from);
-        let (mut first, mut mask) = (start.word, u64::MAX << bit);
-        for segment in start.segment..SEGMENTS {
-            for (word, words) in self.segment(segment)?.words.iter().enumerate().skip(first) {
-                let place = Place { segment, word };
-                if place.index(0) >= end {
-                    return None;
-                }
-                if let Some((bit, seen)) = words.marked(mask & mask_of(segment)) {
-                    return Some(Marked { index: place.index(bit), seen });
-                }
-                mask = u64::MAX;
-            }
-            first = 0;
+    fn marked_in(&self, place: Place, mask: u64) -> Option<Marked> {
+        let (bit, seen) = self.segment(place.segment)?.words.get(place.word)?.marked(mask & mask_of(place.segment))?;
+        Some(Marked { index: place.index(bit), seen })
+    }
+
+    /// The word after this one; after the last that there is, the first.
+    #[inline]
+    fn word_after(&self, place: Place) -> Place {
+        let Place { segment, word } = place;
+        if word + 1 < words_of(segment) {
+            return Place { segment, word: word + 1 };
         }
-        None
+        let is_there = segment + 1 < SEGMENTS && self.segment(segment + 1).is_some();
+        if is_there { Place { segment: segment + 1, word: 0 } } else { Place::FIRST }
     }
 
     /// Calls `f` for every entry that is seen claimed: each that was claimed before the caller came

@@ -259,9 +259,9 @@ impl Queue {
                 }
                 _ => {}
             }
-            let mut batch = [None; BATCH];
             let (mut taken, mut room) = (0, left);
             let (mut last, mut next) = (head, link.index());
+            let mut newest = None;
             let mut is_all = false;
             // Entries read here are in the list if the swap below succeeds: nothing between the
             // old and the new head can have left it.
@@ -274,7 +274,7 @@ impl Queue {
                     }
                     room -= 1;
                 }
-                batch[taken] = Some((next, entry, seen));
+                newest = Some((entry, seen));
                 taken += 1;
                 last = last.to(next);
                 let following = Self::load(E::link(entry)).index();
@@ -284,24 +284,36 @@ impl Queue {
                 }
                 next = following;
             }
-            if taken == 0 && left == 0 {
-                return Taken::Some; // the first one is live, and there is no room for it
-            }
-            if taken == 0 || !Self::swap(&self.head.0, head, last) {
+            let Some((newest, seen)) = newest else {
+                if left == 0 {
+                    return Taken::Some; // the first one is live, and there is no room for it
+                }
+                continue;
+            };
+            if !Self::swap(&self.head.0, head, last) {
                 continue;
             }
-            let batch = &batch[..taken];
-            for (index, entry, seen) in batch.iter().flatten() {
+            // Those before the newest are ours until they are unqueued, and so are their links.
+            let mut before = (head.index(), dummy);
+            let mut next = link.index();
+            for _ in 1..taken {
+                let Some(entry) = entries.get(next) else { break };
                 // Only now: an entry that died before the swap was never delivered.
-                if let Some(item) = entries.collect(*index, entry, *seen) {
+                if let Some(item) = entries.collect(next, entry, E::see(entry)) {
                     left -= 1;
                     deliver(item);
                 }
+                let following = Self::load(E::link(entry)).index();
+                entries.unqueue(before.0, before.1);
+                before = (next, entry);
+                next = following;
             }
-            entries.unqueue(head.index(), dummy);
-            for (index, entry, _) in batch[..taken - 1].iter().flatten() {
-                entries.unqueue(*index, entry);
+            // The newest is the dummy now, and belongs to whoever takes the next: it may be in a later life.
+            if let Some(item) = entries.collect(last.index(), newest, seen) {
+                left -= 1;
+                deliver(item);
             }
+            entries.unqueue(before.0, before.1);
             if is_all {
                 return Taken::All;
             }

@@ -104,14 +104,30 @@ pub(crate) enum Outcome {
 
 /// One waiter's place in a request. Holds a reference to it; ends in [`Requests::depart`].
 #[derive(Debug)]
-pub(crate) struct Wait {
+pub(crate) struct Wait<'a> {
     id: RequestId,
-    node: u32,
+    request: &'a Request,
+    /// The entry it waits in: that of the request, for its first waiter.
+    place: &'a Request,
 }
 
-impl Wait {
+impl Wait<'_> {
     pub(crate) const fn id(&self) -> RequestId {
         self.id
+    }
+
+    /// How the request ended, if it did.
+    #[inline]
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
+        self.request.fate().outcome()
+    }
+
+    /// Has a waiter that sleeps woken through `waker` from now on. False: it was woken already.
+    pub(crate) fn rearm(&self, waker: &Waker) -> bool {
+        let Some(old) = self.place.waker.disarm() else { return false };
+        let waker = if old.will_wake(waker) { old } else { waker.clone() };
+        // SAFETY: the cell is ours: our Wait keeps the entry, and we have just disarmed it.
+        unsafe { self.place.waker.arm(waker) }
     }
 }
 
@@ -271,7 +287,7 @@ impl Request {
 /// What came of joining a request.
 pub(crate) enum Joined<'a> {
     /// The waker is in place.
-    Waits(Wait),
+    Waits(Wait<'a>),
     /// The request is dead: look at the page again.
     TooLate,
     /// There is no entry to wait in. Nobody may be left who waits, and then the request is the
@@ -282,8 +298,7 @@ pub(crate) enum Joined<'a> {
 /// A request as its opener has it, who is its first waiter and still awake.
 #[derive(Debug)]
 pub(crate) struct Opened<'a> {
-    request: &'a Request,
-    wait: Wait,
+    wait: Wait<'a>,
 }
 
 impl<'a> Opened<'a> {
@@ -293,21 +308,21 @@ impl<'a> Opened<'a> {
 
     /// What the queue links.
     pub(crate) const fn entry(&self) -> &'a Request {
-        self.request
+        self.wait.request
     }
 
     /// Stays awake.
-    pub(crate) fn wait(self) -> Wait {
+    pub(crate) fn wait(self) -> Wait<'a> {
         self.wait
     }
 
     /// Has the waiter woken through `waker` from now on. `Err`: the request was resolved before, and
     /// nobody was or will be woken for it.
     #[inline]
-    pub(crate) fn fall_asleep(self, waker: &Waker) -> Result<Wait, Wait> {
+    pub(crate) fn fall_asleep(self, waker: &Waker) -> Result<Wait<'a>, Wait<'a>> {
         // SAFETY: the cell is ours: the entry was opened for this Wait, and its cell emptied; it is armed
         // here first, since this uses `self` up.
-        let sleeps = unsafe { self.request.waker.arm(waker.clone()) };
+        let sleeps = unsafe { self.wait.request.waker.arm(waker.clone()) };
         if sleeps { Ok(self.wait) } else { Err(self.wait) }
     }
 }
@@ -326,9 +341,9 @@ pub(crate) enum Named {
 }
 
 /// A waiter's place in a wait list.
-enum Place {
+enum Place<'a> {
     /// In this entry.
-    In(u32),
+    In(&'a Request),
     /// The request was resolved first.
     TooLate,
 }
@@ -403,7 +418,7 @@ impl Requests {
         // AcqRel: Release publishes the fields above to whoever joins; Acquire, by a swap and not a
         // store, takes over the mark of a walker who came by before: see `fail_all`
         request.fate.swap(fate, AcqRel);
-        Ok(Opened { request, wait: Wait { id: RequestId::new(index, generation), node: index } })
+        Ok(Opened { wait: Wait { id: RequestId::new(index, generation), request, place: request } })
     }
 
     /// Waits for a request that another faulter opened.
@@ -414,7 +429,7 @@ impl Requests {
         }
         // From here on the reference keeps the request and its list.
         match self.take_place(request, waker).map_or_else(|| self.add_place(request, waker), Ok) {
-            Ok(Place::In(node)) => Joined::Waits(Wait { id, node }),
+            Ok(Place::In(place)) => Joined::Waits(Wait { id, request, place }),
             Ok(Place::TooLate) => {
                 self.let_go(id.index, request, REFERENCE);
                 Joined::TooLate
@@ -436,7 +451,7 @@ impl Requests {
     }
 
     /// Takes the place of a waiter that has left.
-    fn take_place(&self, request: &Request, waker: &Waker) -> Option<Place> {
+    fn take_place(&self, request: &Request, waker: &Waker) -> Option<Place<'_>> {
         if self.left.get() == 0 {
             return None;
         }
@@ -447,7 +462,7 @@ impl Requests {
                 self.left.uncount();
                 // SAFETY: taken over, so the cell is ours, and not armed.
                 let sleeps = unsafe { entry.waker.arm(waker.clone()) };
-                return Some(if sleeps { Place::In(node) } else { Place::TooLate });
+                return Some(if sleeps { Place::In(entry) } else { Place::TooLate });
             }
             node = entry.older.load(Relaxed); // Relaxed: ordered by the load of the list
         }
@@ -455,47 +470,36 @@ impl Requests {
     }
 
     /// Adds an entry to the wait list.
-    fn add_place(&self, request: &Request, waker: &Waker) -> Result<Place> {
+    fn add_place(&self, request: &Request, waker: &Waker) -> Result<Place<'_>> {
         // Its fate stays that of a free entry: nobody refers to a waiter by it, and a walk passes it by.
         let (node, waiter) = self.pool.claim()?;
         // SAFETY: the entry is claimed and in no list, so only we know of the cell.
         unsafe { waiter.waker.reset_armed(waker.clone()) };
         // Relaxed: published by the push
         if request.waker.push(node, |newest| waiter.older.store(newest, Relaxed)) {
-            return Ok(Place::In(node));
+            return Ok(Place::In(waiter));
         }
         drop(waiter.waker.disarm());
         self.pool.release(node);
         Ok(Place::TooLate)
     }
 
-    /// How the request ended, if it did. The caller holds a [`Wait`] for it.
-    #[inline]
-    pub(crate) fn outcome(&self, wait: &Wait) -> Option<Outcome> {
-        self.get(wait.id.index)?.fate().outcome()
-    }
-
-    /// Has a waiter that sleeps woken through `waker` from now on. False: it was woken already.
-    pub(crate) fn rearm(&self, wait: &Wait, waker: &Waker) -> bool {
-        let Some(entry) = self.get(wait.node) else { return false };
-        let Some(old) = entry.waker.disarm() else { return false };
-        let waker = if old.will_wake(waker) { old } else { waker.clone() };
-        // SAFETY: the cell is ours: our Wait keeps the entry, and we have just disarmed it.
-        unsafe { entry.waker.arm(waker) }
-    }
-
     /// The waiter leaves, woken or not. If it was the last one of an open request, that is
     /// withdrawn, and the caller settles its pages.
     #[inline]
     #[allow(clippy::needless_pass_by_value)] // the place is used up: no copy of it may depart again
-    pub(crate) fn depart(&self, wait: Wait) -> Option<Resolving<'_>> {
-        let Wait { id, node } = wait;
-        let request = self.get(id.index)?;
-        let place = if node == id.index { request } else { self.get(node)? };
-        if place.waker.abandon() {
+    pub(crate) fn depart<'a>(&'a self, wait: Wait<'a>) -> Option<Resolving<'a>> {
+        if wait.place.waker.abandon() {
             self.left.count();
         }
-        self.one_less(id, request)
+        self.one_less(wait.id, wait.request)
+    }
+
+    /// Gives up the opener's reference to a permit, which is decided.
+    pub(crate) fn retire(&self, permit: RequestId) {
+        if let Some(request) = self.get(permit.index) {
+            self.let_go(permit.index, request, REFERENCE);
+        }
     }
 
     /// One waiter less.
@@ -518,7 +522,7 @@ impl Requests {
 
     /// Takes back a request that no page refers to and that was not appended.
     pub(crate) fn abandon(&self, opened: Opened<'_>) {
-        self.unqueue(opened.id().index, opened.request);
+        self.unqueue(opened.id().index, opened.entry());
         if let Some(withdrawn) = self.depart(opened.wait) {
             withdrawn.wake();
         }
@@ -652,7 +656,11 @@ impl Requests {
     fn free(&self, index: u32, request: &Request) {
         // The pushes came before: whoever pushed has let go of the request, and the last one acquired that.
         // The last of them is the request itself.
-        self.pool.release_all(self.waiters(index, request.waker.list()).map(|(node, _)| node).chain([index]));
+        let newest = request.waker.list();
+        if newest == index {
+            return self.pool.release(index);
+        }
+        self.pool.release_all(self.waiters(index, newest).map(|(node, _)| node).chain([index]));
     }
 
     /// The waiters of a list from this one on, without the request itself, which comes last.

@@ -57,11 +57,11 @@ pub(crate) struct Source<P: Platform> {
 }
 
 /// What became of asking for a page.
-pub(crate) enum Asked {
+pub(crate) enum Asked<'a> {
     /// There is a request, and the waker will be woken when it resolves.
-    Asleep(Wait),
+    Asleep(Wait<'a>),
     /// There was a request, and it has resolved.
-    Resolved(Wait),
+    Resolved(Wait<'a>),
     /// The page is not absent any more: look again.
     Moved,
 }
@@ -207,7 +207,14 @@ impl<P: Platform> Source<P> {
     /// one for it and for as many pages after it as need the same, up to `run`. `vmo` is the one that
     /// has this source.
     #[inline(never)] // so that a fault that need not ask carries none of it
-    pub(crate) fn ask(&self, vmo: &Inner<P>, kind: Kind, page: PageIndex, run: u64, waker: &Waker) -> Result<Asked> {
+    pub(crate) fn ask(
+        &self,
+        vmo: &Inner<P>,
+        kind: Kind,
+        page: PageIndex,
+        run: u64,
+        waker: &Waker,
+    ) -> Result<Asked<'_>> {
         let table = &vmo.table;
         if let Some(id) = Self::in_flight(vmo, kind, page) {
             match self.requests.join(id, waker) {
@@ -382,7 +389,7 @@ impl<P: Platform> Source<P> {
 
     /// The waiter leaves; the last one withdraws the request.
     #[inline]
-    pub(crate) fn leave(&self, table: &Table, wait: Wait) {
+    pub(crate) fn leave(&self, table: &Table, wait: Wait<'_>) {
         Self::settle(table, self.requests.depart(wait));
     }
 

@@ -35,7 +35,7 @@
 use crate::counts::Kind as Count;
 use crate::pager::Pager;
 use crate::platform::Platform;
-use crate::request::{Kind, Named, Outcome, RequestId, Resolving, Wait};
+use crate::request::{Kind, Named, Outcome, RequestId};
 use crate::slot::{DirtyRequested, State, Unstored};
 use crate::status::{Result, Status};
 use crate::supply::look_again;
@@ -257,7 +257,12 @@ impl<P: Platform> Inner<P> {
         }
     }
 
-    fn try_dirty(&self, guard: &Guard, pages: PageRange, robbed: &mut Robbed) -> Result<(Wait, Result<(), Refused>)> {
+    fn try_dirty(
+        &self,
+        guard: &Guard,
+        pages: PageRange,
+        robbed: &mut Robbed,
+    ) -> Result<(RequestId, Result<(), Refused>)> {
         let requests = &self.source.requests;
         let wait = requests.open(Kind::Permit, pages.start, 0)?.wait();
         let permit = wait.id();
@@ -273,7 +278,7 @@ impl<P: Platform> Inner<P> {
         let result = match (claimed, &decided) {
             (Err(status), _) => Err(Refused::Because(status)),
             (Ok(()), Some(_)) => Ok(()),
-            (Ok(()), None) => match requests.outcome(&wait) {
+            (Ok(()), None) => match wait.outcome() {
                 Some(Outcome::Failed(status)) => Err(Refused::Because(status)),
                 _ => Err(Refused::Outrun),
             },
@@ -282,7 +287,7 @@ impl<P: Platform> Inner<P> {
         if let Some(decided) = decided {
             decided.wake();
         }
-        Ok((wait, result))
+        Ok((permit, result))
     }
 }
 
@@ -318,12 +323,9 @@ fn not_dirtied<P: Platform>(vmo: &Arc<Inner<P>>, pages: PageRange, status: Statu
 }
 
 /// Gives up the opener's reference to a permit, after the grace period.
-fn retire<P: Platform>(vmo: &Arc<Inner<P>>, permit: Wait, guard: &Guard) {
+fn retire<P: Platform>(vmo: &Arc<Inner<P>>, permit: RequestId, guard: &Guard) {
     let vmo = vmo.clone();
-    guard.defer(move || {
-        // Not the last waiter of an open request: it is decided.
-        let _: Option<Resolving<'_>> = vmo.source.requests.depart(permit);
-    });
+    guard.defer(move || vmo.source.requests.retire(permit));
 }
 
 impl<P: Platform> Pager<P> {
