@@ -222,6 +222,10 @@ impl<P: Platform> Fault<'_, P> {
                 Readable::Zeros if self.wants == Wants::Bytes => None,
                 Readable::Zeros => self.vmo.inner().store_page(self.page)?.then_some(Kind::Read),
             },
+            Wants::Dirty if self.vmo.is_dirty(self.page) => {
+                self.vmo.inner().figures.mapped_write();
+                None
+            }
             Wants::Dirty => match self.vmo.write_access(&self.vmo.inner().platform.pin(), self.page, Hold::Mapped)? {
                 Writable::Dirty(..) => {
                     self.vmo.inner().figures.mapped_write();

@@ -36,7 +36,7 @@ const WORD: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Pool<T> {
     segments: [AtomicPtr<Segment<T>>; SEGMENTS],
-    /// An entry that is likely to be free: the last one released, or the one after the last claimed.
+    /// The first entry of a word that is likely to have a free one.
     hint: Hint,
 }
 
@@ -51,6 +51,7 @@ struct Segment<T> {
 #[derive(Debug)]
 #[repr(align(64))]
 struct Words {
+    /// Also set for those that there are not.
     claimed: AtomicU64,
     /// Of [`MARKED`] entries each: their bits, and a version, which every change makes another.
     marks: [AtomicU64; WORD / MARKED],
@@ -175,7 +176,8 @@ impl<T> Segment<T> {
     }
 
     /// Calls `f` for the entries of one word whose bits are set.
-    fn visit(&self, place: Place, mut bits: u64, f: &mut impl FnMut(u32, &T)) {
+    fn visit(&self, place: Place, bits: u64, f: &mut impl FnMut(u32, &T)) {
+        let mut bits = bits & mask_of(place.segment);
         while bits != 0 {
             let bit = bits.trailing_zeros();
             bits &= bits - 1;
@@ -200,7 +202,7 @@ impl<T: Default> Pool<T> {
     fn grow(&self, segment: usize) -> Result<&Segment<T>> {
         let fresh = try_box(Segment {
             words: try_boxed(words_of(segment), || Words {
-                claimed: AtomicU64::new(0),
+                claimed: AtomicU64::new(!mask_of(segment)),
                 marks: core::array::from_fn(|_| AtomicU64::new(0)),
             })?,
             entries: try_boxed(entries_of(segment), T::default)?,
@@ -231,20 +233,33 @@ impl<T: Default> Pool<T> {
     /// has claimed one.
     #[inline]
     pub(crate) fn claim(&self) -> Result<(u32, &T)> {
-        let (hint, bit) = Place::of(self.hint.get() as u32);
-        match self.claim_in(hint, Some(bit)) {
+        let (hint, _) = Place::of(self.hint.get() as u32);
+        match self.claim_in(hint) {
             Some(claimed) => Ok(claimed),
-            None => self.claim_any(),
+            None => self.claim_elsewhere(hint),
         }
     }
 
-    fn claim_any(&self) -> Result<(u32, &T)> {
+    /// Takes an entry of another word than this one, which has none: of the next that has; or of the
+    /// first, making what is missing.
+    #[cold]
+    fn claim_elsewhere(&self, full: Place) -> Result<(u32, &T)> {
+        let mut place = self.word_after(full);
+        while place != full {
+            if let Some(claimed) = self.claim_in(place) {
+                self.steer(place);
+                return Ok(claimed);
+            }
+            place = self.word_after(place);
+        }
         for segment in 0..SEGMENTS {
             if self.segment(segment).is_none() {
                 self.grow(segment)?;
             }
             for word in 0..words_of(segment) {
-                if let Some(claimed) = self.claim_in(Place { segment, word }, None) {
+                let place = Place { segment, word };
+                if let Some(claimed) = self.claim_in(place) {
+                    self.steer(place);
                     return Ok(claimed);
                 }
             }
@@ -252,32 +267,37 @@ impl<T: Default> Pool<T> {
         Err(Status::NoResources)
     }
 
-    /// Takes a free entry of one word, the one that `first` names if that is free.
+    /// The next claim looks into this word first. Written only when it is another one, so that the line
+    /// stays with all who read it.
     #[inline]
-    fn claim_in(&self, place: Place, first: Option<u32>) -> Option<(u32, &T)> {
+    fn steer(&self, place: Place) {
+        let first = place.index(0) as usize;
+        if self.hint.get() != first {
+            self.hint.set(first);
+        }
+    }
+
+    /// Takes the first free entry of one word.
+    #[inline]
+    fn claim_in(&self, place: Place) -> Option<(u32, &T)> {
         if place.segment >= SEGMENTS {
             return None;
         }
         let segment = self.segment(place.segment)?;
         let word = &segment.words.get(place.word)?.claimed;
-        let free = |seen: u64| !seen & mask_of(place.segment);
-        let mut bit = match first {
-            Some(bit) => bit,
-            // Relaxed: only a guess, the read-modify-write below decides
-            None => free(word.load(Relaxed)).trailing_zeros(),
-        };
-        while bit < u64::BITS {
+        let mut seen = word.load(Relaxed); // Relaxed: only a guess, the read-modify-write below decides
+        loop {
+            let bit = (!seen).trailing_zeros();
+            if bit == u64::BITS {
+                return None;
+            }
             // AcqRel: Acquire takes over the entry from `release`, and the walker's mark from
             // `for_each_claimed`; Release shows the claim to the walker ("the rule of the walk").
-            let seen = word.fetch_or(1 << bit, AcqRel);
+            seen = word.fetch_or(1 << bit, AcqRel);
             if seen & (1 << bit) == 0 {
-                let index = place.index(bit);
-                self.hint.set(index as usize + 1);
-                return Some((index, segment.entry(place, bit)?));
+                return Some((place.index(bit), segment.entry(place, bit)?));
             }
-            bit = free(seen).trailing_zeros();
         }
-        None
     }
 
     /// Gives an entry back. The caller must have claimed it, and not released it since.
@@ -285,15 +305,13 @@ impl<T: Default> Pool<T> {
     pub(crate) fn release(&self, index: u32) {
         let (place, bit) = Place::of(index);
         self.release_bits(Some((place, 1 << bit)));
-        self.hint.set(index as usize);
     }
 
     /// As [`release`](Self::release), of several: neighbours are one step.
     #[inline]
     pub(crate) fn release_all(&self, indices: impl Iterator<Item = u32>) {
-        let (mut run, mut last): (Option<(Place, u64)>, _) = (None, 0);
+        let mut run: Option<(Place, u64)> = None;
         for index in indices {
-            last = index;
             let (place, bit) = Place::of(index);
             match &mut run {
                 Some((same, bits)) if *same == place => *bits |= 1 << bit,
@@ -304,7 +322,6 @@ impl<T: Default> Pool<T> {
             }
         }
         self.release_bits(run);
-        self.hint.set(last as usize);
     }
 
     #[inline]
@@ -314,6 +331,7 @@ impl<T: Default> Pool<T> {
         {
             // Release: what the last owners did with the entries comes before their next `claim`
             segment.words[place.word].claimed.fetch_and(!bits, Release);
+            self.steer(place);
         }
     }
 

@@ -24,7 +24,7 @@ use crate::pager;
 use crate::platform::{Frame, Platform, VmoId};
 use crate::reclaim::Retired;
 use crate::resize::Extent;
-use crate::slot::{Clean, Evicting, State, Unstored, Wanted};
+use crate::slot::{Clean, Evicting, Slot, State, Unstored, Wanted};
 use crate::source::Source;
 use crate::stats::Figures;
 use crate::status::{Result, Status};
@@ -350,6 +350,7 @@ impl<P: Platform> Inner<P> {
 impl<P: Platform> Vmo<P> {
     /// What of a page can be read, rescuing it if it is on its way out. A frame stays allocated as
     /// long as the caller, who must be pinned before to use it, stays pinned.
+    #[inline]
     pub(crate) fn read_access(&self, index: PageIndex) -> Readable {
         let at = match self.inner.table.look(index) {
             Look::At(at) => at,
@@ -391,6 +392,14 @@ impl<P: Platform> Vmo<P> {
                 State::Empty(_) | State::Requested(_) => return Readable::Absent,
             }
         }
+    }
+
+    /// Whether a page is dirty, seen without a pin: then [`write_access`](Self::write_access) would change nothing.
+    #[inline]
+    pub(crate) fn is_dirty(&self, index: PageIndex) -> bool {
+        let state = self.inner.table.slot(index).map(Slot::load);
+        // The size after the state: see "Who is late" in `resize`.
+        matches!(state, Some(State::Dirty(_))) && index.0 < self.inner.pages().0
     }
 
     /// Makes a page dirty, and holds it as asked. The guard keeps the frame that is found from being another page's until the
