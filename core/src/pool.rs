@@ -64,9 +64,10 @@ const MARKS: u64 = (1 << MARKED) - 1;
 const VERSION: u64 = 1 << MARKED;
 
 /// An entry that was found marked, and the word of its mark then.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Marked {
+#[derive(Debug)]
+pub(crate) struct Marked<'a, T> {
     pub(crate) index: u32,
+    pub(crate) spot: Spot<'a, T>,
     seen: u64,
 }
 
@@ -159,13 +160,16 @@ impl<T> Spot<'_, T> {
         }
     }
 
+}
+
+impl<T> Marked<'_, T> {
     /// Clears the mark that was found, unless it was set anew. (Or that of a neighbour was: then it stays set for
     /// nothing, until the next one comes by.)
     #[inline]
-    pub(crate) fn unmark(&self, marked: Marked) {
-        let cleared = (marked.seen & !self.bit).wrapping_add(VERSION);
+    pub(crate) fn unmark(&self) {
+        let cleared = (self.seen & !self.spot.bit).wrapping_add(VERSION);
         // Relaxed: whoever found the mark has taken over what came before it, and what comes after is marked anew
-        let _ = self.marks.compare_exchange(marked.seen, cleared, Relaxed, Relaxed);
+        let _ = self.spot.marks.compare_exchange(self.seen, cleared, Relaxed, Relaxed);
     }
 }
 
@@ -173,6 +177,12 @@ impl<T> Segment<T> {
     #[inline]
     fn entry(&self, place: Place, bit: u32) -> Option<&T> {
         self.entries.get(place.word * WORD + bit as usize)
+    }
+
+    #[inline]
+    fn spot(&self, place: Place, bit: u32) -> Option<Spot<'_, T>> {
+        let marks = &self.words.get(place.word)?.marks[bit as usize / MARKED];
+        Some(Spot { entry: self.entry(place, bit)?, marks, bit: 1 << (bit as usize % MARKED) })
     }
 
     /// Calls `f` for the entries of one word whose bits are set.
@@ -339,37 +349,35 @@ impl<T: Default> Pool<T> {
     #[inline]
     pub(crate) fn spot(&self, index: u32) -> Option<Spot<'_, T>> {
         let (place, bit) = Place::of(index);
-        let segment = self.segment(place.segment)?;
-        let entry = segment.entry(place, bit)?;
-        let marks = &segment.words.get(place.word)?.marks[bit as usize / MARKED];
-        Some(Spot { entry, marks, bit: 1 << (bit as usize % MARKED) })
+        self.segment(place.segment)?.spot(place, bit)
     }
 
     /// The first entry at or after `from`, and around, that has a mark.
     #[inline]
-    pub(crate) fn next_marked(&self, from: u32) -> Option<Marked> {
+    pub(crate) fn next_marked(&self, from: u32) -> Option<Marked<'_, T>> {
         // After the last entry that there is comes the first.
         let (from, bit) = Place::of(from);
         let is_there = from.segment < SEGMENTS && self.segment(from.segment).is_some();
         let (start, after) = if is_there { (from, u64::MAX << bit) } else { (Place::FIRST, u64::MAX) };
-        if let Some(marked) = self.marked_in(start, after) {
-            return Some(marked);
-        }
-        let mut place = self.word_after(start);
-        while place != start {
-            if let Some(marked) = self.marked_in(place, u64::MAX) {
+        let (mut place, mut mask) = (start, after);
+        loop {
+            if let Some(marked) = self.marked_in(place, mask) {
                 return Some(marked);
             }
+            if mask == !after {
+                return None;
+            }
             place = self.word_after(place);
+            mask = if place == start { !after } else { u64::MAX };
         }
-        self.marked_in(start, !after)
     }
 
     /// The first marked entry of those of one word that are in `mask`.
     #[inline]
-    fn marked_in(&self, place: Place, mask: u64) -> Option<Marked> {
-        let (bit, seen) = self.segment(place.segment)?.words.get(place.word)?.marked(mask & mask_of(place.segment))?;
-        Some(Marked { index: place.index(bit), seen })
+    fn marked_in(&self, place: Place, mask: u64) -> Option<Marked<'_, T>> {
+        let segment = self.segment(place.segment)?;
+        let (bit, seen) = segment.words.get(place.word)?.marked(mask & mask_of(place.segment))?;
+        Some(Marked { index: place.index(bit), spot: segment.spot(place, bit)?, seen })
     }
 
     /// The word after this one; after the last that there is, the first.
@@ -491,7 +499,7 @@ mod tests {
         for _ in 0..500 {
             pool.claim().unwrap();
         }
-        assert_eq!(pool.next_marked(7), None);
+        assert!(pool.next_marked(7).is_none());
         let spot = |index| pool.spot(index).unwrap();
         let next = |from| pool.next_marked(from).map(|marked| marked.index);
         spot(9).mark();
@@ -499,7 +507,7 @@ mod tests {
         for (from, found) in [(0, 9), (9, 9), (10, 300), (300, 300), (301, 9), (499, 9)] {
             assert_eq!(next(from), Some(found), "from {from}");
         }
-        spot(300).unmark(pool.next_marked(300).unwrap());
+        pool.next_marked(300).unwrap().unmark();
         assert_eq!(next(10), Some(9));
     }
 
@@ -513,13 +521,13 @@ mod tests {
         spot(30).mark();
         let found = pool.next_marked(0).unwrap();
         spot(30).mark();
-        spot(30).unmark(found);
+        found.unmark();
         let again = pool.next_marked(0).unwrap();
         assert_eq!(again.index, 30);
-        spot(30).unmark(again);
-        assert_eq!(pool.next_marked(0), None);
+        again.unmark();
+        assert!(pool.next_marked(0).is_none());
         spot(30).mark();
-        spot(30).unmark(again);
+        again.unmark();
         assert!(pool.next_marked(0).is_some(), "what was found before it was cleared");
     }
 

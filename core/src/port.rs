@@ -289,7 +289,7 @@ impl<P: Platform> Port<P> {
             around |= wraps;
             turn = entry + 1;
             shared.turn.set(turn as usize);
-            let taken = self.visit(marked, &mut packets[filled..], &guard);
+            let taken = self.visit(&marked, &mut packets[filled..], &guard);
             if taken > 0 {
                 filled += taken;
                 (start, around) = (turn, false);
@@ -298,21 +298,18 @@ impl<P: Platform> Port<P> {
         filled
     }
 
-    fn visit(&self, marked: Marked, packets: &mut [Packet], guard: &Guard) -> usize {
-        let vmos = &self.shared.vmos;
+    fn visit(&self, marked: &Marked<'_, Entry<P>>, packets: &mut [Packet], guard: &Guard) -> usize {
         let index = marked.index;
-        let Some(spot) = vmos.spot(index) else { return 0 };
-        let alone = || vmos.next_marked(index + 1).is_none_or(|next| next.index == index);
+        let alone = || self.shared.vmos.next_marked(index + 1).is_none_or(|next| next.index == index);
         let room = if packets.len() > 1 && alone() { packets.len() } else { 1 };
         let packets = &mut packets[..room];
-        let vmo = spot.entry.get(guard);
-        let (filled, taken) = match (vmo, self.user_at(index)) {
-            (Some(vmo), _) => vmo.source.take(packets),
-            (None, Some(user)) => user.take(packets),
-            (None, None) => (0, Taken::All),
+        let vmo = marked.spot.entry.get(guard);
+        let (filled, taken) = match vmo {
+            Some(vmo) => vmo.source.take(packets),
+            None => self.user_at(index).map_or((0, Taken::All), |user| user.take(packets)),
         };
         if taken != Taken::Some {
-            spot.unmark(marked);
+            marked.unmark();
         }
         if let (Taken::Closed, Some(vmo)) = (taken, vmo) {
             vmo.forget();

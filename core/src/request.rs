@@ -780,7 +780,7 @@ impl Requests {
         lines.add(&self.left, "count of waiters that left", "who leaves a request that is open, or joins one");
         let names = [
             ("requests' segments", "nobody: written when there are more in flight than ever"),
-            ("requests' hint", "the faulters of this VMO that make or join a request, and who ends one"),
+            ("requests' hint", "who makes or ends a request that is not among the 8 to 64 of the last one"),
             ("requests' bits", "the same, for 64 requests in flight each"),
             ("request", "the faulters that wait for it, its service thread, and who appends the next"),
         ];

@@ -219,23 +219,12 @@ fn each_call_writes_to_the_lines_of_the_table_and_to_no_other() {
                 ("queue's tail", 1),
                 ("request", 9), // its own, and the link of the one before
                 ("requests' bits", 1),
-                ("requests' hint", 1),
             ],
         ),
-        (
-            "fault that joins another",
-            &[("count of joins", 1), ("request", 5), ("requests' bits", 2), ("requests' hint", 1)],
-        ),
+        ("fault that joins another", &[("count of joins", 1), ("request", 5), ("requests' bits", 1)]),
         (
             "take of one packet",
-            &[
-                ("port's marks", 1),
-                ("port's turn", 1),
-                ("queue's head", 1),
-                ("request", 1),
-                ("requests' bits", 1),
-                ("requests' hint", 1),
-            ],
+            &[("port's marks", 1), ("port's turn", 1), ("queue's head", 1), ("request", 1), ("requests' bits", 1)],
         ),
         ("supply of a page, waking two", &[("leaf's counts", 1), ("page words", 1), ("request", 6)]),
         ("end of a fault that was woken", &[("request", 1)]),
