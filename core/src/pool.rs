@@ -159,7 +159,6 @@ impl<T> Spot<'_, T> {
             }
         }
     }
-
 }
 
 impl<T> Marked<'_, T> {

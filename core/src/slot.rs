@@ -318,17 +318,23 @@ impl Slot {
     /// that are zeros.
     #[inline]
     pub(crate) fn dirty(slots: &[Self]) -> (u64, u64) {
+        // Acquire: who is told that a page is not dirty sees what came before the END that cleaned it
+        let word = |slot: &Self| slot.0.load(Acquire);
         let bits = |slots: &[Self]| {
-            slots.iter().enumerate().fold((0, 0), |(stored, zeros), (place, slot)| {
-                // Acquire: who is told that a page is not dirty sees what came before the END that cleaned it
-                let word = slot.0.load(Acquire);
+            slots.iter().map(word).enumerate().fold((0, 0), |(stored, zeros), (place, word)| {
                 (stored | u64::from(word & OWN != 0) << place, zeros | u64::from(word & TAG == ZERO) << place)
             })
         };
         let (lines, rest) = slots.as_chunks::<LINE>();
         let (mut stored, mut zeros) = bits(rest);
         for line in lines.iter().rev() {
-            let (s, z) = if Self::has_none(line, DIRTIES) { (0, 0) } else { bits(line) };
+            let (s, z) = if Self::has_none(line, DIRTIES) {
+                (0, 0)
+            } else if line.iter().fold(OWN, |all, slot| all & word(slot)) != 0 {
+                (0xff, 0) // most lines of a VMO that is written all over
+            } else {
+                bits(line)
+            };
             (stored, zeros) = (stored << LINE | s, zeros << LINE | z);
         }
         (stored, zeros)
