@@ -35,15 +35,24 @@ const WORD: usize = 64;
 
 #[derive(Debug)]
 pub(crate) struct Pool<T> {
-    segments: [AtomicPtr<Segment<T>>; SEGMENTS],
+    /// The first segment, which is enough for most.
+    first: ([Words; words_of(0)], [T; entries_of(0)]),
+    /// The others.
+    further: [AtomicPtr<Further<T>>; SEGMENTS - 1],
     /// The first entry of a word that is likely to have a free one.
     hint: Hint,
 }
 
 #[derive(Debug)]
-struct Segment<T> {
+struct Further<T> {
     words: Box<[Words]>,
     entries: Box<[T]>,
+}
+
+/// Entries, and the words of their bits.
+struct Segment<'a, T> {
+    words: &'a [Words],
+    entries: &'a [T],
 }
 
 /// One bit an entry, in each. On a line of their own, since whoever claims or marks writes them: a small
@@ -72,6 +81,10 @@ pub(crate) struct Marked<'a, T> {
 }
 
 impl Words {
+    fn new(segment: usize) -> Self {
+        Self { claimed: AtomicU64::new(!mask_of(segment)), marks: core::array::from_fn(|_| AtomicU64::new(0)) }
+    }
+
     /// The first marked bit of those in `mask`, and the word that has it.
     #[inline]
     fn marked(&self, mask: u64) -> Option<(u32, u64)> {
@@ -128,6 +141,9 @@ impl Place {
 
     #[inline]
     const fn of(index: u32) -> (Self, u32) {
+        if (index as usize) < entries_of(0) {
+            return (Self::FIRST, index);
+        }
         let position = index as usize + entries_of(0);
         let segment = position.ilog2() as usize - POOL_BITS as usize;
         let offset = position - entries_of(segment);
@@ -179,14 +195,14 @@ impl<T> Marked<'_, T> {
     }
 }
 
-impl<T> Segment<T> {
+impl<'a, T> Segment<'a, T> {
     #[inline]
-    fn entry(&self, place: Place, bit: u32) -> Option<&T> {
+    fn entry(&self, place: Place, bit: u32) -> Option<&'a T> {
         self.entries.get(place.word * WORD + bit as usize)
     }
 
     #[inline]
-    fn spot(&self, place: Place, bit: u32) -> Option<Spot<'_, T>> {
+    fn spot(&self, place: Place, bit: u32) -> Option<Spot<'a, T>> {
         let marks = &self.words.get(place.word)?.marks[bit as usize / MARKED];
         Some(Spot { entry: self.entry(place, bit)?, marks, bit: 1 << (bit as usize % MARKED) })
     }
@@ -204,38 +220,38 @@ impl<T> Segment<T> {
 
 impl<T: Default> Pool<T> {
     pub(crate) fn new() -> Self {
-        Self { segments: core::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())), hint: Hint::default() }
+        Self {
+            first: (core::array::from_fn(|_| Words::new(0)), core::array::from_fn(|_| T::default())),
+            further: core::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())),
+            hint: Hint::default(),
+        }
     }
 
     #[inline]
-    fn segment(&self, segment: usize) -> Option<&Segment<T>> {
+    fn segment(&self, segment: usize) -> Option<Segment<'_, T>> {
+        let Some(further) = segment.checked_sub(1) else {
+            return Some(Segment { words: &self.first.0, entries: &self.first.1 });
+        };
         // Acquire: pairs with the publication in `grow`
-        let at = self.segments[segment].load(Acquire);
+        let at = self.further.get(further)?.load(Acquire);
         // SAFETY: a segment, once published, is freed only by Drop, which has the pool to itself.
-        unsafe { at.as_ref() }
+        unsafe { at.as_ref() }.map(|segment| Segment { words: &segment.words, entries: &segment.entries })
     }
 
-    fn grow(&self, segment: usize) -> Result<&Segment<T>> {
-        let fresh = try_box(Segment {
-            words: try_boxed(words_of(segment), || Words {
-                claimed: AtomicU64::new(!mask_of(segment)),
-                marks: core::array::from_fn(|_| AtomicU64::new(0)),
-            })?,
+    /// Makes a further segment, unless it is there.
+    fn grow(&self, segment: usize) -> Result<()> {
+        let fresh = try_box(Further {
+            words: try_boxed(words_of(segment), || Words::new(segment))?,
             entries: try_boxed(entries_of(segment), T::default)?,
         })?;
         let fresh = Box::into_raw(fresh);
         // AcqRel: Release publishes the new entries to `segment`; Acquire, on failure, takes over
         // the entries that another thread published.
-        match self.segments[segment].compare_exchange(ptr::null_mut(), fresh, AcqRel, Acquire) {
-            // SAFETY: published just now, and freed only by Drop.
-            Ok(_) => Ok(unsafe { &*fresh }),
-            Err(theirs) => {
-                // SAFETY: `fresh` came from Box::into_raw above and was not published.
-                drop(unsafe { Box::from_raw(fresh) });
-                // SAFETY: `theirs` is published, and freed only by Drop.
-                Ok(unsafe { &*theirs })
-            }
+        if self.further[segment - 1].compare_exchange(ptr::null_mut(), fresh, AcqRel, Acquire).is_err() {
+            // SAFETY: `fresh` came from Box::into_raw above and was not published.
+            drop(unsafe { Box::from_raw(fresh) });
         }
+        Ok(())
     }
 
     /// The entry with a number that [`claim`](Self::claim) has returned at some time.
@@ -256,31 +272,22 @@ impl<T: Default> Pool<T> {
         }
     }
 
-    /// Takes an entry of another word than this one, which has none: of the next that has; or of the
-    /// first, making what is missing.
+    /// Takes an entry of another word than this one, which had none: of the next that has one; if there is none, of a
+    /// further segment.
     #[cold]
     fn claim_elsewhere(&self, full: Place) -> Result<(u32, &T)> {
-        let mut place = self.word_after(full);
-        while place != full {
-            if let Some(claimed) = self.claim_in(place) {
-                self.steer(place);
-                return Ok(claimed);
-            }
-            place = self.word_after(place);
-        }
-        for segment in 0..SEGMENTS {
-            if self.segment(segment).is_none() {
-                self.grow(segment)?;
-            }
-            for word in 0..words_of(segment) {
-                let place = Place { segment, word };
+        loop {
+            let missing = (1..SEGMENTS).find(|segment| self.segment(*segment).is_none());
+            let mut place = self.word_after(full);
+            while place != full {
                 if let Some(claimed) = self.claim_in(place) {
                     self.steer(place);
                     return Ok(claimed);
                 }
+                place = self.word_after(place);
             }
+            self.grow(missing.ok_or(Status::NoResources)?)?;
         }
-        Err(Status::NoResources)
     }
 
     /// The next claim looks into this word first. Written only when it is another one, so that the line
@@ -296,9 +303,6 @@ impl<T: Default> Pool<T> {
     /// Takes the first free entry of one word.
     #[inline]
     fn claim_in(&self, place: Place) -> Option<(u32, &T)> {
-        if place.segment >= SEGMENTS {
-            return None;
-        }
         let segment = self.segment(place.segment)?;
         let word = &segment.words.get(place.word)?.claimed;
         let mut seen = word.load(Relaxed); // Relaxed: only a guess, the read-modify-write below decides
@@ -363,8 +367,8 @@ impl<T: Default> Pool<T> {
     pub(crate) fn next_marked(&self, from: u32) -> Option<Marked<'_, T>> {
         // After the last entry that there is comes the first.
         let (from, bit) = Place::of(from);
-        let is_there = from.segment < SEGMENTS && self.segment(from.segment).is_some();
-        let (start, after) = if is_there { (from, u64::MAX << bit) } else { (Place::FIRST, u64::MAX) };
+        let (start, after) =
+            if self.segment(from.segment).is_some() { (from, u64::MAX << bit) } else { (Place::FIRST, u64::MAX) };
         let (mut place, mut mask) = (start, after);
         loop {
             if let Some(marked) = self.marked_in(place, mask) {
@@ -393,7 +397,7 @@ impl<T: Default> Pool<T> {
         if word + 1 < words_of(segment) {
             return Place { segment, word: word + 1 };
         }
-        let is_there = segment + 1 < SEGMENTS && self.segment(segment + 1).is_some();
+        let is_there = self.segment(segment + 1).is_some();
         if is_there { Place { segment: segment + 1, word: 0 } } else { Place::FIRST }
     }
 
@@ -412,11 +416,16 @@ impl<T: Default> Pool<T> {
     /// Calls `f` for every entry that was claimed when the walk came by. See "the rule of the walk".
     pub(crate) fn for_each_claimed(&self, mut f: impl FnMut(u32, &T)) {
         for segment in 0..SEGMENTS {
-            // Segments are published in order, so the first gap is the end: if it is one in the
-            // order of the word's writes. AcqRel: whoever makes the segment later takes over from
-            // this exchange what we did before, as from the words below ("the rule of the walk").
-            let gap = self.segments[segment].compare_exchange(ptr::null_mut(), ptr::null_mut(), AcqRel, Acquire);
-            let (Err(_), Some(entries)) = (gap, self.segment(segment)) else { return };
+            if let Some(further) = segment.checked_sub(1) {
+                // Segments are published in order, so the first gap is the end: if it is one in the
+                // order of the word's writes. AcqRel: whoever makes the segment later takes over from
+                // this exchange what we did before, as from the words below ("the rule of the walk").
+                let (gap, word) = (ptr::null_mut(), &self.further[further]);
+                if word.compare_exchange(gap, gap, AcqRel, Acquire).is_ok() {
+                    return;
+                }
+            }
+            let Some(entries) = self.segment(segment) else { return };
             for word in 0..words_of(segment) {
                 // AcqRel on a write that changes nothing: see "the rule of the walk"
                 let claimed = entries.words[word].claimed.fetch_or(0, AcqRel);
@@ -431,18 +440,18 @@ impl<T: Default> Pool<T> {
     /// `names`: of its pointers to segments, its hint, its bits and its entries, each with who contends.
     pub(crate) fn lines(&self, lines: &mut Lines, names: [(&'static str, &'static str); 4]) {
         let [segments, hint, bits, entries] = names;
-        lines.add(&self.segments, segments.0, segments.1);
+        lines.add(&self.further, segments.0, segments.1);
         lines.add(&self.hint, hint.0, hint.1);
         for segment in (0..SEGMENTS).map_while(|segment| self.segment(segment)) {
-            lines.add(&*segment.words, bits.0, bits.1);
-            lines.add(&*segment.entries, entries.0, entries.1);
+            lines.add(segment.words, bits.0, bits.1);
+            lines.add(segment.entries, entries.0, entries.1);
         }
     }
 }
 
 impl<T> Drop for Pool<T> {
     fn drop(&mut self) {
-        for segment in &self.segments {
+        for segment in &self.further {
             let at = segment.load(Relaxed); // Relaxed: `&mut self` comes after every `grow`
             if !at.is_null() {
                 // SAFETY: published by `grow` from Box::into_raw; `&mut self` says nobody looks.
