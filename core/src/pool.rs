@@ -178,13 +178,6 @@ impl<T> Spot<'_, T> {
 }
 
 impl<T> Marked<'_, T> {
-    /// The same, as it is marked now. `None`: it is not.
-    #[inline]
-    pub(crate) fn again(self) -> Option<Self> {
-        let seen = self.spot.marks.load(Acquire); // Acquire: pairs with every `mark` that came before
-        (seen & self.spot.bit != 0).then_some(Self { seen, ..self })
-    }
-
     /// Clears the mark that was found, unless it was set anew. (Or that of a neighbour was: then it stays set for
     /// nothing, until the next one comes by.)
     #[inline]

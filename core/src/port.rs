@@ -272,16 +272,15 @@ impl<P: Platform> Port<P> {
     }
 
     fn take_rounds(&self, packets: &mut [Packet]) -> usize {
-        let Shared { platform, vmos, turn: shared_turn, .. } = &*self.shared;
-        let guard = platform.pin();
+        let shared = &self.shared;
+        let guard = shared.platform.pin();
         let mut filled = 0;
-        let mut turn = shared_turn.get() as u32;
+        let mut turn = shared.turn.get() as u32;
         // An entry whose mark was not cleared for a neighbour's sake stays marked though it has nothing. So the
         // end is a whole round that brought nothing: from `start`, once around the end, and back.
         let (mut start, mut around) = (turn, false);
-        let mut next: Option<Marked<'_, _>> = None;
         while filled < packets.len() {
-            let Some(marked) = next.take().and_then(Marked::again).or_else(|| vmos.next_marked(turn)) else { break };
+            let Some(marked) = shared.vmos.next_marked(turn) else { break };
             let entry = marked.index;
             let wraps = entry < turn;
             if around && (wraps || entry >= start) {
@@ -289,35 +288,25 @@ impl<P: Platform> Port<P> {
             }
             around |= wraps;
             turn = entry + 1;
-            shared_turn.set(turn as usize);
-            // One packet, or, where no other entry is ready, as many as there is room for.
-            let mut room = &mut packets[filled..];
-            let mut alone = false;
-            if room.len() > 1 {
-                next = vmos.next_marked(turn);
-                alone = next.as_ref().is_none_or(|next| next.index == entry);
-            }
-            if !alone {
-                room = &mut room[..1];
-            }
-            let (taken, had) = self.visit(&marked, room, &guard);
+            shared.turn.set(turn as usize);
+            let taken = self.visit(&marked, &mut packets[filled..], &guard);
             if taken > 0 {
                 filled += taken;
                 (start, around) = (turn, false);
-            }
-            if alone && had != Taken::Some {
-                break; // this one has nothing more, and no other had when it was looked for
             }
         }
         filled
     }
 
-    /// Takes from one entry, as far as there is room. Returns how many packets it filled, and what it found.
-    fn visit(&self, marked: &Marked<'_, Entry<P>>, room: &mut [Packet], guard: &Guard) -> (usize, Taken) {
+    fn visit(&self, marked: &Marked<'_, Entry<P>>, packets: &mut [Packet], guard: &Guard) -> usize {
+        let index = marked.index;
+        let alone = || self.shared.vmos.next_marked(index + 1).is_none_or(|next| next.index == index);
+        let room = if packets.len() > 1 && alone() { packets.len() } else { 1 };
+        let packets = &mut packets[..room];
         let vmo = marked.spot.entry.get(guard);
         let (filled, taken) = match vmo {
-            Some(vmo) => vmo.source.take(room),
-            None => self.user_at(marked.index).map_or((0, Taken::All), |user| user.take(room)),
+            Some(vmo) => vmo.source.take(packets),
+            None => self.user_at(index).map_or((0, Taken::All), |user| user.take(packets)),
         };
         if taken != Taken::Some {
             marked.unmark();
@@ -325,7 +314,7 @@ impl<P: Platform> Port<P> {
         if let (Taken::Closed, Some(vmo)) = (taken, vmo) {
             vmo.forget();
         }
-        (filled, taken)
+        filled
     }
 
     /// The user packets, if the entry is theirs.
