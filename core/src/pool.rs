@@ -375,6 +375,21 @@ impl<T: Default> Pool<T> {
         }
     }
 
+    /// Whether another entry than this one has a mark.
+    pub(crate) fn has_other_marked(&self, index: u32) -> bool {
+        let (own, bit) = Place::of(index);
+        let (mut place, mut mask) = (own, !(1 << bit));
+        loop {
+            if self.marked_in(place, mask).is_some() {
+                return true;
+            }
+            (place, mask) = (self.word_after(place), u64::MAX);
+            if place == own {
+                return false;
+            }
+        }
+    }
+
     /// The first marked entry of those of one word that are in `mask`.
     #[inline]
     fn marked_in(&self, place: Place, mask: u64) -> Option<Marked<'_, T>> {

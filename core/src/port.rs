@@ -277,7 +277,8 @@ impl<P: Platform> Port<P> {
         let mut filled = 0;
         let mut turn = shared.turn.get() as u32;
         // An entry whose mark was not cleared for a neighbour's sake stays marked though it has nothing. So the
-        // end is a whole round that brought nothing: from `start`, once around the end, and back.
+        // end is a whole round that brought nothing: from `start`, once around the end, and back. What was ready when the
+        // last packet was taken is met in it, so each search follows the visit before it.
         let (mut start, mut around) = (turn, false);
         while filled < packets.len() {
             let Some(marked) = shared.vmos.next_marked(turn) else { break };
@@ -300,9 +301,8 @@ impl<P: Platform> Port<P> {
 
     fn visit(&self, marked: &Marked<'_, Entry<P>>, packets: &mut [Packet], guard: &Guard) -> usize {
         let index = marked.index;
-        let alone = || self.shared.vmos.next_marked(index + 1).is_none_or(|next| next.index == index);
-        let room = if packets.len() > 1 && alone() { packets.len() } else { 1 };
-        let packets = &mut packets[..room];
+        let is_alone = packets.len() > 1 && !self.shared.vmos.has_other_marked(index);
+        let packets = if is_alone { packets } else { &mut packets[..1] };
         let vmo = marked.spot.entry.get(guard);
         let (filled, taken) = match vmo {
             Some(vmo) => vmo.source.take(packets),
