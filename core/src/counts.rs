@@ -60,6 +60,7 @@ impl Counts {
     }
 
     /// How many there may be. An upper bound at the time of the call.
+    #[inline]
     pub(crate) fn get(&self, kind: Kind) -> u16 {
         self.of(kind).load(Acquire) // Acquire: pairs with `raise`, for the counts below
     }

@@ -76,6 +76,7 @@ pub struct Packet {
 impl Packet {
     /// A packet of the VMO created with `key`, asking for `length` bytes at `offset`.
     #[must_use]
+    #[inline]
     pub const fn page_request(key: u64, command: Command, offset: u64, length: u64) -> Self {
         Self {
             key,
@@ -113,6 +114,7 @@ impl Packet {
 
     /// The bytes that a page request asks for; none, if it is no page request.
     #[must_use]
+    #[inline]
     pub const fn range(&self) -> crate::ByteRange {
         if self.packet_type == PACKET_TYPE_PAGE_REQUEST {
             crate::ByteRange::new(self.page_request.offset, self.page_request.length)

@@ -273,6 +273,7 @@ impl Request {
         PageRange { start, end: start + (span & MAX_RUN) }
     }
 
+    #[inline]
     fn set_pages(&self, start: u64, run: u64) {
         self.span.store((start << SPAN_START) | run, Release); // Release: pairs with `pages`
     }

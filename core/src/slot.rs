@@ -370,6 +370,7 @@ impl Slot {
     /// Gives up a writer's hold on this frame of the page, after its bytes are in. The writer has been
     /// pinned since it took hold: so if the page has the frame, it is still the same content. (In an
     /// anonymous VMO a page that is held keeps its content, and nobody need be pinned for it.)
+    #[inline]
     pub(crate) fn end_write(&self, frame: Frame) {
         let mut word = self.0.load(Relaxed); // Relaxed: the swap below decides
         // The page has left `Dirty` with a writer in it only if its content was replaced.
@@ -388,6 +389,7 @@ impl Slot {
     /// Whether the page still has this frame, which it was seen to have by a reader who has been pinned
     /// since. If so, what the reader did with the frame comes before whatever happens to the frame once it
     /// has left the page: before it is written to elsewhere, too.
+    #[inline]
     pub(crate) fn still_has(&self, frame: Frame) -> bool {
         // Release, and a read-modify-write: every later arrow of the page is one too, so `take` (Acquire)
         // reads from the release sequence that begins here. A load would leave the order of the copied
@@ -443,6 +445,7 @@ impl State {
 
     /// The content goes, whatever there is, and the page becomes zeros, or absent. Its frame, if it had
     /// one, is the caller's to free after a grace period. Writers may be in it: their bytes go with it.
+    #[inline]
     pub(crate) fn replace(self, slot: &Slot, with: Unstored) -> Result<Option<Frame>, State> {
         let word = self.word();
         let tag = word & TAG;
@@ -461,17 +464,20 @@ impl Zero {
 
     /// A frame of zeros takes the place of those that were not stored. The page stays what it is for
     /// the service: dirty, or awaiting clean.
+    #[inline]
     pub(crate) fn store(self, slot: &Slot, frame: Frame) -> Result<(), State> {
         let tag = if self.is_awaiting() { AWAITING_CLEAN } else { DIRTY };
         slot.change(self.0, tag | frame_bits(frame) | (self.0 & RECLAIM) | ACCESSED)
     }
 
     /// The service begins to write the zeros back.
+    #[inline]
     pub(crate) fn writeback_begin(self, slot: &Slot) -> Result<(), State> {
         slot.change(self.0, self.0 | ZEROS_AWAITING)
     }
 
     /// The service has written the zeros back: it has them now.
+    #[inline]
     pub(crate) fn writeback_end(self, slot: &Slot) -> Result<(), State> {
         slot.change(self.0, EMPTY | (self.0 & RECLAIM))
     }
@@ -479,6 +485,7 @@ impl Zero {
 
 impl Empty {
     /// A frame of zeros becomes the content of a page of an anonymous VMO.
+    #[inline]
     pub(crate) fn commit(self, slot: &Slot, frame: Frame) -> Result<(), State> {
         slot.change(self.0, DIRTY | frame_bits(frame))
     }
@@ -514,6 +521,7 @@ impl Requested {
     }
 
     /// The request failed, or nobody waits for it any more.
+    #[inline]
     pub(crate) fn withdraw(self, slot: &Slot) -> Result<(), State> {
         slot.change(self.0, EMPTY | (self.0 & RECLAIM))
     }
@@ -532,26 +540,31 @@ impl Evicting {
 
     /// An access to a detached VMO is about to fail on the page: whoever saw the VMO attached, and
     /// is about to rescue it, finds the word changed. Every arrow into `Evicting` clears the bit.
+    #[inline]
     pub(crate) fn condemn(self, slot: &Slot) -> Result<(), State> {
         slot.change(self.0, self.0 | ACCESSED)
     }
 
     /// An access came before the grace period was over: the page stays.
+    #[inline]
     pub(crate) fn rescue(self, slot: &Slot) -> Result<(), State> {
         slot.change(self.0, (self.0 & CARRIED) | CLEAN | RECLAIM | ACCESSED)
     }
 
     /// As [`rescue`](Self::rescue), by a writer, who then holds the page.
+    #[inline]
     pub(crate) fn begin_write(self, slot: &Slot) -> Result<(), State> {
         slot.change(self.0, (self.0 & CARRIED) | DIRTY | RECLAIM | ACCESSED | PIN)
     }
 
     /// As [`rescue`](Self::rescue), by a mapped writer.
+    #[inline]
     pub(crate) fn mark_dirty(self, slot: &Slot) -> Result<(), State> {
         slot.change(self.0, (self.0 & CARRIED) | DIRTY | RECLAIM | ACCESSED)
     }
 
     /// If it is rescued, the page is like any other.
+    #[inline]
     pub(crate) fn dont_need(self, slot: &Slot) -> Result<(), State> {
         change_marks(slot, self.0, self.0 & !ALWAYS_NEEDED)
     }
@@ -573,33 +586,39 @@ impl Clean {
     }
 
     /// Notes that the page was used. Failing is harmless: the page moved on.
+    #[inline]
     pub(crate) fn touch(self, slot: &Slot) -> Result<(), State> {
         slot.change(self.0, self.0 | ACCESSED)
     }
 
     /// The evictor's hand passes: the next time it finds the page unused.
+    #[inline]
     pub(crate) fn age(self, slot: &Slot) -> Result<(), State> {
         slot.change(self.0, self.0 & !ACCESSED)
     }
 
     /// The page is on its way out. The answer says whether the caller owes it a reclaim: a page
     /// with one pending must not get a second.
+    #[inline]
     pub(crate) fn evict(self, slot: &Slot) -> Result<OwesReclaim, State> {
         slot.change(self.0, (self.0 & CARRIED) | EVICTING)?;
         Ok(OwesReclaim::of(self.0))
     }
 
     /// The page becomes dirty, and a writer holds it until its bytes are in.
+    #[inline]
     pub(crate) fn begin_write(self, slot: &Slot) -> Result<(), State> {
         slot.change(self.0, (self.0 & CARRIED) | DIRTY | ACCESSED | PIN)
     }
 
     /// The page becomes dirty for a mapped writer.
+    #[inline]
     pub(crate) fn mark_dirty(self, slot: &Slot) -> Result<(), State> {
         slot.change(self.0, (self.0 & CARRIED) | DIRTY | ACCESSED)
     }
 
     /// The request, or the permit, with this index is about the page's dirtying.
+    #[inline]
     pub(crate) fn request_dirty(self, slot: &Slot, index: u32) -> Result<(), State> {
         slot.change(self.0, (self.0 & KEPT) | CLEAN_DIRTY_REQUESTED | index_bits(index))
     }
@@ -629,6 +648,7 @@ impl Dirty {
     }
 
     /// One more writer holds the page. `None`: as many as the word can count hold it already.
+    #[inline]
     pub(crate) fn begin_write(self, slot: &Slot) -> Option<Result<(), State>> {
         if self.0 & PINS == PINS {
             return None;
@@ -638,6 +658,7 @@ impl Dirty {
 
     /// The service begins to write the page back. Only without writers: call it on a page of
     /// which [`has_writers`](Self::has_writers) is false, any other is refused as it stands.
+    #[inline]
     pub(crate) fn writeback_begin(self, slot: &Slot) -> Result<(), State> {
         if self.has_writers() {
             return Err(State::Dirty(self));
@@ -647,6 +668,7 @@ impl Dirty {
 
     /// The frame leaves a page of an anonymous VMO, which is empty then. Only without writers, as for
     /// [`writeback_begin`](Self::writeback_begin).
+    #[inline]
     pub(crate) fn take(self, slot: &Slot) -> Result<Frame, State> {
         if self.has_writers() {
             return Err(State::Dirty(self));
@@ -656,6 +678,7 @@ impl Dirty {
     }
 
     /// The VMO is gone: no writer is left, and the content with it.
+    #[inline]
     pub(crate) fn discard(self, slot: &Slot) -> Result<OwesReclaim, State> {
         slot.change(self.0, (self.0 & CARRIED) | EVICTING)?;
         Ok(OwesReclaim::of(self.0))
@@ -675,31 +698,37 @@ impl AwaitingClean {
 
     /// A write is about to fail on the page, whose VMO has no service any more to allow it: whoever saw the VMO
     /// attached, and is about to allow it, finds the word changed. Every arrow to another state clears the bit.
+    #[inline]
     pub(crate) fn refuse(self, slot: &Slot) -> Result<(), State> {
         slot.change(self.0, self.0 | REFUSED)
     }
 
     /// The service has written the page back.
+    #[inline]
     pub(crate) fn writeback_end(self, slot: &Slot) -> Result<(), State> {
         slot.change(self.0, (self.0 & KEPT) | CLEAN)
     }
 
     /// A write came in between: what the service wrote is old.
+    #[inline]
     pub(crate) fn begin_write(self, slot: &Slot) -> Result<(), State> {
         slot.change(self.0, (self.0 & CARRIED) | DIRTY | ACCESSED | PIN)
     }
 
     /// As [`begin_write`](Self::begin_write), by a mapped writer.
+    #[inline]
     pub(crate) fn mark_dirty(self, slot: &Slot) -> Result<(), State> {
         slot.change(self.0, (self.0 & CARRIED) | DIRTY | ACCESSED)
     }
 
     /// As for a [clean](Clean::request_dirty) page.
+    #[inline]
     pub(crate) fn request_dirty(self, slot: &Slot, index: u32) -> Result<(), State> {
         slot.change(self.0, (self.0 & KEPT) | AWAITING_DIRTY_REQUESTED | index_bits(index))
     }
 
     /// The VMO is gone, and the content with it.
+    #[inline]
     pub(crate) fn discard(self, slot: &Slot) -> Result<OwesReclaim, State> {
         slot.change(self.0, (self.0 & CARRIED) | EVICTING)?;
         Ok(OwesReclaim::of(self.0))
@@ -726,16 +755,19 @@ impl DirtyRequested {
     }
 
     /// Another request, or a permit, takes the page over.
+    #[inline]
     pub(crate) fn request_dirty(self, slot: &Slot, index: u32) -> Result<(), State> {
         slot.change(self.0, (self.0 & !PINS) | index_bits(index))
     }
 
     /// The service allows it.
+    #[inline]
     pub(crate) fn grant(self, slot: &Slot) -> Result<(), State> {
         slot.change(self.0, (self.0 & CARRIED) | DIRTY | ACCESSED)
     }
 
     /// The request is over, and the page is what it was before.
+    #[inline]
     pub(crate) fn withdraw(self, slot: &Slot) -> Result<(), State> {
         let tag = if self.is_awaiting() { AWAITING_CLEAN } else { CLEAN };
         slot.change(self.0, (self.0 & KEPT) | tag)
@@ -743,6 +775,7 @@ impl DirtyRequested {
 
     /// The service has written the page back. Only for a page that awaits it, any other is refused
     /// as it stands.
+    #[inline]
     pub(crate) fn writeback_end(self, slot: &Slot) -> Result<(), State> {
         if !self.is_awaiting() {
             return Err(State::DirtyRequested(self));
@@ -752,6 +785,7 @@ impl DirtyRequested {
 
     /// The page is on its way out. Only for a page that the service has too, any other is refused as
     /// it stands.
+    #[inline]
     pub(crate) fn evict(self, slot: &Slot) -> Result<OwesReclaim, State> {
         if self.is_awaiting() {
             return Err(State::DirtyRequested(self));
@@ -760,6 +794,7 @@ impl DirtyRequested {
     }
 
     /// The VMO is gone, and the content with it.
+    #[inline]
     pub(crate) fn discard(self, slot: &Slot) -> Result<OwesReclaim, State> {
         slot.change(self.0, (self.0 & CARRIED) | EVICTING)?;
         Ok(OwesReclaim::of(self.0))
@@ -779,6 +814,7 @@ impl State {
     }
 
     /// Whether the page is counted so, when nothing moves.
+    #[inline]
     pub(crate) fn counts_as(self, kind: Kind) -> bool {
         match (kind, self) {
             (Kind::Resident, _) => self.stored().is_some(),
@@ -790,11 +826,13 @@ impl State {
 
 impl Stored {
     /// The page is always needed from now on, and was used just now.
+    #[inline]
     pub(crate) fn always_need(self, slot: &Slot) -> Result<(), State> {
         change_marks(slot, self.0, self.0 | ALWAYS_NEEDED | ACCESSED)
     }
 
     /// The page is not needed, neither always nor lately.
+    #[inline]
     pub(crate) fn dont_need(self, slot: &Slot) -> Result<(), State> {
         change_marks(slot, self.0, self.0 & !(ALWAYS_NEEDED | ACCESSED))
     }
@@ -808,6 +846,7 @@ fn change_marks(slot: &Slot, from: u64, to: u64) -> Result<(), State> {
 impl Slot {
     /// The grace period of an eviction is over. Called exactly once for each `Evicting` that
     /// [owed](OwesReclaim::Yes) it, and once more for each [`Reclaimed::Again`].
+    #[inline]
     pub(crate) fn reclaim(&self) -> Reclaimed {
         let mut word = self.0.load(Relaxed); // Relaxed: the swap below decides
         loop {

@@ -257,6 +257,7 @@ impl Node {
         self.counts[child].lower(kind, by, || self.above.lower(kind));
     }
 
+    #[inline]
     fn decode(&self, word: *mut ()) -> Word<'_> {
         match word.addr() {
             0 => Word::All(Unstored::Absent),
@@ -270,6 +271,7 @@ impl Node {
         }
     }
 
+    #[inline]
     fn child(&self, child: usize) -> Word<'_> {
         match self.children.get(child) {
             Some(word) => self.decode(word.load(Acquire)), // Acquire: pairs with `swap`, for the child's words
@@ -285,15 +287,12 @@ impl Node {
         }
     }
 
-    /// The first of these children below which there may be a page of this kind; of any, if no kind is named.
-    fn first_with(&self, kind: Option<Kind>, children: &core::ops::Range<usize>) -> Option<usize> {
-        let Some(kind) = kind else { return children.clone().next() };
-        let counts = self.counts.get(children.clone())?;
-        // Most children of a large VMO have nothing, and this tells of 16 by one test.
+    /// How many of these children, from the first on, have no page of this kind, as far as it is quickly told: most
+    /// of a large VMO have none, and one test tells of 16.
+    fn without(&self, kind: Kind, children: &core::ops::Range<usize>) -> usize {
+        let counts = self.counts.get(children.clone()).unwrap_or(&[]).as_chunks::<16>().0;
         let has_none = |counts: &&[Counts; 16]| counts.iter().fold(0, |all, count| all | count.get(kind)) == 0;
-        let passed = counts.as_chunks().0.iter().take_while(has_none).count() * 16;
-        let nth = counts[passed..].iter().position(|count| count.get(kind) > 0)?;
-        Some(children.start + passed + nth)
+        counts.iter().take_while(has_none).count() * 16
     }
 
     /// Changes what all pages below a child are. False: they are something else already.
@@ -347,12 +346,14 @@ impl Node {
     }
 
     /// The pages below a child of a node whose first page is `base`.
+    #[inline]
     fn pages_of(&self, base: u64, child: usize) -> PageRange {
         let start = base + ((child as u64) << self.shift);
         PageRange { start, end: start + (1 << self.shift) }
     }
 
     /// The children below which there are pages of the range.
+    #[inline]
     fn children_in(&self, base: u64, range: PageRange) -> core::ops::Range<usize> {
         let end = base + ((self.children.len() as u64) << self.shift);
         let within = range.intersect(PageRange { start: base, end });
@@ -656,8 +657,13 @@ impl Table {
         f: &mut impl FnMut(Item<'a>) -> ControlFlow<B>,
     ) -> Result<ControlFlow<B>> {
         let mut children = node.children_in(base, range);
-        while let Some(child) = node.first_with(kind, &children) {
-            children.start = child + 1;
+        while let Some(child) = children.next() {
+            if let Some(kind) = kind
+                && node.counts[child].get(kind) == 0
+            {
+                children.start += node.without(kind, &children);
+                continue;
+            }
             let pages = node.pages_of(base, child);
             let within = pages.intersect(range);
             let mut word = node.child(child);
@@ -812,6 +818,7 @@ impl<'a> Group<'a> {
         }
     }
 
+    #[inline]
     fn is_whole(self) -> bool {
         self.end - self.first == GROUP
     }

@@ -71,6 +71,7 @@ impl ByteRange {
     }
 
     /// The pages of a range that must begin and end on a page.
+    #[inline]
     pub(crate) fn pages_exact(self, size: PageCount) -> Result<PageRange> {
         if !self.offset.is_multiple_of(PAGE_SIZE) || !self.length.is_multiple_of(PAGE_SIZE) {
             return Err(Status::InvalidArgs);
@@ -79,6 +80,7 @@ impl ByteRange {
     }
 
     /// The pages of a range whose ends are rounded out to pages.
+    #[inline]
     pub(crate) fn pages_touched(self, size: PageCount) -> Result<PageRange> {
         let end = self.offset.checked_add(self.length).ok_or(Status::OutOfRange)?;
         if end > size.0 * PAGE_SIZE {
@@ -102,10 +104,12 @@ impl PageRange {
         ByteRange::new(self.start * PAGE_SIZE, (self.end - self.start) * PAGE_SIZE)
     }
 
+    #[inline]
     pub(crate) const fn is_empty(self) -> bool {
         self.start >= self.end
     }
 
+    #[inline]
     pub(crate) fn intersect(self, other: Self) -> Self {
         Self { start: self.start.max(other.start), end: self.end.min(other.end) }
     }

@@ -101,20 +101,24 @@ pub(crate) mod size {
 pub(crate) struct Hint(HintWord);
 
 impl Hint {
+    #[inline]
     pub(crate) fn get(&self) -> usize {
         self.0.load(Relaxed) // Relaxed: any value is right, see the type
     }
 
+    #[inline]
     pub(crate) fn set(&self, value: usize) {
         self.0.store(value, Relaxed); // Relaxed: as above
     }
 
     /// Counts one event.
+    #[inline]
     pub(crate) fn count(&self) {
         self.0.fetch_add(1, Relaxed); // Relaxed: as above
     }
 
     /// Counts one event less.
+    #[inline]
     pub(crate) fn uncount(&self) {
         self.0.fetch_sub(1, Relaxed); // Relaxed: as above
     }
@@ -128,6 +132,7 @@ impl Hint {
 pub(crate) struct Tally(AtomicUsize);
 
 impl Tally {
+    #[inline]
     pub(crate) fn get(&self) -> usize {
         self.0.load(Relaxed) // Relaxed: a statistic orders nothing
     }
@@ -138,11 +143,13 @@ impl Tally {
     }
 
     /// Counts one event.
+    #[inline]
     pub(crate) fn count(&self) {
         self.add(1);
     }
 
     /// Counts so many events.
+    #[inline]
     pub(crate) fn add(&self, events: usize) {
         self.0.fetch_add(events, Relaxed); // Relaxed: as above
     }
@@ -173,10 +180,12 @@ impl<T> Cell<T> {
         Self(core::cell::UnsafeCell::new(value))
     }
 
+    #[inline]
     pub(crate) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
         f(self.0.get())
     }
 
+    #[inline]
     pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
         f(self.0.get())
     }
