@@ -243,10 +243,7 @@ impl Merger<'_> {
             for part in &choice.parts {
                 match part {
                     Part::Text(text) => self.merged.push_str(text),
-                    Part::Chosen => self.ask("is", *number),
-                    Part::ChosenAgain => self.ask("is_again", *number),
-                    Part::ChosenBeside => self.ask("is_beside", *number),
-                    Part::ChosenElsewhere => self.ask("is_elsewhere", *number),
+                    Part::Chosen(when) => self.ask(when.question(), *number),
                     Part::Here(here) => {
                         let lies = |other: &Choice| here.start <= other.at.start && other.at.end <= here.end;
                         let inner: Vec<_> = inner.iter().filter(|(other, _)| lies(other)).cloned().collect();

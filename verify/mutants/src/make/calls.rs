@@ -10,19 +10,13 @@
 
 use syn::{GenericArgument, ImplItemFn, PathArguments, ReturnType, Type, Visibility};
 
-use super::{Choice, Maker, Part, range};
+use super::{Choice, Maker, Part, When, range};
 
 pub(super) const WAITS: &str = "waits-for-the-stopped";
 const ANSWERS: [&str; 3] = ["refuses", "does-nothing", "says-one"];
 
-/// When a call is wrong.
-#[derive(Clone, Copy)]
-enum When {
-    Always,
-    Again,
-    Beside,
-    Elsewhere,
-}
+/// When a call is wrong that is so only where others are too.
+const TOGETHER: [When; 2] = [When::Beside, When::Elsewhere];
 
 /// Whether a mutant of this kind is one of a public call.
 pub(super) fn is_of_a_call(kind: &str) -> bool {
@@ -54,8 +48,9 @@ impl Maker<'_> {
             self.answer(call, "does-nothing", "", When::Always);
         }
         if is_an_end && self.public.contains(&self.owner) {
-            self.answer(call, "does-nothing", "", When::Beside);
-            self.answer(call, "does-nothing", "", When::Elsewhere);
+            for when in TOGETHER {
+                self.answer(call, "does-nothing", "", when);
+            }
         }
         let ReturnType::Type(_, returned) = &call.sig.output else { return };
         let Type::Path(path) = &**returned else { return };
@@ -66,8 +61,9 @@ impl Maker<'_> {
                 self.answer(call, answer, with, When::Again);
             }
             if is_a_call {
-                self.answer(call, answer, with, When::Beside);
-                self.answer(call, answer, with, When::Elsewhere);
+                for when in TOGETHER {
+                    self.answer(call, answer, with, when);
+                }
             }
         };
         match last.ident.to_string().as_str() {
@@ -88,21 +84,15 @@ impl Maker<'_> {
 
     /// A mutant that answers at once.
     fn answer(&mut self, call: &ImplItemFn, answer: &str, with: &str, when: When) {
-        let (chosen, suffix) = match when {
-            When::Always => (Part::Chosen, ""),
-            When::Again => (Part::ChosenAgain, "-again"),
-            When::Beside => (Part::ChosenBeside, "-beside"),
-            When::Elsewhere => (Part::ChosenElsewhere, "-elsewhere"),
-        };
         let returns = if with.is_empty() { " return;".to_string() } else { format!(" return {with};") };
-        let parts = vec![Part::Text(" if ".to_string()), chosen, Part::Text(format!(" {{{returns} }}"))];
-        self.first(call, &format!("{answer}{suffix}"), returns, parts);
+        let parts = vec![Part::Text(" if ".to_string()), Part::Chosen(when), Part::Text(format!(" {{{returns} }}"))];
+        self.first(call, &format!("{answer}{}", when.suffix()), returns, parts);
     }
 
     /// A mutant that waits while a thread is stopped.
     fn waits(&mut self, call: &ImplItemFn) {
         let parts =
-            vec![Part::Text(" if ".to_string()), Part::Chosen, Part::Text(" { crate::mistake::wait(); }".to_string())];
+            vec![Part::Text(" if ".to_string()), Part::CHOSEN, Part::Text(" { crate::mistake::wait(); }".to_string())];
         self.first(call, WAITS, " while stopped::one_has() {}".to_string(), parts);
     }
 

@@ -53,15 +53,47 @@ pub(crate) struct Choice {
 pub(crate) enum Part {
     Text(String),
     /// An expression: whether this mistake is to be made.
-    Chosen,
-    /// The same, where it is made from the second time on that an execution comes by it.
-    ChosenAgain,
-    /// The same, where it is made while another thread is in a call.
-    ChosenBeside,
-    /// The same, where it is made on another thread than the one that has made the pager.
-    ChosenElsewhere,
+    Chosen(When),
     /// What there is in the text, which may have choices in it.
     Here(Range<usize>),
+}
+
+impl Part {
+    const CHOSEN: Self = Self::Chosen(When::Always);
+}
+
+/// When a mistake is made that is to be made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum When {
+    Always,
+    /// From the second time on that an execution comes by it.
+    Again,
+    /// While another thread is in a call.
+    Beside,
+    /// On another thread than the one that has made the pager.
+    Elsewhere,
+}
+
+impl When {
+    /// What the kind of such a mutant ends with.
+    const fn suffix(self) -> &'static str {
+        match self {
+            Self::Always => "",
+            Self::Again => "-again",
+            Self::Beside => "-beside",
+            Self::Elsewhere => "-elsewhere",
+        }
+    }
+
+    /// The chooser's function that is asked.
+    pub(crate) const fn question(self) -> &'static str {
+        match self {
+            Self::Always => "is",
+            Self::Again => "is_again",
+            Self::Beside => "is_beside",
+            Self::Elsewhere => "is_elsewhere",
+        }
+    }
 }
 
 impl Choice {
@@ -69,7 +101,7 @@ impl Choice {
     fn value(at: Range<usize>, to: &str) -> Self {
         let parts = vec![
             Part::Text("(if ".to_string()),
-            Part::Chosen,
+            Part::CHOSEN,
             Part::Text(format!(" {{ {to} }} else {{ ")),
             Part::Here(at.clone()),
             Part::Text(" })".to_string()),
@@ -81,7 +113,7 @@ impl Choice {
     fn statement(at: Range<usize>, to: &str) -> Self {
         let parts = vec![
             Part::Text("if ".to_string()),
-            Part::Chosen,
+            Part::CHOSEN,
             Part::Text(format!(" {{ {to} }} else {{ ")),
             Part::Here(at.clone()),
             Part::Text(" }".to_string()),

@@ -74,7 +74,7 @@ impl Maker<'_> {
             let (here, at) = (range(pin.span()), range(statement.span()));
             let parts = vec![
                 Part::Text(format!("let {name} = if ")),
-                Part::Chosen,
+                Part::CHOSEN,
                 Part::Text(format!(" {{ drop({text}); None }} else {{ Some(")),
                 Part::Here(here),
                 Part::Text(") };".to_string()),
@@ -161,22 +161,22 @@ impl Maker<'_> {
             // What binds stays, and the other comes before it or after it.
             (false, true) => vec![
                 text("if !"),
-                Part::Chosen,
+                Part::CHOSEN,
                 text(" { "),
                 Part::Here(one),
                 text(" } "),
                 Part::Here(two),
                 text(" if "),
-                Part::Chosen,
+                Part::CHOSEN,
                 Part::Text(format!(" {{ {} }}", texts.0)),
             ],
             (true, false) => vec![
                 text("if "),
-                Part::Chosen,
+                Part::CHOSEN,
                 Part::Text(format!(" {{ {} }} ", texts.1)),
                 Part::Here(one),
                 text(" if !"),
-                Part::Chosen,
+                Part::CHOSEN,
                 text(" { "),
                 Part::Here(two),
                 text(" }"),
@@ -186,7 +186,7 @@ impl Maker<'_> {
                 let values = (self.text(&one.value), self.text(&two.value));
                 vec![
                     Part::Text(format!("let ({}, {}) = if ", one.pattern, two.pattern)),
-                    Part::Chosen,
+                    Part::CHOSEN,
                     Part::Text(format!(
                         " {{ let mistaken_2{} = {}; let mistaken_1{} = {}; (mistaken_1, mistaken_2) }} \
                          else {{ let mistaken_1{} = ",
