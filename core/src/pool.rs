@@ -142,7 +142,7 @@ impl Place {
     #[inline]
     const fn of(index: u32) -> (Self, u32) {
         if (index as usize) < entries_of(0) {
-            return (Self::FIRST, index);
+            return (Self::FIRST, index); // as below, and most are
         }
         let position = index as usize + entries_of(0);
         let segment = position.ilog2() as usize - POOL_BITS as usize;
@@ -258,15 +258,18 @@ impl<T: Default> Pool<T> {
     /// has claimed one.
     #[inline]
     pub(crate) fn claim(&self) -> Result<(u32, &T)> {
-        let (hint, _) = Place::of(self.hint.get() as u32);
+        let (mut hint, _) = Place::of(self.hint.get() as u32);
+        if self.segment(hint.segment).is_none() {
+            hint = Place::FIRST; // its segment is new, and not to be seen yet
+        }
         match self.claim_in(hint) {
             Some(claimed) => Ok(claimed),
             None => self.claim_elsewhere(hint),
         }
     }
 
-    /// Takes an entry of another word than this one, which had none: of the next that has one; if there is none, of a
-    /// further segment.
+    /// Takes an entry of another word than this one, which is there and had none: of the next that has one; if there is
+    /// none, of a further segment.
     #[cold]
     fn claim_elsewhere(&self, full: Place) -> Result<(u32, &T)> {
         loop {
@@ -398,7 +401,8 @@ impl<T: Default> Pool<T> {
         Some(Marked { index: place.index(bit), spot: segment.spot(place, bit)?, seen })
     }
 
-    /// The word after this one; after the last that there is, the first.
+    /// The word after this one; after the last that there is, the first. So who goes on from a word that is there comes back
+    /// to it: whoever sees a segment sees those before it.
     #[inline]
     fn word_after(&self, place: Place) -> Place {
         let Place { segment, word } = place;
