@@ -102,7 +102,8 @@ pub(crate) enum Outcome {
     Failed(Status),
 }
 
-/// One waiter's place in a request. Holds a reference to it; ends in [`Requests::depart`].
+/// One waiter's place in a request. Holds a reference to it; ends in [`Requests::depart`], that of a permit in
+/// [`Requests::retire`].
 #[derive(Debug)]
 pub(crate) struct Wait<'a> {
     id: RequestId,
@@ -781,7 +782,10 @@ impl Requests {
         lines.add(&self.left, "count of waiters that left", "who leaves a request that is open, or joins one");
         let names = [
             ("requests' segments", "nobody: written when there are more in flight than ever"),
-            ("requests' hint", "who makes or ends a request that is not among the 8 to 64 of the last one"),
+            (
+                "requests' hint",
+                "who makes, joins or ends a request whose entry is not among the 8 to 64 of the last one",
+            ),
             ("requests' bits", "the same, for 64 requests in flight each"),
             ("request", "the faulters that wait for it, its service thread, and who appends the next"),
         ];
@@ -816,8 +820,11 @@ impl Entries for Requests {
 
     #[inline]
     fn collect(&self, _: u32, request: &Request, seen: Fate) -> Option<(Kind, PageRange)> {
+        // The pages only now: a shrink may have cut them. And before the fate: the newest of a batch may be another's request
+        // already, and who has read the pages of that sees that this one is over.
+        let pages = request.pages();
         let kind = request.fate().open_kind_in(seen.generation())?;
-        Some((kind, request.pages())) // the pages only now: a shrink may have cut them
+        Some((kind, pages))
     }
 
     #[inline]
