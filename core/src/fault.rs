@@ -222,18 +222,21 @@ impl<P: Platform> Fault<'_, P> {
                 Readable::Zeros if self.wants == Wants::Bytes => None,
                 Readable::Zeros => self.vmo.inner().store_page(self.page)?.then_some(Kind::Read),
             },
-            Wants::Dirty if self.vmo.is_dirty(self.page) => {
-                self.vmo.inner().figures.mapped_write();
-                None
-            }
-            Wants::Dirty => match self.vmo.write_access(&self.vmo.inner().platform.pin(), self.page, Hold::Mapped)? {
-                Writable::Dirty(..) => {
-                    self.vmo.inner().figures.mapped_write();
+            Wants::Dirty => {
+                let lacks = if self.vmo.is_dirty(self.page) {
                     None
+                } else {
+                    match self.vmo.write_access(&self.vmo.inner().platform.pin(), self.page, Hold::Mapped)? {
+                        Writable::Dirty(..) => None,
+                        Writable::Absent => Some(Kind::Read),
+                        Writable::Trapped => Some(Kind::Dirty),
+                    }
+                };
+                if lacks.is_none() {
+                    self.vmo.inner().figures.mapped_write();
                 }
-                Writable::Absent => Some(Kind::Read),
-                Writable::Trapped => Some(Kind::Dirty),
-            },
+                lacks
+            }
         })
     }
 

@@ -1,5 +1,5 @@
-//! Entries that are never moved and never freed while the pool lives, claimed and released by
-//! number.
+//! Entries that are never moved once the pool is shared, and never freed while it lives, claimed and
+//! released by number.
 //!
 //! The pool of a page source holds its requests, that of a port its VMOs, that of a pager the VMOs
 //! it made. In each the same fact is used twice: *the bits that say which entries are taken are
@@ -36,27 +36,24 @@ const WORD: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Pool<T> {
     /// The first segment, which is enough for most.
-    first: ([Words; words_of(0)], [T; entries_of(0)]),
+    first: Segment<[Words; words_of(0)], [T; entries_of(0)]>,
     /// The others.
     further: [AtomicPtr<Further<T>>; SEGMENTS - 1],
     /// The first entry of a word that is likely to have a free one.
     hint: Hint,
 }
 
-#[derive(Debug)]
-struct Further<T> {
-    words: Box<[Words]>,
-    entries: Box<[T]>,
-}
-
 /// Entries, and the words of their bits.
-struct Segment<'a, T> {
-    words: &'a [Words],
-    entries: &'a [T],
+#[derive(Debug)]
+struct Segment<W, E> {
+    words: W,
+    entries: E,
 }
 
-/// One bit an entry, in each. On a line of their own, since whoever claims or marks writes them: a small
-/// pool's would else share one with whatever is next to it in the heap.
+type Further<T> = Segment<Box<[Words]>, Box<[T]>>;
+
+/// One bit an entry, in each. On a line of their own, since whoever claims or marks writes them: they
+/// would else share one with whatever lies next to them.
 #[derive(Debug)]
 #[repr(align(64))]
 struct Words {
@@ -188,7 +185,7 @@ impl<T> Marked<'_, T> {
     }
 }
 
-impl<'a, T> Segment<'a, T> {
+impl<'a, T> Segment<&'a [Words], &'a [T]> {
     #[inline]
     fn entry(&self, place: Place, bit: u32) -> Option<&'a T> {
         self.entries.get(place.word * WORD + bit as usize)
@@ -214,33 +211,37 @@ impl<'a, T> Segment<'a, T> {
 impl<T: Default> Pool<T> {
     pub(crate) fn new() -> Self {
         Self {
-            first: (core::array::from_fn(|_| Words::new(0)), core::array::from_fn(|_| T::default())),
+            first: Segment {
+                words: core::array::from_fn(|_| Words::new(0)),
+                entries: core::array::from_fn(|_| T::default()),
+            },
             further: core::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())),
             hint: Hint::default(),
         }
     }
 
     #[inline]
-    fn segment(&self, segment: usize) -> Option<Segment<'_, T>> {
+    fn segment(&self, segment: usize) -> Option<Segment<&[Words], &[T]>> {
         let Some(further) = segment.checked_sub(1) else {
-            return Some(Segment { words: &self.first.0, entries: &self.first.1 });
+            return Some(Segment { words: &self.first.words, entries: &self.first.entries });
         };
         // Acquire: pairs with the publication in `grow`
         let at = self.further.get(further)?.load(Acquire);
         // SAFETY: a segment, once published, is freed only by Drop, which has the pool to itself.
-        unsafe { at.as_ref() }.map(|segment| Segment { words: &segment.words, entries: &segment.entries })
+        unsafe { at.as_ref() }.map(|segment| Segment { words: &*segment.words, entries: &*segment.entries })
     }
 
     /// Makes a further segment, unless it is there.
     fn grow(&self, segment: usize) -> Result<()> {
-        let fresh = try_box(Further {
+        let fresh = try_box(Segment {
             words: try_boxed(words_of(segment), || Words::new(segment))?,
             entries: try_boxed(entries_of(segment), T::default)?,
         })?;
         let fresh = Box::into_raw(fresh);
-        // AcqRel: Release publishes the new entries to `segment`; Acquire, on failure, takes over
-        // the entries that another thread published.
-        if self.further[segment - 1].compare_exchange(ptr::null_mut(), fresh, AcqRel, Acquire).is_err() {
+        // Release publishes the new entries to `segment`. That load, by whoever it may be, also takes over what a walker
+        // did before it found the gap: this exchange goes on with the release of the walker's. Relaxed, on failure:
+        // nothing is used of the segment of another thread.
+        if self.further[segment - 1].compare_exchange(ptr::null_mut(), fresh, Release, Relaxed).is_err() {
             // SAFETY: `fresh` came from Box::into_raw above and was not published.
             drop(unsafe { Box::from_raw(fresh) });
         }
@@ -268,21 +269,23 @@ impl<T: Default> Pool<T> {
         }
     }
 
-    /// Takes an entry of another word than this one, which is there and had none: of the next that has one; if there is
-    /// none, of a further segment.
+    /// Takes an entry where this word, which is there, had none: of the next word that has one; if there is none, of a
+    /// further segment.
     #[cold]
     fn claim_elsewhere(&self, full: Place) -> Result<(u32, &T)> {
         loop {
+            // Before the words: if none is missing, there are no others.
             let missing = (1..SEGMENTS).find(|segment| self.segment(*segment).is_none());
-            let mut place = self.word_after(full);
-            while place != full {
+            for place in self.ring(full) {
                 if let Some(claimed) = self.claim_in(place) {
                     self.steer(place);
                     return Ok(claimed);
                 }
-                place = self.word_after(place);
             }
-            self.grow(missing.ok_or(Status::NoResources)?)?;
+            let missing = missing.ok_or(Status::NoResources)?;
+            if self.segment(missing).is_none() {
+                self.grow(missing)?;
+            }
         }
     }
 
@@ -365,32 +368,15 @@ impl<T: Default> Pool<T> {
         let (from, bit) = Place::of(from);
         let (start, after) =
             if self.segment(from.segment).is_some() { (from, u64::MAX << bit) } else { (Place::FIRST, u64::MAX) };
-        let (mut place, mut mask) = (start, after);
-        loop {
-            if let Some(marked) = self.marked_in(place, mask) {
-                return Some(marked);
-            }
-            if mask == !after {
-                return None;
-            }
-            place = self.word_after(place);
-            mask = if place == start { !after } else { u64::MAX };
-        }
+        let mut around = self.ring(start);
+        let found = around.find_map(|place| self.marked_in(place, if place == start { after } else { u64::MAX }));
+        found.or_else(|| self.marked_in(start, !after))
     }
 
-    /// Whether another entry than this one has a mark.
+    /// Whether another entry than this one, which is there, has a mark.
     pub(crate) fn has_other_marked(&self, index: u32) -> bool {
         let (own, bit) = Place::of(index);
-        let (mut place, mut mask) = (own, !(1 << bit));
-        loop {
-            if self.marked_in(place, mask).is_some() {
-                return true;
-            }
-            (place, mask) = (self.word_after(place), u64::MAX);
-            if place == own {
-                return false;
-            }
-        }
+        self.ring(own).any(|place| self.marked_in(place, if place == own { !(1 << bit) } else { u64::MAX }).is_some())
     }
 
     /// The first marked entry of those of one word that are in `mask`.
@@ -401,8 +387,14 @@ impl<T: Default> Pool<T> {
         Some(Marked { index: place.index(bit), spot: segment.spot(place, bit)?, seen })
     }
 
-    /// The word after this one; after the last that there is, the first. So who goes on from a word that is there comes back
-    /// to it: whoever sees a segment sees those before it.
+    /// The words that there are, each once, from this one on, which must be there: then those after the last come back to it,
+    /// for whoever sees a segment sees those before it.
+    #[inline]
+    fn ring(&self, start: Place) -> impl Iterator<Item = Place> {
+        core::iter::successors(Some(start), move |place| Some(self.word_after(*place)).filter(|next| *next != start))
+    }
+
+    /// The word after this one; after the last that there is, the first.
     #[inline]
     fn word_after(&self, place: Place) -> Place {
         let Place { segment, word } = place;

@@ -153,7 +153,7 @@ impl<P: Platform> Shared<P> {
         lines.add(&self.turn, "port's turn", "the port's service threads");
         let names = [
             ("port's segments", "nobody: written when it gets more VMOs than ever"),
-            ("port's hint", "who makes or drops a VMO of this port"),
+            ("port's hint", "who makes or drops a VMO of this port, if it has more than eight"),
             ("port's marks", "faulters that make a request, in 64 VMOs each, and the port's service threads"),
             ("port's entries", "who makes or drops a VMO of this port"),
         ];

@@ -164,7 +164,7 @@ impl Sleepers {
         lines.add(&self.armed, "port's sleepers", "service threads that go to sleep, and who wakes one");
         let names = [
             ("sleepers' segments", "nobody: written when more sleep than ever"),
-            ("sleepers' hint", "service threads that go to sleep or wake up"),
+            ("sleepers' hint", "service threads that go to sleep or wake up, if more than eight sleep"),
             ("sleepers' bits", "service threads that go to sleep or wake up"),
             ("sleeper", "a service thread that sleeps, and who wakes it"),
         ];

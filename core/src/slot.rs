@@ -331,7 +331,7 @@ impl Slot {
             let (s, z) = if Self::has_none(line, DIRTIES) {
                 (0, 0)
             } else if line.iter().fold(OWN, |all, slot| all & word(slot)) != 0 {
-                (0xff, 0) // most lines of a VMO that is written all over
+                ((1 << LINE) - 1, 0) // most lines of a VMO that is written all over
             } else {
                 bits(line)
             };
@@ -1293,6 +1293,21 @@ mod tests {
                 let stored = state.counts_as(Kind::Dirty) && tag != ZERO;
                 assert_eq!(Slot::dirty(&slots), (bit(stored), bit(tag == ZERO)), "{state:?} at {place}");
             }
+        }
+    }
+
+    #[test]
+    fn a_query_tells_what_is_dirty_among_others_that_are() {
+        let stored = [DIRTY, AWAITING_CLEAN, AWAITING_DIRTY_REQUESTED];
+        let others = [EMPTY, REQUESTED, EVICTING, ZERO, CLEAN, CLEAN_DIRTY_REQUESTED];
+        for (tag, place) in others.into_iter().chain(stored).flat_map(|tag| (0..2 * LINE + 3).map(move |at| (tag, at)))
+        {
+            let tags: Vec<u64> = (0..2 * LINE + 3).map(|at| if at == place { tag } else { stored[at % 3] }).collect();
+            let slots: Vec<_> = tags.iter().map(|tag| Slot(AtomicU64::new(tag | KEPT))).collect();
+            let bits = |wanted: &[u64]| {
+                tags.iter().enumerate().fold(0, |bits, (at, tag)| bits | u64::from(wanted.contains(tag)) << at)
+            };
+            assert_eq!(Slot::dirty(&slots), (bits(&stored), bits(&[ZERO])), "{tag} at {place}");
         }
     }
 

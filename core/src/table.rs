@@ -48,6 +48,8 @@ use crate::units::{PageCount, PageIndex, PageRange};
 const LEAF: usize = 1 << LEAF_BITS;
 const GROUP: usize = 1 << GROUP_BITS;
 const GROUPS: usize = LEAF / GROUP;
+/// Children of which one test tells that there is nothing below them. Most of a large VMO have nothing.
+const MANY: usize = 16;
 
 /// The pages of this one's leaf.
 #[inline]
@@ -287,12 +289,10 @@ impl Node {
         }
     }
 
-    /// How many of these children, from the first on, have no page of this kind, as far as it is quickly told: most
-    /// of a large VMO have none, and one test tells of 16.
-    fn without(&self, kind: Kind, children: &core::ops::Range<usize>) -> usize {
-        let counts = self.counts.get(children.clone()).unwrap_or(&[]).as_chunks::<16>().0;
-        let has_none = |counts: &&[Counts; 16]| counts.iter().fold(0, |all, count| all | count.get(kind)) == 0;
-        counts.iter().take_while(has_none).count() * 16
+    /// Whether none of [`MANY`] children, from this one on, has a page of this kind.
+    fn many_have_none(&self, kind: Kind, first: usize) -> bool {
+        let counts = self.counts.get(first..).and_then(|counts| counts.first_chunk::<MANY>());
+        counts.is_some_and(|counts| counts.iter().fold(0, |all, counts| all | counts.get(kind)) == 0)
     }
 
     /// Changes what all pages below a child are. False: they are something else already.
@@ -661,7 +661,9 @@ impl Table {
             if let Some(kind) = kind
                 && node.counts[child].get(kind) == 0
             {
-                children.start += node.without(kind, &children);
+                if child.is_multiple_of(MANY) && child + MANY <= children.end && node.many_have_none(kind, child) {
+                    children.start = child + MANY;
+                }
                 continue;
             }
             let pages = node.pages_of(base, child);

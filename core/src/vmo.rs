@@ -394,7 +394,8 @@ impl<P: Platform> Vmo<P> {
         }
     }
 
-    /// Whether a page is dirty, seen without a pin: then [`write_access`](Self::write_access) would change nothing.
+    /// Whether a page is dirty, seen without a pin: then [`write_access`](Self::write_access) for one who maps it would
+    /// change nothing.
     #[inline]
     pub(crate) fn is_dirty(&self, index: PageIndex) -> bool {
         let state = self.inner.table.slot(index).map(Slot::load);

@@ -95,7 +95,7 @@ pub(crate) mod size {
 /// A number that steers where a search begins, or whether there is one. Losing or tearing an update costs time,
 /// never an answer.
 ///
-/// On a line of its own: it is written often, and what lies beside it is mostly read, by lookups too.
+/// On a line of its own: it may be written often, and what lies beside it is mostly read, by lookups too.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub(crate) struct Hint(HintWord);
