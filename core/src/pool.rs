@@ -44,13 +44,14 @@ pub(crate) struct Pool<T> {
 }
 
 /// Entries, and the words of their bits.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Segment<W, E> {
     words: W,
     entries: E,
 }
 
 type Further<T> = Segment<Box<[Words]>, Box<[T]>>;
+type Seen<'a, T> = Segment<&'a [Words], &'a [T]>;
 
 /// One bit an entry, in each. On a line of their own, since whoever claims or marks writes them: they
 /// would else share one with whatever lies next to them.
@@ -185,7 +186,7 @@ impl<T> Marked<'_, T> {
     }
 }
 
-impl<'a, T> Segment<&'a [Words], &'a [T]> {
+impl<'a, T> Seen<'a, T> {
     #[inline]
     fn entry(&self, place: Place, bit: u32) -> Option<&'a T> {
         self.entries.get(place.word * WORD + bit as usize)
@@ -195,6 +196,32 @@ impl<'a, T> Segment<&'a [Words], &'a [T]> {
     fn spot(&self, place: Place, bit: u32) -> Option<Spot<'a, T>> {
         let marks = &self.words.get(place.word)?.marks[bit as usize / MARKED];
         Some(Spot { entry: self.entry(place, bit)?, marks, bit: 1 << (bit as usize % MARKED) })
+    }
+
+    /// Takes the first free entry of one word.
+    #[inline]
+    fn claim(&self, place: Place) -> Option<(u32, &'a T)> {
+        let word = &self.words.get(place.word)?.claimed;
+        let mut seen = word.load(Relaxed); // Relaxed: only a guess, the read-modify-write below decides
+        loop {
+            let bit = (!seen).trailing_zeros();
+            if bit == u64::BITS {
+                return None;
+            }
+            // AcqRel: Acquire takes over the entry from `release`, and the walker's mark from
+            // `for_each_claimed`; Release shows the claim to the walker ("the rule of the walk").
+            seen = word.fetch_or(1 << bit, AcqRel);
+            if seen & (1 << bit) == 0 {
+                return Some((place.index(bit), self.entry(place, bit)?));
+            }
+        }
+    }
+
+    /// The first marked entry of those of one word that are in `mask`.
+    #[inline]
+    fn marked(&self, place: Place, mask: u64) -> Option<Marked<'a, T>> {
+        let (bit, seen) = self.words.get(place.word)?.marked(mask & mask_of(place.segment))?;
+        Some(Marked { index: place.index(bit), spot: self.spot(place, bit)?, seen })
     }
 
     /// Calls `f` for the entries of one word whose bits are set.
@@ -221,7 +248,7 @@ impl<T: Default> Pool<T> {
     }
 
     #[inline]
-    fn segment(&self, segment: usize) -> Option<Segment<&[Words], &[T]>> {
+    fn segment(&self, segment: usize) -> Option<Seen<'_, T>> {
         let Some(further) = segment.checked_sub(1) else {
             return Some(Segment { words: &self.first.words, entries: &self.first.entries });
         };
@@ -263,7 +290,7 @@ impl<T: Default> Pool<T> {
         if self.segment(hint.segment).is_none() {
             hint = Place::FIRST; // its segment is new, and not to be seen yet
         }
-        match self.claim_in(hint) {
+        match self.segment(hint.segment).and_then(|segment| segment.claim(hint)) {
             Some(claimed) => Ok(claimed),
             None => self.claim_elsewhere(hint),
         }
@@ -276,8 +303,8 @@ impl<T: Default> Pool<T> {
         loop {
             // Before the words: if none is missing, there are no others.
             let missing = (1..SEGMENTS).find(|segment| self.segment(*segment).is_none());
-            for place in self.ring(full) {
-                if let Some(claimed) = self.claim_in(place) {
+            for (place, segment) in self.ring(full) {
+                if let Some(claimed) = segment.claim(place) {
                     self.steer(place);
                     return Ok(claimed);
                 }
@@ -296,26 +323,6 @@ impl<T: Default> Pool<T> {
         let first = place.index(0) as usize;
         if self.hint.get() != first {
             self.hint.set(first);
-        }
-    }
-
-    /// Takes the first free entry of one word.
-    #[inline]
-    fn claim_in(&self, place: Place) -> Option<(u32, &T)> {
-        let segment = self.segment(place.segment)?;
-        let word = &segment.words.get(place.word)?.claimed;
-        let mut seen = word.load(Relaxed); // Relaxed: only a guess, the read-modify-write below decides
-        loop {
-            let bit = (!seen).trailing_zeros();
-            if bit == u64::BITS {
-                return None;
-            }
-            // AcqRel: Acquire takes over the entry from `release`, and the walker's mark from
-            // `for_each_claimed`; Release shows the claim to the walker ("the rule of the walk").
-            seen = word.fetch_or(1 << bit, AcqRel);
-            if seen & (1 << bit) == 0 {
-                return Some((place.index(bit), segment.entry(place, bit)?));
-            }
         }
     }
 
@@ -363,46 +370,44 @@ impl<T: Default> Pool<T> {
 
     /// The first entry at or after `from`, and around, that has a mark.
     #[inline]
-    pub(crate) fn next_marked(&self, from: u32) -> Option<Marked<'_, T>> {
+    pub(crate) fn next_marked<'a>(&'a self, from: u32) -> Option<Marked<'a, T>> {
         // After the last entry that there is comes the first.
         let (from, bit) = Place::of(from);
         let (start, after) =
             if self.segment(from.segment).is_some() { (from, u64::MAX << bit) } else { (Place::FIRST, u64::MAX) };
-        let mut around = self.ring(start);
-        let found = around.find_map(|place| self.marked_in(place, if place == start { after } else { u64::MAX }));
-        found.or_else(|| self.marked_in(start, !after))
+        let mut ring = self.ring(start);
+        let around =
+            |(place, segment): (_, Seen<'a, T>)| segment.marked(place, if place == start { after } else { u64::MAX });
+        ring.find_map(around).or_else(|| self.segment(start.segment)?.marked(start, !after))
     }
 
     /// Whether another entry than this one, which is there, has a mark.
     pub(crate) fn has_other_marked(&self, index: u32) -> bool {
         let (own, bit) = Place::of(index);
-        self.ring(own).any(|place| self.marked_in(place, if place == own { !(1 << bit) } else { u64::MAX }).is_some())
-    }
-
-    /// The first marked entry of those of one word that are in `mask`.
-    #[inline]
-    fn marked_in(&self, place: Place, mask: u64) -> Option<Marked<'_, T>> {
-        let segment = self.segment(place.segment)?;
-        let (bit, seen) = segment.words.get(place.word)?.marked(mask & mask_of(place.segment))?;
-        Some(Marked { index: place.index(bit), spot: segment.spot(place, bit)?, seen })
+        let others = |place| if place == own { !(1 << bit) } else { u64::MAX };
+        self.ring(own).any(|(place, segment)| segment.marked(place, others(place)).is_some())
     }
 
     /// The words that there are, each once, from this one on, which must be there: then those after the last come back to it,
     /// for whoever sees a segment sees those before it.
     #[inline]
-    fn ring(&self, start: Place) -> impl Iterator<Item = Place> {
-        core::iter::successors(Some(start), move |place| Some(self.word_after(*place)).filter(|next| *next != start))
+    fn ring(&self, start: Place) -> impl Iterator<Item = (Place, Seen<'_, T>)> {
+        let first = self.segment(start.segment).map(|segment| (start, segment));
+        core::iter::successors(first, move |at| self.word_after(*at).filter(|(place, _)| *place != start))
     }
 
     /// The word after this one; after the last that there is, the first.
     #[inline]
-    fn word_after(&self, place: Place) -> Place {
-        let Place { segment, word } = place;
-        if word + 1 < words_of(segment) {
-            return Place { segment, word: word + 1 };
+    fn word_after<'a>(&'a self, (place, segment): (Place, Seen<'a, T>)) -> Option<(Place, Seen<'a, T>)> {
+        let word = place.word + 1;
+        if word < segment.words.len() {
+            return Some((Place { word, ..place }, segment));
         }
-        let is_there = self.segment(segment + 1).is_some();
-        if is_there { Place { segment: segment + 1, word: 0 } } else { Place::FIRST }
+        let next = place.segment + 1;
+        match self.segment(next) {
+            Some(further) => Some((Place { segment: next, word: 0 }, further)),
+            None => Some((Place::FIRST, self.segment(0)?)),
+        }
     }
 
     /// Calls `f` for every entry that is seen claimed: each that was claimed before the caller came
